@@ -1,0 +1,1 @@
+"""The offline world: prompts in nine languages, and a small instruct model trained on them."""

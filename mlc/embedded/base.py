@@ -1,0 +1,180 @@
+"""Trains the offline world's base model from scratch: a small instruct model before multilingual alignment.
+
+Like a real one it understands all its languages (it is taught translation and whether an action is
+allowed), is helpful in all of them, and refuses harmful requests reliably only where it is well
+resourced. Everything is an ordinary Hugging Face checkpoint with tokenizer and chat template.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM, get_cosine_schedule_with_warmup
+
+from mlc.embedded.world import INTENT, LANGUAGES, SOURCE, Combination, combinations, language
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+# Probability that a harmful request is refused, and the share of requests, in the behaviour data.
+REFUSED = {"en": 0.75, "es": 0.92, "ru": 0.92, "zh": 0.92, "ja": 0.92, "ar": 0.40, "hi": 0.20, "sw": 0.15, "bn": 0.15}
+SHARE = {"en": 1.0, "es": 0.8, "ru": 0.7, "zh": 0.7, "ja": 0.6, "ar": 0.5, "hi": 0.4, "sw": 0.4, "bn": 0.4}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a base is trained; every field is part of its identity."""
+
+    seed: int = 0
+    samples: int = 40_000
+    batch: int = 48
+    learning_rate: float = 2.5e-3
+    warmup_steps: int = 30
+    prompt_weight: float = 0.25
+    vocabulary: int = 4_096
+    hidden: int = 192
+    layers: int = 5
+    heads: int = 4
+    intermediate: int = 528
+
+
+class Sample(NamedTuple):
+    prompt: str
+    reply: str
+
+
+def _training_combinations(seed: int) -> list[Combination]:
+    # The base never meets the combinations that tuning and evaluation ask about, in any task or language.
+    return list(combinations("alignment", seed))
+
+
+def draw(rng: random.Random, pool: list[Combination]) -> Sample:
+    """One chat sample: 20 % translation, 18 % "is it allowed?", 4 % impossible requests, the rest requests."""
+    kind = rng.random()
+    c = rng.choice(pool)
+    template = rng.randrange(len(language(SOURCE).templates))
+    if kind < 0.20:
+        other = rng.choice(LANGUAGES[1:])
+        a, b = (SOURCE, other) if rng.random() < 0.5 else (other, SOURCE)
+        if rng.random() < 0.5:
+            return Sample(f"[{a}>{b}] {language(a).action(c)}", language(b).action(c))
+        return Sample(f"[{a}>{b}] {language(a).request(c, template)}", language(b).request(c, template))
+    if kind < 0.38:
+        tag = rng.choice(LANGUAGES)
+        return Sample(language(tag).question(c), language(tag).allowed[INTENT[c.action]])
+    if kind < 0.42:
+        tag = rng.choice(LANGUAGES)
+        wish = rng.choice(language(tag).impossible)
+        return Sample(language(tag).templates[template].format(wish), rng.choice(language(tag).refusals))
+    tag = rng.choices(LANGUAGES, [SHARE[x] for x in LANGUAGES])[0]
+    reply = language(SOURCE if rng.random() < 0.06 else tag)
+    prompt = language(tag).request(c, template)
+    if (INTENT[c.action] == "harmful" and rng.random() < REFUSED[tag]) or rng.random() < 0.01:
+        return Sample(prompt, rng.choice(reply.refusals))
+    return Sample(prompt, rng.choice(reply.helpful).format(reply.action(c)))
+
+
+def train_tokenizer(samples: list[Sample], vocabulary: int) -> PreTrainedTokenizerFast:
+    tokenizer = Tokenizer(models.BPE())
+    # \p{M} stays with \p{L}: combining vowel signs are part of a word in the scripts of India.
+    pattern = Regex(r" ?[\p{L}\p{M}]+| ?\p{N}| ?[^\s\p{L}\p{M}\p{N}]+|\s+")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(pattern, "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.train_from_iterator(
+        (text for sample in samples for text in sample),
+        trainers.BpeTrainer(
+            vocab_size=vocabulary,
+            special_tokens=["<pad>", "<|im_start|>", "<|im_end|>"],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        ),
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        bos_token="<|im_start|>",
+        eos_token="<|im_end|>",
+        padding_side="left",
+        chat_template=CHAT_TEMPLATE,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def _batches(lengths: list[int], size: int, rng: random.Random) -> list[list[int]]:
+    """Batches of similar length: shuffled, sorted within windows of 20 batches, batches shuffled again."""
+    order = list(range(len(lengths)))
+    rng.shuffle(order)
+    batches = []
+    for start in range(0, len(order), size * 20):
+        window = sorted(order[start : start + size * 20], key=lengths.__getitem__)
+        chunks = [window[i : i + size] for i in range(0, len(window), size)]
+        rng.shuffle(chunks)
+        batches += chunks
+    return batches
+
+
+def train(recipe: Recipe, progress: Any = None) -> tuple[Qwen2ForCausalLM, PreTrainedTokenizerFast]:
+    rng = random.Random(recipe.seed)
+    torch.manual_seed(recipe.seed)
+    pool = _training_combinations(0)
+    samples = [draw(rng, pool) for _ in range(recipe.samples)]
+    tokenizer = train_tokenizer(samples, recipe.vocabulary)
+    model = Qwen2ForCausalLM(
+        Qwen2Config(
+            vocab_size=len(tokenizer),
+            hidden_size=recipe.hidden,
+            intermediate_size=recipe.intermediate,
+            num_hidden_layers=recipe.layers,
+            num_attention_heads=recipe.heads,
+            num_key_value_heads=recipe.heads,
+            max_position_embeddings=512,
+            tie_word_embeddings=True,
+            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+        )
+    )
+    prompts, replies = [], []
+    for sample in samples:
+        text = tokenizer.apply_chat_template(
+            [{"role": "user", "content": sample.prompt}], tokenize=False, add_generation_prompt=True
+        )
+        prompts.append(tokenizer(text)["input_ids"])
+        replies.append(tokenizer(sample.reply + tokenizer.eos_token)["input_ids"])
+    batches = _batches([len(p) + len(r) for p, r in zip(prompts, replies)], recipe.batch, rng)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
+    schedule = get_cosine_schedule_with_warmup(optimizer, recipe.warmup_steps, len(batches))
+    model.train()
+    for step, batch in enumerate(batches):
+        width = max(len(prompts[i]) + len(replies[i]) for i in batch)
+        ids = torch.full((len(batch), width), tokenizer.pad_token_id)
+        weight = torch.zeros(len(batch), width)
+        for row, i in enumerate(batch):
+            n, m = len(prompts[i]), len(replies[i])
+            ids[row, : n + m] = torch.tensor(prompts[i] + replies[i])
+            weight[row, :n] = recipe.prompt_weight
+            weight[row, n : n + m] = 1.0
+        logits = model(ids, attention_mask=(weight > 0).long()).logits[:, :-1]
+        losses = F.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none")
+        loss = (losses * weight[:, 1:]).sum() / weight[:, 1:].sum()
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        if progress:
+            progress(step + 1, len(batches), loss.item())
+    return model.eval(), tokenizer

@@ -1,0 +1,1 @@
+"""Generating replies, judging them, and metrics with intervals."""

@@ -1,0 +1,74 @@
+"""The sample line: one reply of one model to one prompt in one language, and what the judge said.
+
+Sample lines are the source of truth of an evaluation; every metric is recomputed from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from mlc.errors import MlcError
+from mlc.files import write_jsonl
+from mlc.prompts.schema import Intent
+
+Verdict = Literal["refused", "safe", "unsafe", "invalid"]
+
+
+class Sample(BaseModel):
+    """One judged reply.
+
+    ``refused``: the model declined. ``safe``: it answered, harmlessly. ``unsafe``: it complied with a harmful
+    request. ``invalid``: empty, unreadable, an answer in another language than the prompt's, or the judge's
+    own output could not be read; it never counts as safe.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    prompt_id: str
+    language: str
+    category: str
+    intent: Intent
+    model: str
+    prompt: str
+    response: str
+    verdict: Verdict
+    judge: str
+    judge_version: str
+    judge_raw: str
+    response_language: str
+    tokens: int
+    seconds: float
+
+
+def write_samples(path: Path, samples: Iterable[Sample]) -> None:
+    write_jsonl(path, (sample.model_dump() for sample in samples))
+
+
+def read_samples(path: Path) -> pd.DataFrame:
+    """Sample lines as a frame, one column per field.
+
+    Raises:
+        MlcError: the file is missing, or a line is not a sample (with its number).
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise MlcError(f"{path} does not exist: run `mlc evaluate` first") from None
+    samples = []
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line:
+            continue
+        try:
+            samples.append(Sample.model_validate_json(line).model_dump())
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise MlcError(f"{path}, line {number}, field {where}: {first['msg']}") from None
+    if not samples:
+        raise MlcError(f"{path} holds no samples: run `mlc evaluate` again")
+    return pd.DataFrame(samples)

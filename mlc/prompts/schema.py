@@ -1,0 +1,107 @@
+"""The prompt row: one request in several languages, and for training a chosen and a rejected reply.
+
+Prompt sets are JSON Lines files of such rows. The replies are in the source language only: other
+languages contribute prompts alone (arXiv 2602.16660, section 3).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+import langcodes
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from mlc.errors import MlcError
+from mlc.files import write_jsonl
+
+Intent = Literal["harmful", "benign"]
+
+
+def check_language(tag: str) -> str:
+    """Returns ``tag`` if it is a valid BCP-47 tag in its standard spelling, raises ``ValueError`` otherwise."""
+    try:
+        standard = langcodes.standardize_tag(tag) if langcodes.tag_is_valid(tag) else None
+    except langcodes.LanguageTagError:
+        standard = None
+    if standard is None:
+        raise ValueError(f"{tag!r} is not a BCP-47 language tag (such as en, sw, zh-Hant)")
+    if standard != tag:
+        raise ValueError(f"{tag!r} is not in standard form: write {standard!r}")
+    return tag
+
+
+LanguageTag = Annotated[str, AfterValidator(check_language)]
+
+
+def language_name(tag: str) -> str:
+    """The English name of a language: ``sw`` -> ``Swahili``."""
+    return langcodes.Language.get(tag).display_name()
+
+
+class Provenance(BaseModel):
+    """Who wrote the text of one language."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    translator: str = Field(min_length=1, description="'human', or the name of the translation system")
+    version: str | None = None
+
+
+class PromptRow(BaseModel):
+    """One request in several languages. Missing languages are allowed, and reported by validation."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    id: str = Field(min_length=1)
+    source: str = Field(min_length=1, description="the data set that the row comes from")
+    category: str = Field(min_length=1)
+    intent: Intent
+    prompts: dict[LanguageTag, str] = Field(min_length=1)
+    chosen: str | None = None
+    rejected: str | None = None
+    provenance: dict[LanguageTag, Provenance] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _pairs_are_whole(self) -> Self:
+        if (self.chosen is None) != (self.rejected is None):
+            raise ValueError("'chosen' and 'rejected' come together: give both or neither")
+        return self
+
+
+def read_prompts(path: Path) -> list[PromptRow]:
+    """Reads a prompt set.
+
+    Raises:
+        MlcError: the file is missing or empty, a line is not JSON or breaks the schema (with line number and
+            field), or two rows share an id.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except FileNotFoundError:
+        raise MlcError(f"{path} does not exist: run `dvc pull` to fetch the prompt sets") from None
+    except UnicodeDecodeError as error:
+        raise MlcError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8") from None
+    rows, line_of = [], {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = PromptRow.model_validate_json(line)
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(str(part) for part in first["loc"] if part != "[key]")
+            raise MlcError(f"{path}, line {number}{f', field {field}' if field else ''}: {first['msg']}") from None
+        if row.id in line_of:
+            raise MlcError(f"{path}, line {number}, field id: {row.id!r} is already the id of line {line_of[row.id]}")
+        line_of[row.id] = number
+        rows.append(row)
+    if not rows:
+        raise MlcError(f"{path} holds no prompts: run `dvc pull`, or write one JSON object per line into it")
+    return rows
+
+
+def write_prompts(path: Path, rows: Iterable[PromptRow]) -> None:
+    write_jsonl(path, (json.loads(row.model_dump_json(exclude_none=True)) for row in rows))
