@@ -1,0 +1,1 @@
+"""Alignment training: objectives, representations, TRL trainers, and the stage."""
