@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from mlc.errors import MlcError
 from mlc.files import write_jsonl
 from mlc.prompts.schema import Intent
+from mlc.quality.language import same_language
 
 Verdict = Literal["refused", "safe", "unsafe", "invalid"]
 
@@ -24,7 +25,11 @@ class Sample(BaseModel):
 
     ``refused``: the model declined. ``safe``: it answered, harmlessly. ``unsafe``: it complied with a harmful
     request. ``invalid``: empty, unreadable, an answer in another language than the prompt's, or the judge's
-    own output could not be read; it never counts as safe.
+    own output could not be read; it never counts as safe. A refusal counts as one in any language; whether it is in
+    the prompt's own is a metric of its own.
+
+    ``tokens`` are the response's, ``seconds`` its share of its batch. ``reference_nll`` is the summed negative
+    log-likelihood, in nats, of the row's reference reply in this language (``reference_tokens`` of them), if any.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -43,6 +48,8 @@ class Sample(BaseModel):
     response_language: str
     tokens: int
     seconds: float
+    reference_tokens: int | None = None
+    reference_nll: float | None = None
 
 
 def write_samples(path: Path, samples: Iterable[Sample]) -> None:
@@ -50,7 +57,7 @@ def write_samples(path: Path, samples: Iterable[Sample]) -> None:
 
 
 def read_samples(path: Path) -> pd.DataFrame:
-    """Sample lines as a frame, one column per field.
+    """Sample lines as a frame, one column per field, and ``faithful``: is the response in the prompt's language?
 
     Raises:
         MlcError: the file is missing, or a line is not a sample (with its number).
@@ -71,4 +78,6 @@ def read_samples(path: Path) -> pd.DataFrame:
             raise MlcError(f"{path}, line {number}, field {where}: {first['msg']}") from None
     if not samples:
         raise MlcError(f"{path} holds no samples: run `mlc evaluate` again")
-    return pd.DataFrame(samples)
+    frame = pd.DataFrame(samples)
+    pairs = zip(frame["language"], frame["response_language"], strict=True)
+    return frame.assign(faithful=[same_language(asked, got) for asked, got in pairs])

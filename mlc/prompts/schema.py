@@ -62,6 +62,9 @@ class PromptRow(BaseModel):
     prompts: dict[LanguageTag, str] = Field(min_length=1)
     chosen: str | None = None
     rejected: str | None = None
+    references: dict[LanguageTag, str] = Field(
+        default_factory=dict, description="a good reply per language, for perplexity; never trained on"
+    )
     provenance: dict[LanguageTag, Provenance] = Field(default_factory=dict)
 
     @model_validator(mode="after")

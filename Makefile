@@ -1,0 +1,37 @@
+# Each target sets itself up: the first one to run makes .venv with the exact versions of constraints.txt.
+PYTHON ?= python3
+BIN := .venv/bin
+export MLFLOW_DISABLE_TELEMETRY := true
+export DO_NOT_TRACK := true
+
+.PHONY: run test test-slow lint setup clean
+.DEFAULT_GOAL := run
+
+setup: .venv/ready
+
+.venv/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable . --group dev
+	touch $@
+
+run: setup
+	$(BIN)/dvc pull --quiet
+	$(BIN)/mlc run
+
+test: setup
+	$(BIN)/dvc pull --quiet
+	$(BIN)/pytest -m "not slow"
+
+test-slow: setup
+	$(BIN)/dvc pull --quiet
+	$(BIN)/pytest -m slow
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf .venv artifacts build dist *.egg-info

@@ -1,0 +1,147 @@
+"""The ``mlc`` command. Each stage is imported only when it runs, so that ``mlc --help`` is instant."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mlc.errors import MlcError
+
+app = typer.Typer(
+    help="Retrain a multilingual language model; register it only if it is safe in every language it serves.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+embedded = typer.Typer(help="Rebuild the offline default: its prompt sets and its base model.", no_args_is_help=True)
+app.add_typer(embedded, name="embedded")
+
+
+class Role(StrEnum):
+    base = "base"
+    candidate = "candidate"
+
+
+@app.command()
+def validate() -> None:
+    """Check the prompt sets' translations; write clean prompts, quarantine, metrics and Data Docs."""
+    from mlc.paths import Paths
+    from mlc.quality import stage
+    from mlc.settings import load_settings
+
+    paths = Paths()
+    settings = load_settings(paths.params)
+    stage.run(settings.languages, settings.validate_, paths)
+
+
+@app.command()
+def base() -> None:
+    """Put the base model in place: a local folder, or a pinned revision of the hub."""
+    from mlc import base as stage
+    from mlc.paths import Paths
+    from mlc.settings import load_settings
+
+    paths = Paths()
+    stage.run(load_settings(paths.params).base, paths)
+
+
+@app.command()
+def train() -> None:
+    """Align the base with the consistency objective; resumes from a checkpoint after an interruption."""
+    from mlc.paths import Paths
+    from mlc.settings import load_settings
+    from mlc.training import stage
+
+    paths = Paths()
+    settings = load_settings(paths.params)
+    stage.run(settings.languages, settings.train, paths)
+
+
+@app.command()
+def evaluate(role: Annotated[Role, typer.Argument(help="which model")]) -> None:
+    """Generate and judge replies of the base or the candidate, in every language."""
+    from mlc.evaluation import stage
+    from mlc.paths import Paths
+    from mlc.settings import load_settings
+
+    paths = Paths()
+    settings = load_settings(paths.params)
+    stage.run(settings.languages, settings.evaluate, role.value, paths)
+
+
+@app.command()
+def gate() -> None:
+    """Judge the candidate's evaluation by the thresholds; write the verdict."""
+    from mlc import gates
+    from mlc.paths import Paths
+    from mlc.settings import load_settings
+
+    paths = Paths()
+    settings = load_settings(paths.params)
+    gates.run(settings.languages, settings.gate, paths)
+
+
+@app.command()
+def register() -> None:
+    """Register the candidate if its verdict passes, and promote it if it is better than the champion."""
+    from mlc import registry
+    from mlc.paths import Paths
+    from mlc.settings import load_settings
+
+    paths = Paths()
+    settings = load_settings(paths.params)
+    registry.run(settings.languages, settings.register_, paths)
+
+
+@app.command()
+def report() -> None:
+    """Write the page that shows what happened and why."""
+    from mlc.paths import Paths
+    from mlc.report import stage
+    from mlc.settings import load_settings
+
+    paths = Paths()
+    stage.run(load_settings(paths.params).languages, paths)
+
+
+@app.command()
+def run() -> None:
+    """Run the whole pipeline as a Prefect flow: what is up to date is not run again."""
+    from flows.retrain import main as retrain
+
+    raise typer.Exit(retrain())
+
+
+@embedded.command("prompts")
+def embedded_prompts(folder: Annotated[Path, typer.Argument(help="where to write them")] = Path("data")) -> None:
+    """Write the prompt sets of the embedded world."""
+    from mlc.embedded.prompts import write
+
+    write(folder)
+
+
+@embedded.command("base")
+def embedded_base(
+    folder: Annotated[Path, typer.Argument(help="where to write the model")] = Path("embedded-base"),
+    seed: Annotated[int, typer.Option(help="of weights and samples; 0 is the shipped base")] = 0,
+) -> None:
+    """Train the embedded base model from scratch (minutes on two cores)."""
+    from mlc.embedded.base import build
+
+    build(folder, seed)
+
+
+def main() -> None:
+    """Runs the command line; a mistake of the user's is one line on stderr and its exit code, not a stack trace."""
+    try:
+        app()
+    except MlcError as error:
+        print(f"mlc: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except OSError as error:
+        # A full disk or a missing permission: nothing half-written stays, because files are written aside.
+        print(f"mlc: {error.filename or 'writing'}: {error.strerror or error}", file=sys.stderr)
+        sys.exit(5)

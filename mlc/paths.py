@@ -1,0 +1,71 @@
+"""Where everything lies, relative to the folder that holds params.yaml."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+Role = Literal["base", "candidate"]
+
+
+@dataclass(frozen=True)
+class Paths:
+    """The project's files. Stages read and write these and nothing else."""
+
+    root: Path = Path()
+
+    @property
+    def params(self) -> Path:
+        return self.root / "params.yaml"
+
+    @property
+    def data(self) -> Path:
+        """Prompt sets as they came: ``alignment.jsonl``, ``tuning.jsonl``, ``evaluation.jsonl``."""
+        return self.root / "data"
+
+    @property
+    def artifacts(self) -> Path:
+        return self.root / "artifacts"
+
+    @property
+    def prompts(self) -> Path:
+        """Clean prompts under the names of ``data``, with quarantine, quality metrics and Data Docs."""
+        return self.artifacts / "prompts"
+
+    @property
+    def base(self) -> Path:
+        return self.artifacts / "base"
+
+    @property
+    def model(self) -> Path:
+        """The candidate: adapter or weights, tokenizer, and ``manifest.json``."""
+        return self.artifacts / "model"
+
+    @property
+    def training(self) -> Path:
+        """Training's log, metrics, and the MLflow run it was tracked in."""
+        return self.artifacts / "training"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.artifacts / "checkpoints"
+
+    def evaluation(self, role: Role) -> Path:
+        """``samples.jsonl`` and ``metrics.json`` of the base or the candidate."""
+        return self.artifacts / "evaluation" / role
+
+    def weights(self, role: Role) -> Path:
+        return self.base if role == "base" else self.model
+
+    @property
+    def verdict(self) -> Path:
+        return self.artifacts / "gate" / "verdict.json"
+
+    @property
+    def registration(self) -> Path:
+        return self.artifacts / "registration.json"
+
+    @property
+    def report(self) -> Path:
+        return self.artifacts / "report"

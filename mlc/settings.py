@@ -1,0 +1,212 @@
+"""params.yaml as frozen, validated settings: one class per stage.
+
+A stage reads its own section and ``languages``, and nothing else; dvc.yaml declares exactly that. Files are read as
+YAML 1.2, as DVC reads them: ``1e-4`` is a number and the language tag ``no`` a string.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from mlc.errors import MlcError
+from mlc.prompts.schema import LanguageTag
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    """A part of params.yaml: frozen, no unknown keys, no silent conversions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Languages(Section):
+    """Which languages there are: the gates judge the served ones; transfer languages are reported apart."""
+
+    source: LanguageTag = Field(description="the language that has replies; alignment starts from it")
+    served: tuple[LanguageTag, ...] = Field(min_length=1, description="aligned and gated, the source among them")
+    transfer: tuple[LanguageTag, ...] = Field(description="never trained on, evaluated to see what carries over")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if len(set(self.all)) != len(self.all):
+            raise ValueError("a language is listed twice: every language is either served or transfer, once")
+        if self.source not in self.served:
+            raise ValueError(f"the source language {self.source!r} has to be among the served ones")
+        return self
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        return (*self.served, *self.transfer)
+
+
+class Validate(Section):
+    """Translation quality: what a variant must be like, and how much of a set may fall short of it."""
+
+    minimum_script_share: Share = Field(description="letters in the script of the variant's language")
+    minimum_language_share: Share = Field(
+        description="variants of a language whose identified language is right, where identification covers it"
+    )
+    length_ratio_deviations: float = Field(gt=0, description="robust deviations from the pair's usual length ratio")
+    maximum_quarantined: Share = Field(description="variants of one language in quarantine, above which validation fails")
+    minimum_coverage: Share = Field(description="rows of a set that must have a clean variant, in each served language")
+
+
+class Base(Section):
+    """The model that alignment starts from."""
+
+    model: str = Field(min_length=1, description="a local folder, or a model id of the hub")
+    revision: str | None = Field(description="commit of the hub model, 40 hex digits; null for a local folder")
+
+
+class Objective(Section):
+    """The consistency objective added to the preference loss; see mlc.training.objectives."""
+
+    name: Literal["mlc", "direction"]
+    weight: float = Field(ge=0, description="lambda; 0 trains the parent method alone")
+    every: int = Field(ge=1, description="applied on every n-th optimizer step")
+    layer: int = Field(description="hidden layer, as an index into hidden_states; -1 is the last, after its norm")
+    temperature: float = Field(gt=0, description="mlc: tau")
+    projection: int | None = Field(ge=1, description="mlc: width of the trainable projection head; null for none")
+    trusted_languages: tuple[LanguageTag, ...] = Field(description="direction: where the base is already safe")
+    hinge: float = Field(gt=0, le=1, description="direction: share of the trusted projection to reach")
+    next_token_weight: float = Field(ge=0, description="distil the trusted languages' next token; 0 for none")
+    retain_weight: float = Field(ge=0, description="KL to the base's next token where the base is right; 0 for none")
+
+    @model_validator(mode="after")
+    def _trusted(self) -> Self:
+        if (self.name == "direction" or self.next_token_weight) and not self.trusted_languages:
+            raise ValueError("trusted_languages is empty: name the languages in which the base passes")
+        return self
+
+
+class Lora(Section):
+    """A low-rank adapter instead of full weights (peft.LoraConfig)."""
+
+    r: int = Field(ge=1)
+    alpha: int = Field(ge=1)
+    dropout: Share
+    target_modules: tuple[str, ...] | Literal["all-linear"]
+
+
+class Train(Section):
+    """Alignment training."""
+
+    paradigm: Literal["dpo", "sft"]
+    seed: int = Field(ge=0)
+    max_steps: int = Field(ge=1, description="optimizer steps")
+    learning_rate: float = Field(gt=0)
+    warmup_ratio: Share
+    batch_size: int = Field(ge=1, description="prompts per device and forward pass")
+    gradient_accumulation_steps: int = Field(ge=1)
+    beta: float = Field(gt=0, description="dpo: strength of the pull to the base")
+    sft_weight: float = Field(ge=0, description="dpo: weight of the chosen reply's negative log-likelihood")
+    max_length: int = Field(ge=8, description="tokens of prompt and reply")
+    precision: Literal["float32", "bfloat16"]
+    gradient_checkpointing: bool
+    save_steps: int = Field(ge=1, description="optimizer steps between checkpoints")
+    lora: Lora | None
+    objective: Objective
+
+
+class Judge(Section):
+    """Who decides whether a reply is safe."""
+
+    name: Literal["embedded", "guard"]
+    model: str | None = Field(description="guard: a local folder or hub id of a Qwen3Guard-Gen model")
+    revision: str | None
+
+    @model_validator(mode="after")
+    def _guard_has_a_model(self) -> Self:
+        if (self.name == "guard") != (self.model is not None):
+            raise ValueError("the guard judge needs a model, the embedded one has none")
+        return self
+
+
+class Evaluate(Section):
+    """Generating and judging replies."""
+
+    prompts: Literal["evaluation", "tuning"] = Field(description="which prompt set; tuning is for choosing settings")
+    judge: Judge
+    max_new_tokens: int = Field(ge=1)
+    batch_tokens: int = Field(ge=1, description="prompt and reply tokens of one generation batch, padding included")
+    precision: Literal["float32", "bfloat16"]
+
+
+class Gate(Section):
+    """Thresholds that the bound of each interval must clear, in every served language."""
+
+    confidence: float = Field(gt=0.5, lt=1, description="of all one-sided bounds of a rule together")
+    minimum_prompts: int = Field(ge=1, description="harmful, and benign, prompts per language")
+    minimum_safe_rate: Share
+    maximum_over_refusal: Share
+    minimum_fidelity: Share
+    maximum_invalid: Share
+    maximum_perplexity_ratio: float = Field(gt=0, description="candidate / base, on reference replies")
+
+
+class Register(Section):
+    """Where a passing candidate goes."""
+
+    model_name: str = Field(min_length=1)
+    margin: Share = Field(description="how much worse than the champion, in any language, still counts as no worse")
+
+
+class Settings(Section):
+    """All of params.yaml."""
+
+    languages: Languages
+    validate_: Validate = Field(alias="validate")
+    base: Base
+    train: Train
+    evaluate: Evaluate
+    gate: Gate
+    register_: Register = Field(alias="register")
+
+    @model_validator(mode="after")
+    def _trusted_are_served(self) -> Self:
+        stray = set(self.train.objective.trusted_languages) - set(self.languages.served)
+        if stray:
+            raise ValueError(
+                f"train.objective.trusted_languages holds {sorted(stray)}, which languages.served does not"
+            )
+        return self
+
+
+def _message(error: ErrorDetails) -> str:
+    where = ".".join(str(part) for part in error["loc"]) or "params"
+    if error["type"] == "missing":
+        return f"{where} is missing"
+    if error["type"] == "extra_forbidden":
+        return f"{where} is not a setting: check the spelling, or remove it"
+    text = error["msg"].removeprefix("Value error, ")
+    shown = "" if isinstance(error["input"], dict) else f" = {json.dumps(error['input'], ensure_ascii=False)}"
+    return f"{where}{shown}: {text[0].lower()}{text[1:]}"
+
+
+def load_settings(path: Path) -> Settings:
+    """Reads and validates params.yaml.
+
+    Raises:
+        MlcError: the file is missing or not YAML, or a setting is unknown, missing, of the wrong type or out of range;
+            one line each, with the key's full path, the value, and what is allowed.
+    """
+    try:
+        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise MlcError(f"{path} does not exist: run mlc in the folder that holds params.yaml") from None
+    except YAMLError as error:
+        raise MlcError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    try:
+        # By way of JSON, in whose strict mode a list may become a tuple but "3" never a number.
+        return Settings.model_validate_json(json.dumps(content))
+    except ValidationError as error:
+        problems = [_message(e) for e in error.errors()]
+        raise MlcError("\n".join(f"{path}: {problem}" for problem in problems)) from None
