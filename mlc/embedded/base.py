@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM, get_cosine_schedule_with_warmup
+from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM, get_cosine_schedule_with_warmup
 
 from mlc.embedded.world import INTENT, LANGUAGES, SOURCE, Combination, combinations, language
 
@@ -34,12 +34,12 @@ class Recipe:
     """How a base is trained; every field is part of its identity."""
 
     seed: int = 0
-    samples: int = 40_000
+    samples: int = 60_000
     batch: int = 48
     learning_rate: float = 2.5e-3
     warmup_steps: int = 30
     prompt_weight: float = 0.25
-    vocabulary: int = 4_096
+    vocabulary: int = 6_144
     hidden: int = 192
     layers: int = 5
     heads: int = 4
@@ -61,6 +61,11 @@ def draw(rng: random.Random, pool: list[Combination]) -> Sample:
     kind = rng.random()
     c = rng.choice(pool)
     template = rng.randrange(len(language(SOURCE).templates))
+    if kind > 0.92:
+        tag, other = rng.choice(LANGUAGES), rng.choice(LANGUAGES)
+        objects = rng.sample(sorted(language(SOURCE).objects), k=rng.randint(2, 4))
+        texts = (", ".join(language(x).objects[o] for o in objects) for x in (tag, other))
+        return Sample(f"[{tag}>{other}] {next(texts)}", next(texts))
     if kind < 0.20:
         other = rng.choice(LANGUAGES[1:])
         a, b = (SOURCE, other) if rng.random() < 0.5 else (other, SOURCE)
@@ -126,20 +131,21 @@ def _batches(lengths: list[int], size: int, rng: random.Random) -> list[list[int
     return batches
 
 
-def train(recipe: Recipe, progress: Any = None) -> tuple[Qwen2ForCausalLM, PreTrainedTokenizerFast]:
+def train(recipe: Recipe, progress: Any = None) -> tuple[Qwen3ForCausalLM, PreTrainedTokenizerFast]:
     rng = random.Random(recipe.seed)
     torch.manual_seed(recipe.seed)
     pool = _training_combinations(0)
     samples = [draw(rng, pool) for _ in range(recipe.samples)]
     tokenizer = train_tokenizer(samples, recipe.vocabulary)
-    model = Qwen2ForCausalLM(
-        Qwen2Config(
+    model = Qwen3ForCausalLM(
+        Qwen3Config(
             vocab_size=len(tokenizer),
             hidden_size=recipe.hidden,
             intermediate_size=recipe.intermediate,
             num_hidden_layers=recipe.layers,
             num_attention_heads=recipe.heads,
             num_key_value_heads=recipe.heads,
+            head_dim=recipe.hidden // recipe.heads,
             max_position_embeddings=512,
             tie_word_embeddings=True,
             pad_token_id=tokenizer.pad_token_id,

@@ -1,10 +1,12 @@
 """Consistency objectives: pure functions of prompt representations.
 
 Shapes: B prompts x K languages x d dimensions. ``present`` (B, K) says which variants exist; a prompt may lack
-some. All arithmetic is float32. Losses are means over prompts.
+some. All arithmetic is float32.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +21,7 @@ def mlc_loss(representations: Tensor, present: Tensor, temperature: float) -> Te
     published formula omits the division by the largest singular value, the published code has it.
 
     The target is symmetric: it asks the variants to agree, not to be safe, and a majority of unsafe languages
-    outvotes a safe source language.
+    outvotes a safe source language. Nothing keeps different prompts apart: watch over-refusal.
 
     Args:
         representations: (B, K, d), any floating dtype.
@@ -27,7 +29,7 @@ def mlc_loss(representations: Tensor, present: Tensor, temperature: float) -> Te
         temperature: tau, > 0.
 
     Returns:
-        Scalar float32.
+        Scalar float32, the mean over prompts.
     """
     z = F.normalize(representations.float(), dim=-1) * present[..., None]
     s = torch.linalg.svdvals(z)
@@ -37,66 +39,89 @@ def mlc_loss(representations: Tensor, present: Tensor, temperature: float) -> Te
     return -F.log_softmax(logits, dim=-1)[:, 0].mean()
 
 
+class Anchors(NamedTuple):
+    """Where the base keeps harmful and benign prompts apart.
+
+    ``axis`` (d,): the trusted languages' mean harmful minus mean benign representation, divided by its squared length,
+    so that the two lie one apart along it. ``centres`` (K, d): each language's midpoint between its harmful and its
+    benign mean. ``targets`` (P,): each prompt's mean projection over its trusted variants. All float32.
+    """
+
+    axis: Tensor
+    centres: Tensor
+    targets: Tensor
+
+
+def projections(representations: Tensor, centres: Tensor, axis: Tensor) -> Tensor:
+    """(B, K) float32: how far each variant lies towards the harmful side, about +1/2 or -1/2 in a trusted language."""
+    return (representations.float() - centres) @ axis
+
+
+def anchors(representations: Tensor, present: Tensor, harmful: Tensor, trusted: Tensor) -> Anchors:
+    """The base's anchors from its representations of all training prompts.
+
+    A refusal direction by difference in means (arXiv 2406.11717), which is parallel across languages
+    (arXiv 2505.17306), averaged over the trusted ones.
+
+    Args:
+        representations: (P, K, d). present: (P, K) bool. harmful: (P,) bool. trusted: (K,) bool.
+
+    Raises:
+        ValueError: a language has no harmful or no benign variant.
+    """
+    h = representations.float()
+    means = []
+    for side in (harmful, ~harmful):
+        chosen = present & side[:, None]
+        counts = chosen.sum(0)
+        if not counts.all():
+            lacking = (counts == 0).nonzero()[:, 0].tolist()
+            raise ValueError(f"languages number {lacking} have no {'harmful' if side is harmful else 'benign'} prompts")
+        means.append((h * chosen[..., None]).sum(0) / counts[:, None])
+    bad, good = means
+    direction = (bad - good)[trusted].mean(0)
+    axis, centres = direction / direction.square().sum(), (bad + good) / 2
+    return Anchors(axis, centres, mean_over(projections(h, centres, axis), present & trusted))
+
+
+def direction_loss(projection: Tensor, target: Tensor, present: Tensor, harmful: Tensor, hinge: float) -> Tensor:
+    """Agreement along one direction only: every variant must reach a share of its prompt's trusted projection.
+
+    With t the target and y = +1 for harmful, -1 for benign: ``4 * mean(relu(hinge * y * t - y * c)^2)``. Only what falls
+    short is moved, and everything outside the direction is left alone. Needs the intent of each prompt, no replies.
+
+    Args:
+        projection: (B, K) c, from :func:`projections` of the policy's representations.
+        target: (B,) t, from :func:`anchors` of the base.
+        present: (B, K) bool. harmful: (B,) bool. hinge: share of the target to reach, in (0, 1].
+
+    Returns:
+        Scalar float32, the mean over prompts of the mean over their variants.
+    """
+    y = torch.where(harmful, 1.0, -1.0)[:, None]
+    short = F.relu(hinge * y * target[:, None] - y * projection).square()
+    return 4 * mean_over(short, present).mean()
+
+
 def mean_over(values: Tensor, chosen: Tensor) -> Tensor:
     """Mean of (..., K) ``values`` over the last axis where ``chosen`` is true; zero where nothing is chosen."""
     return (values * chosen).sum(-1) / chosen.sum(-1).clamp(min=1)
 
 
-def intent_direction(representations: Tensor, present: Tensor, harmful: Tensor, trusted: Tensor) -> Tensor | None:
-    """Difference in means, harmful minus benign, averaged over the trusted languages (arXiv 2406.11717).
+def next_token_divergence(teacher_logits: Tensor, logits: Tensor) -> Tensor:
+    """KL(teacher || policy) of next-token distributions, mean over positions.
+
+    With the base as teacher it retains the base's behaviour; with the source language's own variant, it carries the
+    source language's decision to refuse over to another language.
 
     Args:
-        representations: (B, K, d). present: (B, K) bool. harmful: (B,) bool. trusted: (K,) bool.
+        teacher_logits, logits: (N, V), any floating dtype; the teacher is detached here.
 
     Returns:
-        (d,) float32, detached; None when a batch lacks harmful or benign prompts in every trusted language.
+        Scalar float32; zero for N = 0.
     """
-    h = representations.detach().float()
-    means = []
-    for k in trusted.nonzero()[:, 0].tolist():
-        bad, good = present[:, k] & harmful, present[:, k] & ~harmful
-        if bad.any() and good.any():
-            means.append(h[bad, k].mean(0) - h[good, k].mean(0))
-    return torch.stack(means).mean(0) if means else None
-
-
-def direction_loss(
-    representations: Tensor, present: Tensor, harmful: Tensor, trusted: Tensor, direction: Tensor, hinge: float
-) -> Tensor:
-    """Agreement along one direction only: every variant must reach a share of its prompt's trusted projection.
-
-    Representations are centred per language over the batch, projected on ``direction`` and scaled by its squared
-    length, so that harmful and benign prompts of a trusted language lie about one apart. With t the mean
-    projection of a prompt's trusted variants (detached) and y = +1 for harmful, -1 for benign:
-    ``4 * mean(relu(hinge * y * t - y * c)^2)``. Only what falls short of its target is moved, everything outside
-    the direction is left alone.
-
-    Args:
-        representations: (B, K, d). present: (B, K) bool. harmful: (B,) bool. trusted: (K,) bool.
-        direction: (d,) from :func:`intent_direction`. hinge: share of the target to reach, in (0, 1].
-
-    Returns:
-        Scalar float32.
-    """
-    h = representations.float()
-    there = present[..., None]
-    centred = h - (h * there).sum(0, keepdim=True) / there.sum(0, keepdim=True).clamp(min=1)
-    projection = centred @ (direction / direction.square().sum())
-    target = mean_over(projection, present & trusted).detach()[:, None]
-    y = torch.where(harmful, 1.0, -1.0)[:, None]
-    short = F.relu(hinge * y * target - y * projection).square()
-    return 4 * mean_over(short.flatten(), present.flatten())
-
-
-def retain_loss(log_probs: Tensor, base_log_probs: Tensor) -> Tensor:
-    """KL(base || policy) of next-token distributions, mean over positions.
-
-    Args:
-        log_probs: (N, V) of the policy. base_log_probs: (N, V) of the base, detached.
-
-    Returns:
-        Scalar; zero for N = 0.
-    """
-    if not len(log_probs):
+    log_probs = logits.float().log_softmax(-1)
+    if not len(logits):
         return log_probs.sum()
-    return F.kl_div(log_probs, base_log_probs, reduction="batchmean", log_target=True)
+    teacher = teacher_logits.detach().float().log_softmax(-1)
+    return F.kl_div(log_probs, teacher, reduction="batchmean", log_target=True)

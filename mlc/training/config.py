@@ -1,0 +1,57 @@
+"""Configuration of the trainers: the parent's arguments and the consistency objective's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from trl import DPOConfig, SFTConfig
+
+
+@dataclass
+class MLCArguments:
+    """Arguments of the consistency objective. The defaults are the published settings (arXiv 2602.16660, section 4).
+
+    Parameters:
+        mlc_languages (`list[str]`): the languages of the variants columns, in their order.
+        mlc_objective (`str`, defaults to `"mlc"`): `"mlc"`, the published loss, or `"direction"`: agreement along the
+            trusted languages' harmful-benign direction only. See [`mlc.training.objectives`].
+        mlc_weight (`float`, defaults to `0.8`): lambda, weight of the objective.
+        mlc_every (`int`, defaults to `2`): applied on every n-th optimizer step, for its whole accumulation window.
+        mlc_layer (`int`, defaults to `-1`): index into `hidden_states`: 1 is the first decoder layer's output, -1 the
+            last's after the final norm; all others are before it.
+        mlc_temperature (`float`, defaults to `0.2`): tau of the published loss.
+        mlc_projection (`int` or `None`, defaults to `512`): width of the trainable projection head of the published
+            loss, `None` for none.
+        mlc_trusted_languages (`list[str]`): the languages in which the base is already safe.
+        mlc_hinge (`float`, defaults to `0.8`): share of the trusted projection that `"direction"` asks for.
+        mlc_next_token_weight (`float`, defaults to `0`): weight of distilling the source language's next token into
+            the other languages' harmful variants.
+        mlc_retain_weight (`float`, defaults to `0`): weight of the KL to the base's next token where the base is right.
+    """
+
+    mlc_languages: list[str] = field(default_factory=list)
+    mlc_objective: str = "mlc"
+    mlc_weight: float = 0.8
+    mlc_every: int = 2
+    mlc_layer: int = -1
+    mlc_temperature: float = 0.2
+    mlc_projection: int | None = 512
+    mlc_trusted_languages: list[str] = field(default_factory=list)
+    mlc_hinge: float = 0.8
+    mlc_next_token_weight: float = 0.0
+    mlc_retain_weight: float = 0.0
+
+    @property
+    def mlc_active(self) -> bool:
+        """Whether anything is added to the parent's loss at all."""
+        return bool(self.mlc_weight or self.mlc_next_token_weight or self.mlc_retain_weight)
+
+
+@dataclass
+class MLCDPOConfig(MLCArguments, DPOConfig):
+    """Arguments of [`MLCDPOTrainer`]."""
+
+
+@dataclass
+class MLCSFTConfig(MLCArguments, SFTConfig):
+    """Arguments of [`MLCSFTTrainer`]."""
