@@ -39,7 +39,7 @@ def identify(text: str) -> str:
 
 def same_language(tag: str, identified: str) -> bool:
     """Whether an identified language is the one that a BCP-47 tag names, whatever its script or region."""
-    return langcodes.Language.get(tag).language == identified
+    return bool(langcodes.Language.get(tag).language == identified)
 
 
 @cache

@@ -1,0 +1,63 @@
+"""Makes Data Docs readable without internet.
+
+Great Expectations' pages load their styles from six hosts and its logo, stamped with the time, from a seventh, and its
+index is drawn by a script from there: offline it is an empty page. The result pages themselves are complete.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from html import escape
+from pathlib import Path
+from urllib.parse import quote
+
+from mlc.quality.suite import Outcome
+
+_REMOTE = re.compile(
+    r"""<link\b[^>]*href="https?:[^>]*>|<script\b[^>]*src="https?:[^>]*>\s*</script>|<img\b[^>]*src="https?:[^>]*>"""
+)
+_STYLE = """<style>
+body { font-family: system-ui, sans-serif; margin: 2rem; line-height: 1.45; }
+table { border-collapse: collapse; margin: 0.5rem 0 1.5rem; }
+th, td { border: 1px solid #bbb; padding: 0.3rem 0.7rem; text-align: left; vertical-align: top; }
+.failed { background: #f6cfcb; color: #5c1010; }
+.col-lg-2, .modal, .cta-footer, footer { display: none; }
+</style>"""
+
+
+def make_offline(folder: Path, outcomes: Iterable[Outcome]) -> None:
+    """Takes everything remote out of the pages below ``folder`` and replaces its index by a table of the outcomes."""
+    for page in folder.rglob("*.html"):
+        text = _REMOTE.sub("", page.read_text(encoding="utf-8"))
+        page.write_text(text.replace("</head>", _STYLE + "</head>", 1), encoding="utf-8")
+    (folder / "index.html").write_text(_index(folder, list(outcomes)), encoding="utf-8")
+
+
+def _index(folder: Path, outcomes: list[Outcome]) -> str:
+    sets, tags = (list(dict.fromkeys(getattr(o, field) for o in outcomes)) for field in ("set", "language"))
+    head = "".join(f"<th>{escape(name)}</th>" for name in sets)
+    body = "".join(
+        f"<tr><th>{escape(tag)}</th>"
+        + "".join(_cell(folder, [o for o in outcomes if (o.set, o.language) == (name, tag)]) for name in sets)
+        + "</tr>\n"
+        for tag in tags
+    )
+    return f"""<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>Translation quality</title>{_STYLE}</head><body>
+<h1>Translation quality</h1>
+<p>Each cell leads to what was demanded of the language in the set, what was found, and examples of what fell short.
+All variants that fell short are in quarantine.jsonl.</p>
+<table><tr><th>language</th>{head}</tr>
+{body}</table></body></html>
+"""
+
+
+def _cell(folder: Path, outcomes: list[Outcome]) -> str:
+    if not outcomes:
+        return "<td>no variants</td>"
+    first, failed = outcomes[0], [o.check for o in outcomes if not o.success]
+    page = next((folder / "validations" / f"{first.set}-{first.language}").rglob("*.html"))
+    words = "failed: " + ", ".join(failed) if failed else "passed"
+    link = quote(page.relative_to(folder).as_posix())
+    return f'<td class="{"failed" if failed else "passed"}"><a href="{link}">{escape(words)}</a></td>'

@@ -1,0 +1,81 @@
+"""Which variants may not be used, why, and the rows that remain without them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from mlc.prompts.schema import PromptRow
+from mlc.settings import Validate
+
+
+def _own_reasons(line: Any, validate: Validate) -> list[str]:
+    """What is wrong with one line of the frame; each reason begins with the column that shows it."""
+    found = []
+    if line.empty is True:
+        found.append("empty: holds no letters")
+    if line.script_share < validate.minimum_script_share:
+        found.append(f"script_share: {line.script_share:.2f} of the letters are in the script of {line.language}")
+    if abs(line.length_deviation) > validate.length_ratio_deviations:
+        found.append(
+            f"length_deviation: {line.length_ratio:.2f} times as long as the source text, "
+            f"{line.length_deviation:+.1f} deviations from what is usual for {line.language}"
+        )
+    # Identification of one short text is a guess, so a wrong language is no reason by itself; see columns.untranslated.
+    if line.untranslated is True:
+        found.append("untranslated: is the source text, or holds most of its words")
+    if line.duplicate_of is not None:
+        found.append(f"duplicate_of: {line.duplicate_of} has the same text")
+    if line.leaked_from is not None:
+        found.append(f"leaked_from: {line.leaked_from} has the same text")
+    return found
+
+
+def reasons(frame: pd.DataFrame, validate: Validate, source: str) -> pd.Series:
+    """Per line of the frame the list of reasons for quarantine; empty for a clean or a missing variant.
+
+    A row goes whole where its source text is missing or bad, for its translations can then be compared with nothing and
+    its replies answer nothing; and where any of its texts leaked, for all of them say the same.
+    """
+    lines: list[Any] = list(frame.itertuples(index=False))
+    own = [_own_reasons(line, validate) for line in lines]
+    whole: dict[tuple[str, str], str] = {}
+    for line, found in zip(lines, own, strict=True):
+        key = (line.set, line.id)
+        if line.language == source and (found or line.text is None):
+            whole[key] = f"row: its text in {source} is {'in quarantine' if found else 'missing'}"
+        if line.leaked_from is not None:
+            whole.setdefault(key, f"row: its text in {line.language} leaked from {line.leaked_from}")
+    for line, found in zip(lines, own, strict=True):
+        if not found and line.text is not None and (line.set, line.id) in whole:
+            found.append(whole[line.set, line.id])
+    return pd.Series(own, frame.index, dtype=object)
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The quarantined lines of a frame with the column ``reasons``, as JSON objects."""
+    bad = frame.loc[frame["quarantined"].eq(True), ["set", "id", "language", "text", "reasons"]]
+    return [{str(name): value for name, value in record.items()} for record in bad.to_dict("records")]
+
+
+def clean_rows(frame: pd.DataFrame, sets: Mapping[str, Sequence[PromptRow]]) -> dict[str, list[PromptRow]]:
+    """The rows of each set with their clean variants alone, and what belongs to these; rows without any are left out.
+
+    The frame has the column ``clean``; languages that it does not hold are dropped.
+    """
+    kept: dict[tuple[str, str], set[str]] = {}
+    for name, row_id, tag in frame.loc[frame["clean"], ["set", "id", "language"]].itertuples(index=False):
+        kept.setdefault((name, row_id), set()).add(tag)
+    result: dict[str, list[PromptRow]] = {}
+    for name, rows in sets.items():
+        result[name] = [_only(row, kept[name, row.id]) for row in rows if (name, row.id) in kept]
+    return result
+
+
+def _only(row: PromptRow, tags: set[str]) -> PromptRow:
+    fields = ("prompts", "references", "provenance")
+    return row.model_copy(
+        update={field: {tag: v for tag, v in getattr(row, field).items() if tag in tags} for field in fields}
+    )
