@@ -1,6 +1,7 @@
 """The manifest: everything a model was made from, and the hash of every file it consists of.
 
-It lies in the model's folder as ``manifest.json``. ``register`` takes a model only when the files still are what it says.
+It lies in the model's folder as ``manifest.json``. ``register`` takes a model only when its files still are what it
+says.
 """
 
 from __future__ import annotations
