@@ -22,6 +22,8 @@ body { font-family: system-ui, sans-serif; margin: 2rem; line-height: 1.45; }
 table { border-collapse: collapse; margin: 0.5rem 0 1.5rem; }
 th, td { border: 1px solid #bbb; padding: 0.3rem 0.7rem; text-align: left; vertical-align: top; }
 .failed { background: #f6cfcb; color: #5c1010; }
+.fa-check-circle::before { content: "passed"; }
+.fa-times::before { content: "failed"; color: #5c1010; }
 .col-lg-2, .modal, .cta-footer, footer { display: none; }
 </style>"""
 

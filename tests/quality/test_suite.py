@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import great_expectations.expectations as gxe
+import pandas as pd
+import pytest
+
+from mlc.errors import MlcError
+from mlc.quality import quarantine, suite
+from mlc.quality.columns import add_quality, long_frame
+from mlc.quality.data_docs import make_offline
+from mlc.settings import Languages, Validate
+
+from .conftest import Sets, with_text
+
+
+def checked(sets: Sets, languages: Languages, validate: Validate) -> pd.DataFrame:
+    frame = add_quality(long_frame(sets, languages.all, "en"), "en", ("alignment", "evaluation"))
+    bad = quarantine.reasons(frame, validate, "en").map(bool)
+    return frame.assign(
+        quarantined=bad.astype(object).where(frame["text"].notna(), None), clean=frame["text"].notna() & ~bad
+    )
+
+
+def test_good_translations_pass_everywhere(
+    sets: Sets, languages: Languages, validate: Validate, tmp_path: Path
+) -> None:
+    outcomes = suite.check(checked(sets, languages, validate), languages, validate, tmp_path)
+    assert all(outcome.success for outcome in outcomes)
+    assert {(o.set, o.language) for o in outcomes} == {(s, t) for s in sets for t in languages.all}
+    assert not [o for o in outcomes if o.check == "clean" and o.language in languages.transfer]
+
+
+def test_a_wholly_wrong_language_fails_there_and_only_there(
+    sets: Sets, languages: Languages, validate: Validate, tmp_path: Path
+) -> None:
+    sets["alignment"] = [with_text(row, "sw", row.prompts["es"]) for row in sets["alignment"]]
+    outcomes = suite.check(checked(sets, languages, validate), languages, validate, tmp_path)
+    failed = [outcome for outcome in outcomes if not outcome.success]
+    assert [(o.set, o.language, o.check) for o in failed] == [("alignment", "sw", "right_language")]
+    assert failed[0].failing > 0.9
+    assert re.fullmatch(r"alignment, sw, right_language: \d+\.\d% of 60 fail, 20\.0% allowed", str(failed[0]))
+
+
+@pytest.mark.parametrize("failing, success", [(3, True), (4, False)])
+def test_the_allowed_share_is_allowed_and_no_more(
+    sets: Sets, languages: Languages, validate: Validate, tmp_path: Path, failing: int, success: bool
+) -> None:
+    sets["alignment"] = [
+        with_text(row, "es", "?") if number < failing else row for number, row in enumerate(sets["alignment"])
+    ]
+    outcomes = suite.check(checked(sets, languages, validate), languages, validate, tmp_path)
+    of = {o.check: o for o in outcomes if (o.set, o.language) == ("alignment", "es")}
+    assert (of["empty"].success, of["quarantined"].success) == (success, success)
+    assert (of["empty"].failing, of["empty"].lines) == (pytest.approx(failing / 60), 60)
+
+
+def test_an_expectation_that_raises_is_an_error_not_a_failure(
+    sets: Sets, languages: Languages, validate: Validate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = gxe.ExpectColumnValuesToBeBetween(column="no_such_column", min_value=0, mostly=0.5)
+    monkeypatch.setattr(suite, "expectations", lambda *_: [broken])
+    with pytest.raises(MlcError, match=r"alignment, en: the check of no_such_column could not be run \(.*\)") as raised:
+        suite.check(checked(sets, languages, validate), languages, validate, tmp_path)
+    assert type(raised.value) is MlcError
+    assert "\n" not in str(raised.value)
+
+
+def test_data_docs_need_no_internet(sets: Sets, languages: Languages, validate: Validate, tmp_path: Path) -> None:
+    sets["evaluation"] = [with_text(row, "es", "?") for row in sets["evaluation"]]
+    make_offline(tmp_path, suite.check(checked(sets, languages, validate), languages, validate, tmp_path))
+    pages = list(tmp_path.rglob("*.html"))
+    for page in pages:
+        assert not re.search(r"""<(script|img|link)\b[^>]*(src|href)=["']https?:""", page.read_text(encoding="utf-8"))
+    index = (tmp_path / "index.html").read_text(encoding="utf-8")
+    links = re.findall(r'href="(validations/[^"]+)"', index)
+    assert len(links) == len(sets) * len(languages.all)
+    assert all((tmp_path / link).is_file() for link in links)
+    assert index.count("failed: ") == 1
