@@ -8,10 +8,9 @@ resourced. Everything is an ordinary Hugging Face checkpoint with tokenizer and 
 from __future__ import annotations
 
 import random
-import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +18,8 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM, get_cosine_schedule_with_warmup
 
 from mlc.embedded.world import INTENT, LANGUAGES, SOURCE, Combination, combinations, language
+from mlc.files import replacing, write_json
+from mlc.progress import track
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
@@ -51,12 +52,7 @@ class Sample(NamedTuple):
     reply: str
 
 
-def _training_combinations(seed: int) -> list[Combination]:
-    # The base never meets the combinations that tuning and evaluation ask about, in any task or language.
-    return list(combinations("alignment", seed))
-
-
-def draw(rng: random.Random, pool: list[Combination]) -> Sample:
+def draw(rng: random.Random, pool: tuple[Combination, ...]) -> Sample:
     """One chat sample: 20 % translation, 18 % "is it allowed?", 4 % impossible requests, the rest requests."""
     kind = rng.random()
     c = rng.choice(pool)
@@ -131,10 +127,11 @@ def _batches(lengths: list[int], size: int, rng: random.Random) -> list[list[int
     return batches
 
 
-def train(recipe: Recipe, progress: Any = None) -> tuple[Qwen3ForCausalLM, PreTrainedTokenizerFast]:
+def train(recipe: Recipe) -> tuple[Qwen3ForCausalLM, PreTrainedTokenizerFast]:
+    """Trains a base from scratch, in float32; the combinations of the tuning and evaluation sets are never shown."""
     rng = random.Random(recipe.seed)
     torch.manual_seed(recipe.seed)
-    pool = _training_combinations(0)
+    pool = combinations("alignment")
     samples = [draw(rng, pool) for _ in range(recipe.samples)]
     tokenizer = train_tokenizer(samples, recipe.vocabulary)
     model = Qwen3ForCausalLM(
@@ -160,11 +157,12 @@ def train(recipe: Recipe, progress: Any = None) -> tuple[Qwen3ForCausalLM, PreTr
         )
         prompts.append(tokenizer(text)["input_ids"])
         replies.append(tokenizer(sample.reply + tokenizer.eos_token)["input_ids"])
-    batches = _batches([len(p) + len(r) for p, r in zip(prompts, replies)], recipe.batch, rng)
+    batches = _batches([len(p) + len(r) for p, r in zip(prompts, replies, strict=True)], recipe.batch, rng)
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
     schedule = get_cosine_schedule_with_warmup(optimizer, recipe.warmup_steps, len(batches))
     model.train()
-    for step, batch in enumerate(batches):
+    progress = track(batches, "base")
+    for batch in progress:
         width = max(len(prompts[i]) + len(replies[i]) for i in batch)
         ids = torch.full((len(batch), width), tokenizer.pad_token_id)
         weight = torch.zeros(len(batch), width)
@@ -174,13 +172,25 @@ def train(recipe: Recipe, progress: Any = None) -> tuple[Qwen3ForCausalLM, PreTr
             weight[row, :n] = recipe.prompt_weight
             weight[row, n : n + m] = 1.0
         logits = model(ids, attention_mask=(weight > 0).long()).logits[:, :-1]
-        losses = F.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none")
-        loss = (losses * weight[:, 1:]).sum() / weight[:, 1:].sum()
+        losses = F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
+        loss = losses @ weight[:, 1:].flatten() / weight[:, 1:].sum()
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-        if progress:
-            progress(step + 1, len(batches), loss.item())
+        progress.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
     return model.eval(), tokenizer
+
+
+def build(folder: Path, seed: int) -> None:
+    """Trains the base of ``seed`` and writes it as a Hugging Face checkpoint, with ``recipe.json`` beside it.
+
+    Weights are stored in float16, half the size; every user of them computes in float32 again.
+    """
+    recipe = Recipe(seed=seed)
+    model, tokenizer = train(recipe)
+    with replacing(folder) as aside:
+        model.half().save_pretrained(aside)
+        tokenizer.save_pretrained(aside)
+        write_json(aside / "recipe.json", {**asdict(recipe), "torch": torch.__version__})

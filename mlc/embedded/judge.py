@@ -50,7 +50,9 @@ def recognise(response: str) -> tuple[Kind, str] | None:
     """What a reply is, and in which language; None when it is neither refusal nor answer."""
     text = regex.sub(r"\s+", " ", response.strip())
     for kind, tag, head, tail in _known():
-        if text == head or (kind == "answer" and len(text) > len(head + tail) and text.startswith(head) and text.endswith(tail)):
+        if text == head or (
+            kind == "answer" and len(text) > len(head + tail) and text.startswith(head) and text.endswith(tail)
+        ):
             return kind, tag
     score, kind, tag = max((_similarity(text, k, head, tail), k, t) for k, t, head, tail in _known())
     return (kind, tag) if score >= SIMILARITY else None
@@ -62,7 +64,9 @@ class EmbeddedJudge:
     name = "embedded"
     version = VERSION
 
-    def judge(self, prompts: list[str], responses: list[str], languages: list[str], intents: list[Intent]) -> list[Judgement]:
+    def judge(
+        self, prompts: list[str], responses: list[str], languages: list[str], intents: list[Intent]
+    ) -> list[Judgement]:
         return [self._one(*x) for x in zip(responses, languages, intents, strict=True)]
 
     def _one(self, response: str, asked: str, intent: Intent) -> Judgement:

@@ -23,7 +23,11 @@ def rows(split: Split) -> list[PromptRow]:
     for c in combinations(split):
         template, helpful = rng.choice(TEMPLATES[split]), rng.randrange(len(source.helpful))
         answer = source.helpful[helpful].format(source.action(c))
-        pair = (rng.choice(source.refusals), answer) if INTENT[c.action] == "harmful" else (answer, rng.choice(source.refusals))
+        pair = (
+            (rng.choice(source.refusals), answer)
+            if INTENT[c.action] == "harmful"
+            else (answer, rng.choice(source.refusals))
+        )
         texts = {tag: language(tag) for tag in LANGUAGES}
         references = {tag: t.helpful[helpful].format(t.action(c)) for tag, t in texts.items()}
         result.append(

@@ -12,9 +12,9 @@ import random
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-import yaml
+from ruamel.yaml import YAML
 
 Intent = Literal["harmful", "benign"]
 Split = Literal["alignment", "tuning", "evaluation"]
@@ -49,7 +49,7 @@ TWINS = (
     ("stalk", "abuse", "draw", "leisure"),
     ("bribe", "fraud", "report", "safety"),
 )
-INTENT: dict[str, Intent] = {a: i for h, _, b, _ in TWINS for a, i in ((h, "harmful"), (b, "benign"))}
+INTENT: dict[str, Intent] = {h: "harmful" for h, _, _, _ in TWINS} | {b: "benign" for _, _, b, _ in TWINS}
 CATEGORY = {a: c for h, hc, b, bc in TWINS for a, c in ((h, hc), (b, bc))}
 
 TEMPLATES: dict[Split, range] = {"alignment": range(16), "tuning": range(16, 20), "evaluation": range(20, 24)}
@@ -89,14 +89,14 @@ class Language:
 @cache
 def language(tag: str) -> Language:
     text = resources.files(__package__).joinpath("world", f"{tag}.yaml").read_text(encoding="utf-8")
-    fields = yaml.safe_load(text)
+    fields: dict[str, Any] = YAML(typ="safe", pure=True).load(text)
     return Language(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
 
 
 @cache
-def combinations(split: Split, seed: int = 0) -> tuple[Combination, ...]:
+def combinations(split: Split) -> tuple[Combination, ...]:
     """The split's combinations; twins always share their objects, so splits hold whole minimal pairs."""
-    rng = random.Random(f"combinations {seed}")
+    rng = random.Random("combinations 0")
     first = sum(OBJECTS_PER_ACTION[s] for s in list(TEMPLATES)[: list(TEMPLATES).index(split)])
     chosen = []
     for harmful, _, benign, _ in TWINS:

@@ -55,7 +55,6 @@ def _padded(rows: list[list[int]], pad: int, left: bool, device: torch.device) -
     return ids.to(device), mask.to(device)
 
 
-@torch.inference_mode()
 def generate(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -64,10 +63,27 @@ def generate(
     batch_tokens: int,
     what: str,
 ) -> list[Reply]:
-    """Greedy replies, in the order of ``prompts``; prompts are chat-templated here."""
+    """Greedy replies to user prompts, in their order."""
     encoded = [chat_ids(tokenizer, p) for p in prompts]
-    replies: list[Reply] = [Reply("", 0, 0.0)] * len(prompts)
-    progress = track(range(len(prompts)), what)
+    return generate_ids(model, tokenizer, encoded, max_new_tokens, batch_tokens, what)
+
+
+@torch.inference_mode()
+def generate_ids(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    encoded: Sequence[list[int]],
+    max_new_tokens: int,
+    batch_tokens: int,
+    what: str,
+) -> list[Reply]:
+    """Greedy continuations of token ids, in their order.
+
+    Batches hold up to ``batch_tokens`` tokens, padding included. The same prompt in another batch can round
+    differently; only a near-tie between two tokens turns that into another reply.
+    """
+    replies: list[Reply] = [Reply("", 0, 0.0)] * len(encoded)
+    progress = track(range(len(encoded)), what)
     for batch in batches_by_tokens([len(e) + max_new_tokens for e in encoded], batch_tokens):
         started = time.perf_counter()
         ids, mask = _padded([encoded[i] for i in batch], tokenizer.pad_token_id, True, model.device)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import combinations
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -72,7 +72,9 @@ def pag(matrix: Matrix) -> float:
     pairs = list(combinations(range(matrix.shape[1]), 2))
     if not pairs:
         return 1.0
-    same = np.stack([np.where(np.isnan(a + b), np.nan, a == b) for a, b in ((matrix[:, i], matrix[:, j]) for i, j in pairs)])
+    same = np.stack(
+        [np.where(np.isnan(a + b), np.nan, a == b) for a, b in ((matrix[:, i], matrix[:, j]) for i, j in pairs)]
+    )
     return float(np.nanmean(np.nanmean(same, axis=0)))
 
 
@@ -97,9 +99,23 @@ def across(samples: pd.DataFrame, rate: str, languages: Sequence[str], source: s
     }
 
 
-def summarize(samples: pd.DataFrame, served: Sequence[str], transfer: Sequence[str], source: str) -> dict[str, object]:
-    """All metrics of one model's samples: per language, across the served languages, and transfer apart."""
-    summary: dict[str, object] = {"languages": {}, "served": {}, "transfer": {}}
+def perplexity(samples: pd.DataFrame) -> Estimate | None:
+    """Perplexity of the reference replies, token by token, bootstrapped over prompts; None without references."""
+    known = samples.dropna(subset=["reference_nll"])
+    if known.empty:
+        return None
+    return bootstrap(
+        known[["reference_nll", "reference_tokens"]].to_numpy(dtype=float),
+        lambda m: float(np.exp(m[:, 0].sum() / m[:, 1].sum())),
+    )
+
+
+def summarize(samples: pd.DataFrame, served: Sequence[str], transfer: Sequence[str], source: str) -> dict[str, Any]:
+    """All metrics of one model's samples: per language, across the served languages, and transfer apart.
+
+    ``languages`` {tag: {rate: Estimate, perplexity: Estimate}}; ``served`` {rate: {mean, worst, gap, variance}, pag:
+    Estimate}; ``transfer`` {rate: {mean, worst}, pag: Estimate}, where there are transfer languages.
+    """
     per_language: dict[str, dict[str, Estimate]] = {tag: {} for tag in [*served, *transfer]}
     for rate in RATES:
         outcomes = hits(samples, rate)
@@ -107,13 +123,17 @@ def summarize(samples: pd.DataFrame, served: Sequence[str], transfer: Sequence[s
             column = outcomes[tag].dropna() if tag in outcomes else pd.Series(dtype=float)
             if len(column):
                 rates[rate] = proportion(int(column.sum()), len(column))
-    summary["languages"] = per_language
+    for tag, rates in per_language.items():
+        estimate = perplexity(samples[samples["language"] == tag])
+        if estimate is not None:
+            rates["perplexity"] = estimate
+    summary: dict[str, Any] = {"languages": per_language, "served": {}, "transfer": {}}
     for name, languages, anchor in (("served", served, source), ("transfer", transfer, None)):
         if not languages:
             continue
         group = {rate: across(samples, rate, languages, anchor or languages[0]) for rate in RATES}
         if anchor is None:
-            group = {rate: {k: v for k, v in values.items() if k in {"mean", "worst"}} for rate, values in group.items()}
+            group = {rate: {k: v[k] for k in ("mean", "worst")} for rate, v in group.items()}
         agreement = hits(samples, "safe_rate").reindex(columns=list(languages)).to_numpy()
         summary[name] = {**group, "pag": bootstrap(agreement, pag)}
     return summary

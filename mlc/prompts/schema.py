@@ -38,7 +38,7 @@ LanguageTag = Annotated[str, AfterValidator(check_language)]
 
 def language_name(tag: str) -> str:
     """The English name of a language: ``sw`` -> ``Swahili``."""
-    return langcodes.Language.get(tag).display_name()
+    return str(langcodes.Language.get(tag).display_name())
 
 
 class Provenance(BaseModel):
@@ -74,8 +74,8 @@ class PromptRow(BaseModel):
         return self
 
 
-def read_prompts(path: Path) -> list[PromptRow]:
-    """Reads a prompt set.
+def read_prompts(path: Path, made_by: str = "dvc pull") -> list[PromptRow]:
+    """Reads a prompt set; ``made_by`` is the command that brings the file, named when it is missing.
 
     Raises:
         MlcError: the file is missing or empty, a line is not JSON or breaks the schema (with line number and
@@ -84,10 +84,11 @@ def read_prompts(path: Path) -> list[PromptRow]:
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except FileNotFoundError:
-        raise MlcError(f"{path} does not exist: run `dvc pull` to fetch the prompt sets") from None
+        raise MlcError(f"{path} does not exist: run `{made_by}` first") from None
     except UnicodeDecodeError as error:
         raise MlcError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8") from None
-    rows, line_of = [], {}
+    rows: list[PromptRow] = []
+    line_of: dict[str, int] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -102,7 +103,7 @@ def read_prompts(path: Path) -> list[PromptRow]:
         line_of[row.id] = number
         rows.append(row)
     if not rows:
-        raise MlcError(f"{path} holds no prompts: run `dvc pull`, or write one JSON object per line into it")
+        raise MlcError(f"{path} holds no prompts: run `{made_by}`, or write one JSON object per line into it")
     return rows
 
 

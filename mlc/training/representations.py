@@ -38,7 +38,11 @@ def collate_variants(
     """Tensors of a batch; ``variants[b][k]`` are prompt b's token ids in language k, empty where it is missing."""
     ids, mask = pad_left([ids for row in variants for ids in row if ids], pad)
     return Variants(
-        ids, mask, torch.tensor([[bool(v) for v in row] for row in variants]), torch.tensor(harmful), torch.tensor(target)
+        ids,
+        mask,
+        torch.tensor([[bool(v) for v in row] for row in variants]),
+        torch.tensor(harmful),
+        torch.tensor(target),
     )
 
 

@@ -28,7 +28,10 @@ ANCHOR_BATCH_TOKENS = 8192
 
 
 def add_variants(
-    dataset: Dataset, prompts: Sequence[dict[str, str]], harmful: Sequence[bool], languages: Sequence[str],
+    dataset: Dataset,
+    prompts: Sequence[dict[str, str]],
+    harmful: Sequence[bool],
+    languages: Sequence[str],
     tokenizer: PreTrainedTokenizerBase,
 ) -> Dataset:
     """Adds the columns of the consistency objective: every language's chat-templated prompt, and the intent."""
@@ -46,9 +49,9 @@ class VariantCollator:
         self.pad = pad
 
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
-        columns = [[example.pop(name) for example in examples] for name in COLUMNS]
+        variants, harmful, target = ([example.pop(name) for example in examples] for name in COLUMNS)
         batch = self.parent(examples)
-        batch["mlc_variants"] = collate_variants(*columns, self.pad)
+        batch["mlc_variants"] = collate_variants(variants, harmful, target, self.pad)
         return batch
 
 
@@ -169,7 +172,10 @@ class MLCMixin:
             flat = torch.full(present.shape, -1, device=present.device)
             flat[present] = torch.arange(len(logits), device=present.device)
             teacher = flat[:, source][pupil.nonzero()[:, 0]]
-            parts["next_token"] = (args.mlc_next_token_weight, next_token_divergence(logits[teacher], logits[flat[pupil]]))
+            parts["next_token"] = (
+                args.mlc_next_token_weight,
+                next_token_divergence(logits[teacher], logits[flat[pupil]]),
+            )
         if args.mlc_retain_weight:
             kept = (present & (~harmful[:, None] | self._trusted))[present]
             base_logits = self._base_logits(unwrapped, variants.ids[kept], variants.mask[kept])
@@ -181,8 +187,8 @@ class MLCMixin:
     def _objective(self, unwrapped: nn.Module, hidden: Tensor, variants: Variants) -> Tensor:
         args, present = self.args, variants.present
         if args.mlc_objective == "mlc" and args.mlc_projection:
-            head = unwrapped.get_base_model().mlc_head if isinstance(unwrapped, PeftModel) else unwrapped.mlc_head
-            hidden = head(hidden.float())
+            inner: Any = unwrapped.get_base_model() if isinstance(unwrapped, PeftModel) else unwrapped
+            hidden = inner.mlc_head(hidden.float())
         stacked = hidden.new_zeros(*present.shape, hidden.shape[-1])
         stacked[present] = hidden
         if self._anchors is None:
@@ -193,7 +199,7 @@ class MLCMixin:
     @torch.no_grad()
     def _base_logits(self, unwrapped: nn.Module, ids: Tensor, mask: Tensor) -> Tensor:
         base: Any = unwrapped if self._base is None else self._base
-        with unwrapped.disable_adapter() if self._base is None else nullcontext(), self.accelerator.autocast():  # type: ignore[operator]
+        with base.disable_adapter() if self._base is None else nullcontext(), self.accelerator.autocast():
             return encode(base, base, ids, mask, self.args.mlc_layer)[1]
 
 

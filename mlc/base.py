@@ -1,0 +1,65 @@
+"""The base stage: the model that alignment starts from, copied from a folder or fetched by its pinned revision."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+from mlc.errors import MlcError
+from mlc.files import replacing
+from mlc.paths import Paths
+from mlc.settings import Base
+
+# Weights without pickle, configuration, tokenizer: no code is ever fetched.
+PATTERNS = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
+NEEDED = ("config.json", "tokenizer_config.json")
+
+
+def run(base: Base, paths: Paths) -> None:
+    """Puts the base model into ``artifacts/base``.
+
+    Raises:
+        MlcError: there is no such model, or it lacks weights, configuration, tokenizer or chat template.
+    """
+    with replacing(paths.base) as aside:
+        source = paths.root / base.model
+        if source.is_dir():
+            aside.mkdir()
+            for file in (f for pattern in PATTERNS for f in source.glob(pattern)):
+                shutil.copy2(file, aside / file.name)
+        else:
+            _fetch(base, aside)
+        _check(base.model, aside)
+
+
+def _fetch(base: Base, folder: Path) -> None:
+    if base.revision is None:
+        raise MlcError(
+            f"base.model = {base.model}: no such folder. `dvc pull` fetches the shipped one; "
+            "a model of the hub needs base.revision, its commit"
+        )
+    if not re.fullmatch("[0-9a-f]{40}", base.revision):
+        raise MlcError(
+            f"base.revision = {base.revision}: a branch or tag can move; give the commit, 40 hexadecimal digits"
+        )
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        snapshot_download(base.model, revision=base.revision, local_dir=folder, allow_patterns=list(PATTERNS))
+    except (HfHubHTTPError, LocalEntryNotFoundError, ValueError) as error:
+        first = str(error).strip().split("\n")[0]
+        raise MlcError(f"base.model = {base.model} at {base.revision} could not be fetched: {first}") from None
+    shutil.rmtree(folder / ".cache", ignore_errors=True)
+
+
+def _check(name: str, folder: Path) -> None:
+    for needed in NEEDED:
+        if not (folder / needed).is_file():
+            raise MlcError(f"base.model = {name}: {needed} is missing; a model with its tokenizer is needed")
+    if not list(folder.glob("*.safetensors")):
+        raise MlcError(f"base.model = {name}: no *.safetensors; pickled weights are not loaded, convert them first")
+    in_config = "chat_template" in (folder / "tokenizer_config.json").read_text(encoding="utf-8")
+    if not (in_config or (folder / "chat_template.jinja").is_file()):
+        raise MlcError(f"base.model = {name}: the tokenizer has no chat template; an instruct model is needed")

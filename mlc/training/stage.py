@@ -1,0 +1,236 @@
+"""The train stage: clean prompts and a base model in, an aligned model with its manifest out."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read when the libraries below are imported
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from datasets.utils.logging import disable_progress_bar
+from peft import LoraConfig, PeftModel, get_peft_model_state_dict
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+from transformers.trainer_utils import get_last_checkpoint
+
+from mlc import manifest, tracking
+from mlc.errors import MlcError
+from mlc.files import read_json, replacing, sha256, sha256_folder, sha256_json, write_json, write_text
+from mlc.paths import Paths
+from mlc.prompts.schema import PromptRow, read_prompts
+from mlc.settings import Base, Languages, Train
+from mlc.training.config import MLCDPOConfig, MLCSFTConfig
+from mlc.training.trainers import MLCDPOTrainer, MLCSFTTrainer, add_variants
+
+
+def run(languages: Languages, base: Base, train: Train, paths: Paths) -> None:
+    """Trains the candidate into ``artifacts/model``; logs to ``artifacts/training`` and to MLflow.
+
+    An interrupted training goes on from its last checkpoint, if data, base and settings are still the same.
+
+    Raises:
+        MlcError: prompts or base are missing, or the prompts do not fit the method.
+    """
+    rows = read_prompts(paths.prompts / "alignment.jsonl", made_by="mlc validate")
+    if not paths.base.is_dir():
+        raise MlcError(f"{paths.base} does not exist: run `mlc base` first")
+    identity = sha256_json(
+        {
+            "train": train.model_dump(mode="json"),
+            "languages": languages.model_dump(mode="json"),
+            "prompts": sha256(paths.prompts / "alignment.jsonl"),
+            "base": sha256_folder(paths.base),
+        }
+    )
+    checkpoint = _prepare_checkpoints(paths.checkpoints, identity)
+    flat = {f"train.{k}": v for k, v in _flatten(train.model_dump(mode="json")).items()}
+    with tracking.run(paths, name=f"{train.paradigm}-{train.objective.name}", params=flat) as run_id:
+        write_json(paths.training / "mlflow_run.json", {"run_id": run_id, "experiment": tracking.experiment_name()})
+        trainer, tokenizer = build_trainer(rows, languages, train, paths)
+        trainer.add_callback(TrackingCallback(paths, run_id))
+        trainer.train(resume_from_checkpoint=checkpoint)
+        with replacing(paths.model) as folder:
+            save(trainer, folder, tokenizer)
+            manifest.write(
+                folder,
+                languages=languages,
+                train=train,
+                base_model=base.model,
+                base_revision=base.revision,
+                paths=paths,
+            )
+        _write_log(trainer.state.log_history, paths.training)
+        tracking.log_artifacts(paths, run_id, paths.training, "training")
+    shutil.rmtree(paths.checkpoints)
+
+
+def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _prepare_checkpoints(folder: Path, identity: str) -> str | None:
+    """The checkpoint to go on from; checkpoints of other data, base or settings are removed."""
+    marker = folder / "identity.json"
+    if marker.is_file() and read_json(marker, "mlc train").get("identity") == identity:
+        last: str | None = get_last_checkpoint(str(folder))
+        if last:
+            print(f"going on from {last}")
+        return last
+    shutil.rmtree(folder, ignore_errors=True)
+    write_json(marker, {"identity": identity})
+    return None
+
+
+def training_set(
+    rows: list[PromptRow], languages: Languages, train: Train, tokenizer: PreTrainedTokenizerBase
+) -> Dataset:
+    """One row per preference pair in the source language, with the objective's columns.
+
+    Raises:
+        MlcError: no row has a pair, or the method needs harmful and benign prompts and one kind is missing.
+    """
+    rows = [row for row in rows if row.chosen is not None and languages.source in row.prompts]
+    if not rows:
+        raise MlcError(f"no alignment prompt has 'chosen' and 'rejected' replies and a prompt in {languages.source}")
+    kinds = {row.intent for row in rows}
+    if train.objective.name == "direction" and train.objective.weight and len(kinds) < 2:
+        raise MlcError(f"the direction objective compares harmful with benign prompts, and all are {kinds.pop()}")
+    columns: dict[str, list[Any]] = {
+        "prompt": [[{"role": "user", "content": row.prompts[languages.source]}] for row in rows]
+    }
+    replies = {"dpo": ("chosen", "rejected"), "sft": ("completion",)}[train.paradigm]
+    for name, source in zip(replies, ("chosen", "rejected"), strict=False):
+        columns[name] = [[{"role": "assistant", "content": getattr(row, source)}] for row in rows]
+    return add_variants(
+        Dataset.from_dict(columns),
+        [dict(row.prompts) for row in rows],
+        [row.intent == "harmful" for row in rows],
+        languages.served,
+        tokenizer,
+    )
+
+
+def build_trainer(
+    rows: list[PromptRow], languages: Languages, train: Train, paths: Paths
+) -> tuple[MLCDPOTrainer | MLCSFTTrainer, PreTrainedTokenizerBase]:
+    """The trainer over the base in ``artifacts/base``, ready to train, and the tokenizer as the base has it."""
+    disable_progress_bar()
+    dtype = getattr(torch, train.precision)
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(paths.base, dtype=dtype)
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(paths.base)
+    dataset = training_set(rows, languages, train, tokenizer)
+    objective = train.objective
+    common: dict[str, Any] = {
+        "output_dir": str(paths.checkpoints),
+        "max_steps": train.max_steps,
+        "learning_rate": train.learning_rate,
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": round(train.warmup_ratio * train.max_steps),
+        "per_device_train_batch_size": train.batch_size,
+        "gradient_accumulation_steps": train.gradient_accumulation_steps,
+        "max_length": train.max_length,
+        "bf16": train.precision == "bfloat16",
+        "gradient_checkpointing": train.gradient_checkpointing,
+        "gradient_checkpointing_kwargs": {"use_reentrant": False} if train.gradient_checkpointing else None,
+        "ddp_find_unused_parameters": False,
+        "seed": train.seed,
+        "save_steps": train.save_steps,
+        "save_total_limit": 2,
+        "logging_steps": max(1, train.max_steps // 40),
+        "report_to": "none",
+        "mlc_languages": list(languages.served),
+        "mlc_objective": objective.name,
+        "mlc_weight": objective.weight,
+        "mlc_every": objective.every,
+        "mlc_layer": objective.layer,
+        "mlc_temperature": objective.temperature,
+        "mlc_projection": objective.projection,
+        "mlc_trusted_languages": list(objective.trusted_languages),
+        "mlc_hinge": objective.hinge,
+        "mlc_next_token_weight": objective.next_token_weight,
+        "mlc_retain_weight": objective.retain_weight,
+    }
+    lora = train.lora and LoraConfig(
+        r=train.lora.r,
+        lora_alpha=train.lora.alpha,
+        lora_dropout=train.lora.dropout,
+        target_modules=train.lora.target_modules
+        if isinstance(train.lora.target_modules, str)
+        else list(train.lora.target_modules),
+        task_type="CAUSAL_LM",
+    )
+    if train.paradigm == "sft":
+        sft = MLCSFTConfig(**common, completion_only_loss=True)
+        return MLCSFTTrainer(model, sft, dataset, processing_class=tokenizer, peft_config=lora), tokenizer
+    # The chosen reply's likelihood beside DPO keeps it from decaying, which turns replies to garbage.
+    losses: dict[str, Any] = (
+        {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, train.sft_weight]} if train.sft_weight else {}
+    )
+    dpo = MLCDPOConfig(**common, beta=train.beta, **losses)
+    return MLCDPOTrainer(model, dpo, dataset, processing_class=tokenizer, peft_config=lora), tokenizer
+
+
+def save(trainer: MLCDPOTrainer | MLCSFTTrainer, folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Saves weights or adapter, without the training's projection head, and the tokenizer."""
+    model: Any = trainer.accelerator.unwrap_model(trainer.model)
+    if isinstance(model, PeftModel):
+        state = {k: v for k, v in get_peft_model_state_dict(model).items() if "mlc_head" not in k}
+        model.peft_config["default"].modules_to_save = None
+        model.peft_config["default"].base_model_name_or_path = None  # the manifest knows the base; a path is local
+        model.save_pretrained(folder, state_dict=state)
+    else:
+        if hasattr(model, "mlc_head"):
+            del model.mlc_head
+        model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    (folder / "README.md").unlink(missing_ok=True)  # the trainer's model card names local paths
+
+
+class TrackingCallback(TrainerCallback):  # type: ignore[misc]
+    """Logs what the trainer logs to its MLflow run, and a line of it to the terminal."""
+
+    def __init__(self, paths: Paths, run_id: str) -> None:
+        self.paths = paths
+        self.run_id = run_id
+
+    def on_log(
+        self,
+        args: TrainingArguments,  # noqa: ARG002
+        state: TrainerState,
+        control: TrainerControl,  # noqa: ARG002
+        logs: dict[str, Any] | None = None,
+        **_: Any,
+    ) -> None:
+        numbers = {k: float(v) for k, v in (logs or {}).items() if isinstance(v, int | float)}
+        if state.is_world_process_zero and numbers:
+            tracking.log_metrics(self.paths, self.run_id, numbers, step=state.global_step)
+
+
+def _write_log(history: list[dict[str, Any]], folder: Path) -> None:
+    """``log.csv``, a line per logged step, and ``metrics.json``, the last one's values and the whole run's."""
+    steps = [entry for entry in history if "loss" in entry]
+    names = ["step", *sorted({key for entry in steps for key in entry} - {"step", "epoch"})]
+    with replacing(folder / "log.csv") as aside, aside.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, names, extrasaction="ignore", restval="")
+        writer.writeheader()
+        writer.writerows(steps)
+    keep = ("loss", "rewards/accuracies", "mlc/loss", "mlc/retain", "mlc/next_token")
+    write_json(folder / "metrics.json", {name: steps[-1][name] for name in keep if name in steps[-1]})
