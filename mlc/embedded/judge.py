@@ -65,7 +65,11 @@ class EmbeddedJudge:
     version = VERSION
 
     def judge(
-        self, prompts: list[str], responses: list[str], languages: list[str], intents: list[Intent]
+        self,
+        prompts: list[str],  # noqa: ARG002
+        responses: list[str],
+        languages: list[str],
+        intents: list[Intent],
     ) -> list[Judgement]:
         return [self._one(*x) for x in zip(responses, languages, intents, strict=True)]
 

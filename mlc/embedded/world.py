@@ -49,7 +49,9 @@ TWINS = (
     ("stalk", "abuse", "draw", "leisure"),
     ("bribe", "fraud", "report", "safety"),
 )
-INTENT: dict[str, Intent] = {h: "harmful" for h, _, _, _ in TWINS} | {b: "benign" for _, _, b, _ in TWINS}
+INTENT: dict[str, Intent] = {}
+for _harmful, _, _benign, _ in TWINS:
+    INTENT |= {_harmful: "harmful", _benign: "benign"}
 CATEGORY = {a: c for h, hc, b, bc in TWINS for a, c in ((h, hc), (b, bc))}
 
 TEMPLATES: dict[Split, range] = {"alignment": range(16), "tuning": range(16, 20), "evaluation": range(20, 24)}
@@ -90,7 +92,8 @@ class Language:
 def language(tag: str) -> Language:
     text = resources.files(__package__).joinpath("world", f"{tag}.yaml").read_text(encoding="utf-8")
     fields: dict[str, Any] = YAML(typ="safe", pure=True).load(text)
-    return Language(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+    frozen: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+    return Language(**frozen)
 
 
 @cache

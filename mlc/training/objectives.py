@@ -87,8 +87,8 @@ def anchors(representations: Tensor, present: Tensor, harmful: Tensor, trusted: 
 def direction_loss(projection: Tensor, target: Tensor, present: Tensor, harmful: Tensor, hinge: float) -> Tensor:
     """Agreement along one direction only: every variant must reach a share of its prompt's trusted projection.
 
-    With t the target and y = +1 for harmful, -1 for benign: ``4 * mean(relu(hinge * y * t - y * c)^2)``. Only what falls
-    short is moved, and everything outside the direction is left alone. Needs the intent of each prompt, no replies.
+    With t the target and y = +1 for harmful, -1 for benign: ``4 * mean(relu(hinge * y * t - y * c)^2)``. Only what
+    falls short is moved, and everything outside the direction is left alone. Needs each prompt's intent, no replies.
 
     Args:
         projection: (B, K) c, from :func:`projections` of the policy's representations.

@@ -7,7 +7,6 @@ import os
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read when the libraries below are imported
 
 import csv
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from mlc import manifest, tracking
 from mlc.errors import MlcError
-from mlc.files import read_json, replacing, sha256, sha256_folder, sha256_json, write_json, write_text
+from mlc.files import read_json, replacing, sha256, sha256_folder, sha256_json, write_json
 from mlc.paths import Paths
 from mlc.prompts.schema import PromptRow, read_prompts
 from mlc.settings import Base, Languages, Train
@@ -204,7 +203,7 @@ def save(trainer: MLCDPOTrainer | MLCSFTTrainer, folder: Path, tokenizer: PreTra
     (folder / "README.md").unlink(missing_ok=True)  # the trainer's model card names local paths
 
 
-class TrackingCallback(TrainerCallback):  # type: ignore[misc]
+class TrackingCallback(TrainerCallback):
     """Logs what the trainer logs to its MLflow run, and a line of it to the terminal."""
 
     def __init__(self, paths: Paths, run_id: str) -> None:

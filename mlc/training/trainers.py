@@ -51,7 +51,8 @@ class VariantCollator:
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
         variants, harmful, target = ([example.pop(name) for example in examples] for name in COLUMNS)
         batch = self.parent(examples)
-        batch["mlc_variants"] = collate_variants(variants, harmful, target, self.pad)
+        # As a mapping, so that the trainer moves the tensors to the device with the rest of the batch.
+        batch["mlc_variants"] = collate_variants(variants, harmful, target, self.pad)._asdict()
         return batch
 
 
@@ -135,7 +136,7 @@ class MLCMixin:
 
     @property
     def _pad(self) -> int:
-        return int(self.processing_class.pad_token_id)  # type: ignore[arg-type]
+        return int(self.processing_class.pad_token_id)
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -148,7 +149,7 @@ class MLCMixin:
             raise ValueError("a training batch came without variants: keep the trainer's own data collator")
         if self.state.global_step % self.args.mlc_every != self.args.mlc_every - 1:
             return result
-        added = self._consistency(model, Variants(*(t.to(self.accelerator.device) for t in variants)))
+        added = self._consistency(model, Variants(**variants))
         if num_items_in_batch is not None and self.model_accepts_loss_kwargs:
             # The parent's loss is already divided by the items of the whole accumulation window.
             added = added / self.current_gradient_accumulation_steps
