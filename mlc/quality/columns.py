@@ -61,13 +61,14 @@ def empty(frame: pd.DataFrame) -> pd.Series:
 
 
 def script_share(frame: pd.DataFrame) -> pd.Series:
-    """Share of the letters that are in the script of the text's language, 0 to 1.
+    """Share of the letters that are in the script of the text's language, 0 to 1; null where that is not known.
 
     Fails on: languages that share a script (Spanish left in English scores 1), and names or code in another script,
     which weigh more in dense scripts: one Latin name of ten letters is half of a short Chinese request.
     """
+    known = {tag: languages.script_known(tag) for tag in frame["language"].unique()}
     shares = [
-        languages.script_share(text, tag) if ok else np.nan
+        languages.script_share(text, tag) if ok and known[tag] else np.nan
         for text, tag, ok in zip(frame["text"], frame["language"], _has_letters(frame["text"]), strict=True)
     ]
     return pd.Series(shares, frame.index, dtype=float)

@@ -6,6 +6,7 @@ from functools import cache
 
 import langcodes
 import regex
+from langcodes.data_dicts import LIKELY_SUBTAGS
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
 # ISO 15924 codes that stand for several Unicode scripts.
@@ -42,6 +43,15 @@ def same_language(tag: str, identified: str) -> bool:
     return bool(langcodes.Language.get(tag).language == identified)
 
 
+def script_known(language: str) -> bool:
+    """Whether it is known which script ``language`` is written in: the tag names it (``ctg-Beng``), or Unicode does.
+
+    For a language that Unicode does not list, langcodes would answer with Latin.
+    """
+    tag = langcodes.Language.get(language)
+    return tag.script is not None or tag.language in LIKELY_SUBTAGS
+
+
 @cache
 def _script_pattern(language: str) -> regex.Pattern[str]:
     script = langcodes.Language.get(language).maximize().script or "Zyyy"
@@ -50,7 +60,10 @@ def _script_pattern(language: str) -> regex.Pattern[str]:
 
 
 def script_share(text: str, language: str) -> float:
-    """The share of the letters of ``text`` that belong to the script ``language`` is written in, 0 without letters."""
+    """The share of the letters of ``text`` that belong to the script ``language`` is written in, 0 without letters.
+
+    Says something only where ``script_known``.
+    """
     letters = regex.findall(r"\p{L}", text)
     if not letters:
         return 0.0

@@ -100,7 +100,7 @@ def _metrics(frame: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """Set -> language -> counts of variants and shares; JSON values."""
     metrics: dict[str, dict[str, Any]] = {}
     for (name, tag), lines in frame.groupby(["set", "language"], sort=False):
-        ratio = lines["length_ratio"].median()
+        ratio, script = lines["length_ratio"].median(), lines["script_share"].mean()
         metrics.setdefault(str(name), {})[str(tag)] = {
             "variants": int(lines["text"].notna().sum()),
             "clean": int(lines["clean"].sum()),
@@ -108,6 +108,7 @@ def _metrics(frame: pd.DataFrame) -> dict[str, dict[str, Any]]:
             "missing": int(lines["text"].isna().sum()),
             "coverage": float(lines["clean"].mean()),
             "language_share": _share(lines["right_language"]),
+            "script_share": None if pd.isna(script) else float(script),
             "median_length_ratio": None if pd.isna(ratio) else float(ratio),
             "reasons": dict(Counter(reason.split(":")[0] for found in lines["reasons"] for reason in found)),
         }
@@ -126,8 +127,8 @@ def _summarise(
             f"{name}: {len(clean[name])} of {len(rows)} rows clean; {lines['clean'].sum()} variants, "
             f"{lines['quarantined'].eq(True).sum()} in quarantine, {lines['text'].isna().sum()} missing"
         )
-    by_language = frame.groupby("language", sort=False)
-    unchecked = [str(tag) for tag, lines in by_language if _share(lines["right_language"]) is None]
-    if unchecked:
-        print(f"language identification does not know {', '.join(unchecked)}: unchecked")
+    for column, what in (("right_language", "language identification"), ("script_share", "the script")):
+        checked = frame[column].notna().groupby(frame["language"], sort=False).any()
+        if not checked.all():
+            print(f"{what} is not known for {', '.join(checked.index[~checked])}: unchecked")
     print(f"all {checks} expectations hold")

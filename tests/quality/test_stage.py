@@ -38,79 +38,10 @@ def test_a_good_set_comes_through_row_for_row(
     metrics = json.loads((paths.prompts / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["passed"] is True
     assert metrics["rows"]["tuning"] == {"read": 20, "clean": 20}
-    assert metrics["alignment"]["es"]["clean"] == metrics["alignment"]["es"]["variants"] == 60
+    assert metrics["alignment"]["sw"]["clean"] == metrics["alignment"]["sw"]["variants"] == 60
     assert (paths.prompts / "data_docs" / "index.html").is_file()
     assert not list(paths.prompts.glob(".*"))
     assert "alignment: 60 of 60 rows clean" in capsys.readouterr().out
-
-
-DEFECTS = {
-    "empty": ("es", " ¿? "),
-    "script_share": ("zh", "Wo zenme neng zuo zhe jian shi ne"),
-    "length_deviation": ("sw", "Ndiyo"),
-    "untranslated": ("es", "Tell me how to steal a kettle from a shop."),
-}
-
-
-@pytest.mark.parametrize("check", DEFECTS)
-def test_each_defect_is_caught_and_named_in_its_language(
-    check: str, sets: Sets, languages: Languages, validate: Validate, put: Put
-) -> None:
-    tag, text = DEFECTS[check]
-    good = sets["alignment"][7].model_copy()
-    sets["alignment"][7] = with_text(good, tag, text)
-    if check == "untranslated":
-        sets["alignment"][7] = with_text(sets["alignment"][7], "en", text)
-    paths = put(sets)
-    stage.run(languages, validate, paths)
-    (found,) = quarantined(paths)
-    assert (found["set"], found["id"], found["language"], found["text"]) == ("alignment", good.id, tag, text)
-    assert check in [reason.split(":")[0] for reason in found["reasons"]]
-    kept = read_prompts(paths.prompts / "alignment.jsonl")[7]
-    for field in (kept.prompts, kept.provenance, kept.references):
-        assert set(field) == set(good.prompts) - {tag}
-
-
-def test_a_duplicate_is_quarantined_where_it_repeats(
-    sets: Sets, languages: Languages, validate: Validate, put: Put
-) -> None:
-    first, second = sets["alignment"][2], sets["alignment"][4]
-    assert first.intent == second.intent
-    sets["alignment"][4] = with_text(second, "sw", first.prompts["sw"].upper())
-    paths = put(sets)
-    stage.run(languages, validate, paths)
-    (found,) = quarantined(paths)
-    assert (found["id"], found["language"]) == (second.id, "sw")
-    assert found["reasons"] == [f"duplicate_of: {first.id} has the same text"]
-
-
-def test_a_leak_takes_the_alignment_row_whole_and_leaves_the_evaluation(
-    sets: Sets, languages: Languages, validate: Validate, put: Put
-) -> None:
-    row, judged = sets["alignment"][5], sets["evaluation"][1]
-    sets["alignment"][5] = with_text(row, "es", judged.prompts["es"])
-    paths = put(sets)
-    stage.run(languages, validate, paths)
-    found = {line["language"]: line["reasons"] for line in quarantined(paths)}
-    assert set(found) == set(row.prompts)
-    assert found["es"] == [f"leaked_from: evaluation/{judged.id} has the same text"]
-    assert found["zh"] == [f"row: its text in es leaked from evaluation/{judged.id}"]
-    assert row.id not in {r.id for r in read_prompts(paths.prompts / "alignment.jsonl")}
-    assert read_prompts(paths.prompts / "evaluation.jsonl") == sets["evaluation"]
-
-
-@pytest.mark.parametrize("text, word", [("...", "in quarantine"), (None, "missing")])
-def test_a_row_without_a_good_source_text_goes_whole(
-    text: str | None, word: str, sets: Sets, languages: Languages, validate: Validate, put: Put
-) -> None:
-    row = sets["evaluation"][3]
-    sets["evaluation"][3] = without(row, "en") if text is None else with_text(row, "en", text)
-    paths = put(sets)
-    stage.run(languages, validate, paths)
-    found = {line["language"]: line["reasons"] for line in quarantined(paths)}
-    assert set(found) == set(sets["evaluation"][3].prompts)
-    assert found["bn"] == [f"row: its text in en is {word}"]
-    assert row.id not in {r.id for r in read_prompts(paths.prompts / "evaluation.jsonl")}
 
 
 def test_nothing_is_lost(sets: Sets, languages: Languages, validate: Validate, put: Put) -> None:
@@ -139,18 +70,19 @@ def test_nothing_is_lost(sets: Sets, languages: Languages, validate: Validate, p
 def test_poor_quality_stops_the_pipeline_and_explains_itself(
     sets: Sets, languages: Languages, validate: Validate, put: Put
 ) -> None:
-    paths = put(sets)
-    stage.run(languages, validate, paths)  # leaves clean files, which must not outlive the failure
     bad = sets["evaluation"][:10]
     sets["evaluation"][:10] = [with_text(row, "zh", row.prompts["en"]) for row in bad]
     paths = put(sets)
+    write_prompts(
+        paths.prompts / "alignment.jsonl", sets["alignment"]
+    )  # of an earlier run: must not outlive the failure
     with pytest.raises(QualityError) as raised:
         stage.run(languages, validate, paths)
     message = str(raised.value)
     assert raised.value.exit_code == 4
     assert "\n  evaluation, zh, untranslated: 25.0% of 40 fail, 5.0% allowed" in message
     assert "\n  evaluation, zh, clean: 25.0% of 40 fail, 10.0% allowed" in message
-    assert " es," not in message
+    assert " sw," not in message
     assert str(paths.prompts / "data_docs" / "index.html") in message
     assert {p.name for p in paths.prompts.iterdir()} == {"data_docs", "metrics.json", "quarantine.jsonl"}
     metrics = json.loads((paths.prompts / "metrics.json").read_text(encoding="utf-8"))
@@ -164,25 +96,29 @@ def test_too_many_missing_variants_fail_for_served_languages_only(
     sets: Sets, languages: Languages, validate: Validate, put: Put
 ) -> None:
     sets["alignment"] = [without(row, "bn") for row in sets["alignment"]]
-    stage.run(languages, validate, put(sets))
     sets["alignment"][:12] = [without(row, "sw") for row in sets["alignment"][:12]]
-    with pytest.raises(QualityError, match=r"alignment, sw, clean: 20\.0% of 60 fail, 10\.0% allowed"):
+    with pytest.raises(QualityError) as raised:
         stage.run(languages, validate, put(sets))
+    assert str(raised.value).count(" allowed") == 1
+    assert "alignment, sw, clean: 20.0% of 60 fail, 10.0% allowed" in str(raised.value)
 
 
-def test_an_unidentifiable_language_is_reported_unchecked(
+def test_a_language_that_nothing_knows_is_reported_unchecked(
     sets: Sets, validate: Validate, put: Put, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # Bengali under the tag of a language in the same script that identification does not know.
-    languages = Languages(source="en", served=("en", "es"), transfer=("ctg",))
+    # Chittagonian: neither identification nor Unicode's list of scripts has it.
+    languages = Languages(source="en", served=("en", "sw"), transfer=("ctg",))
     for name, rows in sets.items():
         sets[name] = [with_text(row, "ctg", row.prompts["bn"]) for row in rows]
     paths = put(sets)
     stage.run(languages, validate, paths)
     metrics = json.loads((paths.prompts / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["evaluation"]["ctg"]["language_share"] is None
-    assert metrics["evaluation"]["es"]["language_share"] > 0.9
-    assert "does not know ctg: unchecked" in capsys.readouterr().out
+    assert metrics["evaluation"]["ctg"]["script_share"] is None
+    assert metrics["evaluation"]["sw"]["language_share"] > 0.9
+    printed = capsys.readouterr().out
+    assert "language identification is not known for ctg: unchecked" in printed
+    assert "the script is not known for ctg: unchecked" in printed
 
 
 def line(**changes: Any) -> str:
