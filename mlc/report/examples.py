@@ -1,0 +1,42 @@
+"""Replies of base and candidate side by side: a few, always the same ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from mlc.report.words import plain
+
+PER_INTENT = 3  # in each language
+
+
+def choose(base: pd.DataFrame, candidate: pd.DataFrame, languages: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """The first harmful and the first benign prompts by id, those first that the two verdicts differ on."""
+    keys = ["prompt_id", "language"]
+    both = candidate.merge(base[[*keys, "response", "response_language", "verdict"]], on=keys, suffixes=("", "_base"))
+    both = both.assign(same=both["verdict"] == both["verdict_base"]).sort_values(["same", "prompt_id"])
+    chosen = {}
+    for tag in languages:
+        rows = both[both["language"] == tag]
+        shown = [rows[rows["intent"] == intent].head(PER_INTENT) for intent in ("harmful", "benign")]
+        chosen[tag] = [_example(row) for row in pd.concat(shown).to_dict("records")]
+    return chosen
+
+
+def _example(row: dict[Any, Any]) -> dict[str, Any]:
+    return {
+        "id": plain(row["prompt_id"]),
+        "category": plain(row["category"]),
+        "harmful": row["intent"] == "harmful",
+        "prompt": plain(row["prompt"]),
+        "replies": {
+            role: {
+                "verdict": row[f"verdict{suffix}"],
+                "language": row[f"response_language{suffix}"],
+                "text": plain(row[f"response{suffix}"]),
+            }
+            for role, suffix in (("base", "_base"), ("candidate", ""))
+        },
+    }
