@@ -48,7 +48,7 @@ def git_state(root: Path) -> dict[str, Any]:
     commit = _commit(root)
     if commit is None:
         return {"commit": None, "dirty": False, "changed": []}
-    changed = _git(root, "diff", "-z", "--name-only", "--relative", "HEAD", "--")
+    changed = _git(root, "diff", "-z", "--name-only", "--no-renames", "--relative", "HEAD", "--")
     untracked = _git(root, "ls-files", "-z", "--others", "--exclude-standard", "--", "mlc", "flows")
     files = sorted(set((changed + untracked).split("\0")) - {"", "dvc.lock"})
     return {"commit": commit, "dirty": bool(files), "changed": files}

@@ -1,0 +1,144 @@
+"""The manifest against a real repository and real files."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlc import manifest
+from mlc.errors import MlcError
+from mlc.files import sha256
+from mlc.paths import Paths
+from mlc.settings import load_settings
+
+SETTINGS = load_settings(Path("params.yaml"))
+
+
+def git(root: Path, *arguments: str) -> str:
+    identity = ["-c", "user.name=Test", "-c", "user.email=test@example.org"]
+    return subprocess.run(["git", *identity, *arguments], cwd=root, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> Paths:
+    """A committed project with a trained model."""
+    for name, text in {
+        ".gitignore": "/artifacts/\n",
+        "mlc/code.py": "",
+        "dvc.lock": "lock",
+        "data.dvc": "outs:\n- md5: 0123abcd.dir\n  path: data\n",
+        "artifacts/model/model.safetensors": "weights",
+        "artifacts/model/tokenizer/tokenizer.json": "{}",
+        "artifacts/base/model.safetensors": "base",
+        "artifacts/prompts/alignment.jsonl": "{}\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    git(tmp_path, "init", "--quiet")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "--quiet", "--message", "all")
+    return Paths(tmp_path)
+
+
+def write(paths: Paths) -> dict[str, Any]:
+    return manifest.write(
+        paths.model,
+        languages=SETTINGS.languages,
+        train=SETTINGS.train,
+        base_model="embedded-base",
+        base_revision=None,
+        paths=paths,
+    )
+
+
+def test_it_holds_everything_the_model_was_made_from(paths: Paths) -> None:
+    made = write(paths)
+    assert made == manifest.read(paths.model) == manifest.verify(paths.model)
+    assert set(made["files"]) == {"model.safetensors", "tokenizer/tokenizer.json"}
+    assert made["base"] == {
+        "model": "embedded-base",
+        "revision": None,
+        "files": {"model.safetensors": sha256(paths.base / "model.safetensors")},
+    }
+    assert made["data"] == {"data.dvc": "0123abcd.dir", "prompts": sha256(paths.prompts / "alignment.jsonl")}
+    assert made["dvc_lock"] == sha256(paths.root / "dvc.lock")
+    head = git(paths.root, "rev-parse", "HEAD").strip()
+    assert made["git"] == {"commit": head, "dirty": False, "changed": []}
+    assert made["parameters"]["train"]["objective"]["name"] == SETTINGS.train.objective.name
+    assert tuple(made["parameters"]["languages"]["served"]) == SETTINGS.languages.served
+    assert set(made["libraries"]) == {"torch", "transformers", "trl", "peft", "datasets", "mlc-pipeline"}
+
+
+def test_its_digest_is_the_same_for_the_same_inputs_only(paths: Paths) -> None:
+    digest = manifest.digest(write(paths))
+    assert manifest.digest(write(paths)) == digest
+    assert manifest.digest(json.loads((paths.model / manifest.NAME).read_text())) == digest
+    (paths.prompts / "alignment.jsonl").write_text("{} \n")
+    assert manifest.digest(write(paths)) != digest
+
+
+@pytest.mark.parametrize(
+    ("change", "dirty"),
+    [
+        ({"mlc/code.py": "changed"}, ["mlc/code.py"]),
+        ({"mlc/new.py": ""}, ["mlc/new.py"]),
+        ({"flows/new.py": "", "data.dvc": "outs: [{md5: other}]"}, ["data.dvc", "flows/new.py"]),
+        ({"dvc.lock": "rewritten by every run"}, []),
+        ({"notes.txt": "untracked, and no code"}, []),
+    ],
+)
+def test_what_makes_the_tree_dirty(paths: Paths, change: dict[str, str], dirty: list[str]) -> None:
+    for name, text in change.items():
+        (paths.root / name).parent.mkdir(exist_ok=True)
+        (paths.root / name).write_text(text)
+    state = write(paths)["git"]
+    assert (state["dirty"], state["changed"]) == (bool(dirty), dirty)
+
+
+def test_staged_and_deleted_files_are_changes_and_touched_ones_are_not(paths: Paths) -> None:
+    (paths.root / "data.dvc").touch()
+    assert not manifest.git_state(paths.root)["dirty"]
+    (paths.root / "mlc" / "staged.py").write_text("")
+    git(paths.root, "add", "mlc/staged.py")
+    (paths.root / "mlc" / "code.py").unlink()
+    assert manifest.git_state(paths.root)["changed"] == ["mlc/code.py", "mlc/staged.py"]
+
+
+def test_outside_a_repository_there_is_no_commit(tmp_path: Path) -> None:
+    assert manifest.git_state(tmp_path) == {"commit": None, "dirty": False, "changed": []}
+    git(tmp_path, "init", "--quiet")
+    assert manifest.git_state(tmp_path)["commit"] is None
+
+
+def test_without_dvc_there_are_no_hashes_of_it(paths: Paths) -> None:
+    (paths.root / "data.dvc").unlink()
+    (paths.root / "dvc.lock").unlink()
+    made = write(paths)
+    assert made["data"]["data.dvc"] is None and made["dvc_lock"] is None
+
+
+@pytest.mark.parametrize("text", ["outs: []", "outs: [{path: data}]", "", "other: 1"])
+def test_a_broken_data_dvc_is_an_error(paths: Paths, text: str) -> None:
+    (paths.root / "data.dvc").write_text(text)
+    with pytest.raises(MlcError, match="names no output with an md5"):
+        write(paths)
+
+
+def test_verify_names_every_difference(paths: Paths) -> None:
+    write(paths)
+    (paths.model / "model.safetensors").write_text("weightz")
+    (paths.model / "tokenizer" / "tokenizer.json").unlink()
+    (paths.model / "extra.bin").write_text("")
+    with pytest.raises(
+        MlcError, match=r"changed: model\.safetensors; missing: tokenizer/tokenizer\.json; added: extra\.bin"
+    ):
+        manifest.verify(paths.model)
+
+
+def test_a_model_without_manifest_is_an_error(paths: Paths) -> None:
+    with pytest.raises(MlcError, match=r"manifest\.json does not exist: run `mlc train` first"):
+        manifest.verify(paths.model)

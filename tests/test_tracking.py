@@ -1,0 +1,97 @@
+"""Runs in a real store: they always end, and end as what happened."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+
+from mlc import tracking
+from mlc.errors import MlcError
+from mlc.paths import Paths
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory: pytest.TempPathFactory) -> Paths:
+    return Paths(tmp_path_factory.mktemp("project"))
+
+
+@pytest.fixture(autouse=True)
+def _default_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME", raising=False)
+
+
+def test_the_store_lies_in_the_project_and_artifacts_beside_it(paths: Paths, tmp_path: Path) -> None:
+    file = tmp_path / "log.csv"
+    file.write_text("step,loss\n")
+    with tracking.run(paths, "train", params={"seed": 0, "lora.r": None}, tags={"kind": "test"}) as run_id:
+        for step in range(3):
+            tracking.log_metrics(paths, run_id, {"loss": 1.0 / (step + 1)}, step)
+        tracking.log_artifact(paths, run_id, file, "training")
+        tracking.log_artifacts(paths, run_id, tmp_path)
+    client = tracking.client(paths)
+    run = client.get_run(run_id)
+    assert client.get_experiment(run.info.experiment_id).name == "mlc"
+    assert (run.info.status, run.info.run_name) == ("FINISHED", "train")
+    assert run.data.params == {"seed": "0", "lora.r": "None"}
+    assert run.data.tags["kind"] == "test"
+    assert [m.step for m in client.get_metric_history(run_id, "loss")] == [0, 1, 2]
+    assert (paths.root / "mlflow" / "mlflow.db").exists()
+    artifacts = paths.root / "mlflow" / "artifacts" / run_id / "artifacts"
+    assert (artifacts / "training" / "log.csv").exists() and (artifacts / "log.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED"), (SystemExit, "KILLED")]
+)
+def test_a_run_ends_as_what_ended_it(paths: Paths, error: type[BaseException], status: str) -> None:
+    with pytest.raises(error), tracking.run(paths, "train") as run_id:
+        raise error
+    assert tracking.client(paths).get_run(run_id).info.status == status
+
+
+def test_sigterm_ends_the_run_and_then_the_process(paths: Paths) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as ended, tracking.run(paths, "train") as run_id:
+        os.kill(os.getpid(), signal.SIGTERM)
+        threading.Event().wait(5)
+    assert ended.value.code == 143
+    assert tracking.client(paths).get_run(run_id).info.status == "KILLED"
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_thread_can_track_too(paths: Paths) -> None:
+    ids = []
+
+    def work() -> None:
+        with tracking.run(paths, "thread") as run_id:
+            ids.append(run_id)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert tracking.client(paths).get_run(ids[0]).info.status == "FINISHED"
+
+
+def test_the_environment_names_store_and_experiment(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = Paths(paths.root / "elsewhere")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking.uri(paths))
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "other")
+    name = tracking.client(elsewhere).get_experiment(tracking.experiment(elsewhere)).name
+    assert name == "other"
+    assert not elsewhere.root.exists()
+
+
+def test_a_deleted_experiment_says_how_to_restore_it(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "deleted")
+    tracking.client(paths).delete_experiment(tracking.experiment(paths))
+    with pytest.raises(MlcError, match="mlflow experiments restore"):
+        tracking.experiment(paths)
+
+
+def test_nothing_phones_home() -> None:
+    assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
