@@ -18,6 +18,8 @@ app = typer.Typer(
 )
 embedded = typer.Typer(help="Rebuild the offline default: its prompt sets and its base model.", no_args_is_help=True)
 app.add_typer(embedded, name="embedded")
+registered = typer.Typer(help="Look at the model registry, and go back to the previous champion.", no_args_is_help=True)
+app.add_typer(registered, name="registry")
 
 
 class Role(StrEnum):
@@ -113,6 +115,28 @@ def run() -> None:
     from flows.retrain import main as retrain
 
     raise typer.Exit(retrain())
+
+
+@registered.command("list")
+def registry_list() -> None:
+    """Show the versions with their aliases, and the ledger of every alias move."""
+    from mlc import ledger
+    from mlc.paths import Paths
+    from mlc.settings import load_settings
+
+    paths = Paths()
+    ledger.show(paths, load_settings(paths.params).register_.model_name)
+
+
+@registered.command("rollback")
+def registry_rollback() -> None:
+    """Make the previous champion champion again."""
+    from mlc import ledger
+    from mlc.paths import Paths
+    from mlc.settings import load_settings
+
+    paths = Paths()
+    ledger.rollback(paths, load_settings(paths.params).register_.model_name)
 
 
 @embedded.command("prompts")
