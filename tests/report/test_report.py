@@ -292,6 +292,10 @@ def test_every_rule_every_rate_and_the_lineage_are_there(page: Page) -> None:
         assert expected in text
 
 
+def test_one_language_agrees_with_nothing(page: Page) -> None:
+    assert page.text().count("Pairwise agreement (PAG)") == 1
+
+
 def test_a_dirty_tree_is_said_where_the_commit_is_given(paths: Paths) -> None:
     git = {"commit": "f" * 40, "dirty": True, "changed": ["mlc/gates.py"]}
     manifest = {**MANIFEST, "git": git}
