@@ -22,8 +22,8 @@ body { font-family: system-ui, sans-serif; margin: 2rem; line-height: 1.45; }
 table { border-collapse: collapse; margin: 0.5rem 0 1.5rem; }
 th, td { border: 1px solid #bbb; padding: 0.3rem 0.7rem; text-align: left; vertical-align: top; }
 .failed { background: #f6cfcb; color: #5c1010; }
-.fa-check-circle::before { content: "passed"; }
-.fa-times::before { content: "failed"; color: #5c1010; }
+td .fa-check-circle::before { content: "passed"; }
+td .fa-times::before { content: "failed"; color: #5c1010; }
 .col-lg-2, .modal, .cta-footer, footer { display: none; }
 </style>"""
 
@@ -48,8 +48,8 @@ def _index(folder: Path, outcomes: list[Outcome]) -> str:
     return f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>Translation quality</title>{_STYLE}</head><body>
 <h1>Translation quality</h1>
-<p>Each cell leads to what was demanded of the language in the set, what was found, and examples of what fell short.
-All variants that fell short are in quarantine.jsonl.</p>
+<p>Each cell leads to what was demanded of the language in the set and what was found.
+The variants that fell short, and why, are in quarantine.jsonl.</p>
 <table><tr><th>language</th>{head}</tr>
 {body}</table></body></html>
 """

@@ -22,8 +22,18 @@ from mlc.settings import Languages, Validate
 _SITE = "quality"
 # Null in these columns is "not checked"; in the others it is a missing variant, or nothing found.
 _CHECKED = ("script_share", "length_deviation", "untranslated", "right_language")
-# Twenty of the unexpected lines, with what a person needs to find and judge them; quarantine.jsonl has all.
-_RESULT_FORMAT = {"result_format": "SUMMARY", "unexpected_index_column_names": ["id", "text"]}
+# What it means for a line to fail a check, in messages and on the result pages.
+_MEANING = {
+    "empty": "without letters",
+    "script_share": "in another script",
+    "length_deviation": "of unusual length",
+    "untranslated": "left in the source language",
+    "duplicate_of": "repeating another row",
+    "leaked_from": "standing in a later set",
+    "quarantined": "in quarantine for any reason",
+    "right_language": "identified as another language",
+    "clean": "missing or in quarantine",
+}
 
 
 class Outcome(NamedTuple):
@@ -40,7 +50,7 @@ class Outcome(NamedTuple):
     def __str__(self) -> str:
         return (
             f"{self.set}, {self.language}, {self.check}: "
-            f"{self.failing:.1%} of {self.lines} fail, {self.allowed:.1%} allowed"
+            f"{self.failing:.1%} of {self.lines} {_MEANING[self.check]}, {self.allowed:.1%} allowed"
         )
 
 
@@ -71,7 +81,10 @@ def expectations(validate: Validate, unchecked: Collection[str], served: bool) -
         demanded.append(
             gxe.ExpectColumnValuesToBeInSet(column="clean", value_set=[True], mostly=validate.minimum_coverage)
         )
-    return [expectation for expectation in demanded if expectation.column not in unchecked]
+    checked = [expectation for expectation in demanded if expectation.column not in unchecked]
+    for expectation in checked:
+        expectation.notes = f"Fails: variants {_MEANING[expectation.column]}."
+    return checked
 
 
 def _raised(info: dict[str, Any]) -> str | None:
@@ -125,7 +138,7 @@ def check(frame: pd.DataFrame, languages: Languages, validate: Validate, docs: P
         demanded = expectations(validate, unchecked, tag in languages.served)
         suite = context.suites.add(gx.ExpectationSuite(name=title, expectations=demanded))
         definition = context.validation_definitions.add(gx.ValidationDefinition(name=title, data=whole, suite=suite))
-        result = definition.run(batch_parameters={"dataframe": lines}, result_format=_RESULT_FORMAT)
+        result = definition.run(batch_parameters={"dataframe": lines}, result_format="SUMMARY")
         outcomes += [_outcome(name, tag, one) for one in result.results]
     context.build_data_docs(_SITE)
     return outcomes

@@ -80,8 +80,8 @@ def test_poor_quality_stops_the_pipeline_and_explains_itself(
         stage.run(languages, validate, paths)
     message = str(raised.value)
     assert raised.value.exit_code == 4
-    assert "\n  evaluation, zh, untranslated: 25.0% of 40 fail, 5.0% allowed" in message
-    assert "\n  evaluation, zh, clean: 25.0% of 40 fail, 10.0% allowed" in message
+    assert "\n  evaluation, zh, untranslated: 25.0% of 40 left in the source language, 5.0% allowed" in message
+    assert "\n  evaluation, zh, clean: 25.0% of 40 missing or in quarantine, 10.0% allowed" in message
     assert " sw," not in message
     assert str(paths.prompts / "data_docs" / "index.html") in message
     assert {p.name for p in paths.prompts.iterdir()} == {"data_docs", "metrics.json", "quarantine.jsonl"}
@@ -100,7 +100,7 @@ def test_too_many_missing_variants_fail_for_served_languages_only(
     with pytest.raises(QualityError) as raised:
         stage.run(languages, validate, put(sets))
     assert str(raised.value).count(" allowed") == 1
-    assert "alignment, sw, clean: 20.0% of 60 fail, 10.0% allowed" in str(raised.value)
+    assert "alignment, sw, clean: 20.0% of 60 missing or in quarantine, 10.0% allowed" in str(raised.value)
 
 
 def test_a_language_that_nothing_knows_is_reported_unchecked(
