@@ -60,13 +60,11 @@ def _alive(group: int) -> bool:
 def _end(process: subprocess.Popen[str]) -> None:
     """Ends the process and everything it started: SIGTERM, so that they can put things in order, then SIGKILL."""
     try:
-        if _alive(process.pid):
+        if process.poll() is None:
             os.killpg(process.pid, signal.SIGTERM)
-        deadline = time.monotonic() + GRACE
-        while process.poll() is None or _alive(process.pid):
-            if time.monotonic() > deadline:
-                break
-            time.sleep(0.05)
+            deadline = time.monotonic() + GRACE
+            while (process.poll() is None or _alive(process.pid)) and time.monotonic() < deadline:
+                time.sleep(0.05)
     finally:  # also when a second Ctrl-C cuts the wait short
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
