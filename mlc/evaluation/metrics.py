@@ -113,10 +113,13 @@ def perplexity(samples: pd.DataFrame) -> Estimate | None:
 def summarize(samples: pd.DataFrame, served: Sequence[str], transfer: Sequence[str], source: str) -> dict[str, Any]:
     """All metrics of one model's samples: per language, across the served languages, and transfer apart.
 
+    Every served language needs harmful and benign samples; a transfer language without is left out across.
     ``languages`` {tag: {rate: Estimate, perplexity: Estimate}}; ``served`` {rate: {mean, worst, gap, variance}, pag:
     Estimate}; ``transfer`` {rate: {mean, worst}, pag: Estimate}, where there are transfer languages.
     """
     per_language: dict[str, dict[str, Estimate]] = {tag: {} for tag in [*served, *transfer]}
+    seen = set(zip(samples["language"], samples["intent"], strict=True))
+    transfer = [tag for tag in transfer if {(tag, "harmful"), (tag, "benign")} <= seen]
     for rate in RATES:
         outcomes = hits(samples, rate)
         for tag, rates in per_language.items():
