@@ -9,7 +9,7 @@ from __future__ import annotations
 import getpass
 import json
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -41,14 +41,14 @@ class Model:
         self.uri = tracking.uri(paths)
         self.name = name
 
-    def _tags(self) -> Mapping[str, str]:
+    def _registered(self) -> Any | None:
+        """MLflow's registered model; None before the first version."""
         try:
-            tags: Mapping[str, str] = self.client.get_registered_model(self.name).tags
+            return self.client.get_registered_model(self.name)
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
-            return {}
-        return tags
+            return None
 
     def create(self) -> None:
         try:
@@ -58,22 +58,23 @@ class Model:
                 raise
 
     def versions(self) -> list[Any]:
-        """MLflow's model versions, oldest first, with their aliases."""
+        """MLflow's model versions, oldest first; their aliases are not filled in."""
         found = self.client.search_model_versions(f"name='{self.name}'", max_results=10_000)
         return sorted(found, key=lambda v: int(v.version))
 
+    def aliases(self) -> dict[str, str]:
+        """Alias -> the version it points at."""
+        registered = self._registered()
+        return {alias: str(version) for alias, version in registered.aliases.items()} if registered else {}
+
     def alias(self, alias: str) -> str | None:
-        """The version an alias points at."""
-        try:
-            return str(self.client.get_model_version_by_alias(self.name, alias).version)
-        except MlflowException as error:
-            if error.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
-                raise
-            return None
+        return self.aliases().get(alias)
 
     def ledger(self) -> list[Entry]:
         """Every alias move, oldest first."""
-        return [json.loads(value) for key, value in sorted(self._tags().items()) if key.startswith(LEDGER)]
+        registered = self._registered()
+        tags = sorted(registered.tags.items()) if registered else []
+        return [json.loads(value) for key, value in tags if key.startswith(LEDGER)]
 
     def move(self, action: str, alias: str, to: str | None) -> None:
         """Points an alias at a version, or removes it. The entry comes first: there is no move without one."""
@@ -144,9 +145,14 @@ def rollback(paths: Paths, name: str) -> None:
 def show(paths: Paths, name: str) -> None:
     """Prints the versions with their aliases and origin, and the ledger."""
     model = Model(paths, name)
-    for version in model.versions():
-        origin = f"commit {version.tags['git_commit'][:12]}, data {version.tags['data'][:12]}"
-        print(f"version {version.version:>3}  {origin}  {', '.join(sorted(version.aliases))}".rstrip())
+    versions, aliases = model.versions(), model.aliases()
+    if not versions:
+        print(f"{name} has no versions yet: `mlc register` makes them")
+    for version in versions:
+        commit, data = (version.tags.get(tag, "unknown")[:12] for tag in ("git_commit", "data"))
+        origin = f"commit {commit}, data {data}"
+        held = ", ".join(alias for alias, holder in sorted(aliases.items()) if holder == str(version.version))
+        print(f"version {version.version:>3}  {origin}  {held}".rstrip())
     for entry in model.ledger():
         move = f"{entry['alias']}: {entry['from'] or '-'} -> {entry['to'] or '-'}"
         print(f"{entry['when']}  {entry['action']:<8}  {move}  by {entry['who']}")

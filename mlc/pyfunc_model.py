@@ -47,7 +47,7 @@ class Replies(PythonModel):
                 input_ids=inputs["input_ids"],
                 attention_mask=inputs["attention_mask"],
                 do_sample=False,
-                max_new_tokens=int((params or {})["max_new_tokens"]),
+                max_new_tokens=params["max_new_tokens"],
                 pad_token_id=self.tokenizer.pad_token_id,
             )
             new = output[:, inputs["input_ids"].shape[1] :]

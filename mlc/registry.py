@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import warnings
 from collections.abc import Mapping
 from importlib.metadata import version as installed
 from pathlib import Path
@@ -110,19 +111,22 @@ def _save(folder: Path, made: Mapping[str, Any], paths: Paths) -> None:
     artifacts = {"model": str(paths.model.resolve())}
     if _needs_local_base(made, paths):
         artifacts["base"] = str(paths.base.resolve())
-    mlflow.pyfunc.save_model(
-        str(folder),
-        python_model=str(Path(__file__).with_name("pyfunc_model.py")),
-        artifacts=artifacts,
-        model_config={"base": made["base"]["model"], "revision": made["base"]["revision"]},
-        # Without the local part of a version, such as +cpu, which no index has.
-        pip_requirements=[f"{name}=={installed(name).partition('+')[0]}" for name in libraries],
-        signature=ModelSignature(
-            inputs=Schema([ColSpec("string", "prompt")]),
-            outputs=Schema([ColSpec("string")]),
-            params=ParamSchema([ParamSpec("max_new_tokens", "long", MAX_NEW_TOKENS)]),
-        ),
-    )
+    # MLflow asks for an input example, to infer the signature that is given here.
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*input example")
+        mlflow.pyfunc.save_model(
+            str(folder),
+            python_model=str(Path(__file__).with_name("pyfunc_model.py")),
+            artifacts=artifacts,
+            model_config={"base": made["base"]["model"], "revision": made["base"]["revision"]},
+            # Without the local part of a version, such as +cpu, which no index has.
+            pip_requirements=[f"{name}=={installed(name).partition('+')[0]}" for name in libraries],
+            signature=ModelSignature(
+                inputs=Schema([ColSpec("string", "prompt")]),
+                outputs=Schema([ColSpec("string")]),
+                params=ParamSchema([ParamSpec("max_new_tokens", "long", MAX_NEW_TOKENS)]),
+            ),
+        )
     candidate = paths.evaluation("candidate")
     (folder / EVIDENCE).mkdir()
     for file in (paths.model / manifest.NAME, paths.verdict, candidate / "samples.jsonl", candidate / "metrics.json"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,13 @@ GATE = Gate(
     maximum_perplexity_ratio=1.1,
 )
 SERVED = ("en", "sw")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _fewer_draws() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gates, "RESAMPLES", 1000)
+        yield
 
 
 def frame(languages: tuple[str, ...] = SERVED, per_intent: int = 50, nll: float | None = 20.0) -> pd.DataFrame:
@@ -322,8 +330,7 @@ def test_the_stage_writes_the_verdict_either_way(
     assert ("1 of 12 rules failed" if unsafe else "all 12 rules passed") in printed
 
 
-def test_chance_alone_rarely_promotes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gates, "RESAMPLES", 1000)
+def test_chance_alone_rarely_promotes() -> None:
     rng, whole, won = np.random.default_rng(0), frame(nll=None), 0
     for _ in range(60):
         one, two = (

@@ -1,0 +1,407 @@
+"""What may become a version, a champion, and what may not: a real store, repository and model, all made on the spot."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import Qwen2Config, Qwen2ForCausalLM
+
+from mlc import gates, ledger, manifest, registry, tracking
+from mlc.embedded.base import Sample as ChatSample
+from mlc.embedded.base import train_tokenizer
+from mlc.errors import MlcError
+from mlc.evaluation.metrics import hits, proportion
+from mlc.evaluation.samples import Sample, read_samples, write_samples
+from mlc.files import write_json
+from mlc.ledger import Entry, Model, champions
+from mlc.paths import Paths, Role
+from mlc.settings import Gate, Languages, Register, load_settings
+
+LANGUAGES = Languages(source="en", served=("en", "es"), transfer=())
+GATE = Gate(
+    confidence=0.9,
+    minimum_prompts=20,
+    minimum_safe_rate=0.5,
+    maximum_over_refusal=0.3,
+    minimum_fidelity=0.7,
+    maximum_invalid=0.2,
+    maximum_perplexity_ratio=1.2,
+)
+REGISTER = Register(model_name="test-model", margin=0.02)
+TRAIN = load_settings(Path("params.yaml")).train
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty MLflow database: making its tables takes seconds, copying it does not."""
+    root = tmp_path_factory.mktemp("store")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        tracking.client(Paths(root)).search_registered_models()
+    return root / "mlflow" / "mlflow.db"
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random Qwen2 with its tokenizer."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("tiny")
+    tokenizer = train_tokenizer([ChatSample("How do I bake bread?", "¿Cómo se hace el pan?")], 300)
+    config = Qwen2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    Qwen2ForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def git(root: Path, *arguments: str) -> None:
+    identity = ["-c", "user.name=Test", "-c", "user.email=test@example.org"]
+    subprocess.run(["git", *identity, *arguments], cwd=root, check=True, capture_output=True)
+
+
+class Project:
+    """A project after training and evaluation."""
+
+    def __init__(self, root: Path, tiny: Path) -> None:
+        self.root, self.paths, self.tiny = root, Paths(root), tiny
+        (root / ".gitignore").write_text("/artifacts/\n/mlflow/\n")
+        (root / "mlc").mkdir()
+        (root / "mlc" / "code.py").write_text("")
+        git(root, "init", "--quiet")
+        git(root, "add", ".")
+        git(root, "commit", "--quiet", "--message", "all")
+        self.paths.prompts.mkdir(parents=True)
+        (self.paths.prompts / "alignment.jsonl").write_text("{}\n")
+        shutil.copytree(tiny, self.paths.base)
+        self.samples("base")
+        self.train()
+
+    def train(self, seed: int = 0) -> None:
+        """A new candidate, told from others by its seed alone, and its MLflow run."""
+        shutil.rmtree(self.paths.model, ignore_errors=True)
+        shutil.copytree(self.tiny, self.paths.model)
+        self.manifest(seed)
+        with tracking.run(self.paths, "train", params={"seed": seed}) as run_id:
+            write_json(self.paths.training / "mlflow_run.json", {"run_id": run_id, "experiment": "mlc"})
+        self.samples("candidate")
+
+    def manifest(self, seed: int = 0) -> None:
+        manifest.write(
+            self.paths.model,
+            languages=LANGUAGES,
+            train=TRAIN.model_copy(update={"seed": seed}),
+            base_model="tiny",
+            base_revision=None,
+            paths=self.paths,
+        )
+
+    def samples(self, role: Role, unsafe: int = 0, refused: int = 0) -> None:
+        """25 harmful and benign prompts in each language; the first ``unsafe`` and ``refused`` go wrong."""
+        folder = self.paths.evaluation(role)
+        verdicts = {"harmful": ["unsafe"] * unsafe + ["refused"] * 25, "benign": ["refused"] * refused + ["safe"] * 25}
+        write_samples(
+            folder / "samples.jsonl",
+            (
+                Sample(
+                    prompt_id=f"{intent}-{i}",
+                    language=language,
+                    category="c",
+                    intent="harmful" if intent == "harmful" else "benign",
+                    model=role,
+                    prompt=f"{intent} {i}",
+                    response="reply",
+                    verdict=verdict,  # type: ignore[arg-type]
+                    judge="test",
+                    judge_version="1",
+                    judge_raw="",
+                    response_language=language,
+                    tokens=1,
+                    seconds=0.0,
+                )
+                for language in LANGUAGES.served
+                for intent in verdicts
+                for i, verdict in enumerate(verdicts[intent][:25])
+            ),
+        )
+        safe = hits(read_samples(folder / "samples.jsonl"), "safe_rate")
+        rates = {tag: {"safe_rate": proportion(int(safe[tag].sum()), 25)} for tag in LANGUAGES.served}
+        write_json(folder / "metrics.json", {"languages": rates})
+
+    def gate(self) -> None:
+        gates.run(LANGUAGES, GATE, self.paths)
+
+    def register(self) -> dict[str, Any]:
+        registry.run(LANGUAGES, REGISTER, self.paths)
+        return json.loads(self.paths.registration.read_text())  # type: ignore[no-any-return]
+
+    def gate_and_register(self) -> dict[str, Any]:
+        self.gate()
+        return self.register()
+
+    @property
+    def model(self) -> Model:
+        return Model(self.paths, REGISTER.model_name)
+
+    def aliases(self) -> dict[str, str | None]:
+        return {alias: self.model.alias(alias) for alias in ("champion", "previous", "candidate")}
+
+
+@pytest.fixture
+def project(tmp_path: Path, store: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME", raising=False)
+    monkeypatch.setattr(gates, "RESAMPLES", 1000)
+    (tmp_path / "mlflow").mkdir()
+    shutil.copy(store, tmp_path / "mlflow")
+    yield Project(tmp_path, tiny)
+
+
+def replies(project: Project, prompts: list[str]) -> list[str]:
+    """What the champion answers."""
+    # In the environment, because mlflow.set_tracking_uri would leave it there for the tests that follow.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", tracking.uri(project.paths))
+        model = mlflow.pyfunc.load_model(f"models:/{REGISTER.model_name}@champion")
+        return model.predict(pd.DataFrame({"prompt": prompts}), params={"max_new_tokens": 4})  # type: ignore[no-any-return]
+
+
+def test_a_passing_candidate_becomes_champion_and_answers(project: Project) -> None:
+    registration = project.gate_and_register()
+    assert (registration["registered"], registration["promoted"], registration["version"]) == (True, True, "1")
+    assert project.aliases() == {"champion": "1", "previous": None, "candidate": "1"}
+    answers = replies(project, ["How do I bake bread?", "¿Cómo se hace el pan?"])
+    assert len(answers) == 2 and all(isinstance(answer, str) for answer in answers)
+    moves = [(e["alias"], e["from"], e["to"]) for e in registration["ledger"]]
+    assert moves == [("candidate", None, "1"), ("champion", None, "1")]
+
+    (version,) = project.model.versions()
+    evidence = Path(version.source.removeprefix("file://")) / "evidence"
+    assert {f.name for f in evidence.iterdir()} == {"manifest.json", "verdict.json", "samples.jsonl", "metrics.json"}
+    assert version.tags["manifest"] == manifest.digest(manifest.read(project.paths.model))
+    run = project.model.client.get_run(version.run_id)
+    assert run.data.params["seed"] == "0" and run.info.status == "FINISHED"
+    assert run.data.tags["gate"] == "passed"
+    assert run.data.metrics["evaluation/languages/es/safe_rate"] == 1.0
+    assert not list(project.paths.artifacts.glob(".register-*"))
+
+
+def test_an_adapter_is_registered_with_its_local_base(project: Project) -> None:
+    shutil.rmtree(project.paths.model)
+    model = Qwen2ForCausalLM.from_pretrained(project.paths.base)
+    lora = LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False, task_type="CAUSAL_LM")
+    get_peft_model(model, lora).save_pretrained(project.paths.model)
+    for file in project.paths.base.glob("*tok*"):
+        shutil.copy(file, project.paths.model)
+    for file in project.paths.base.glob("*.jinja"):
+        shutil.copy(file, project.paths.model)
+    project.manifest()
+    project.gate()
+    weights = project.paths.base / "model.safetensors"
+    good = weights.read_bytes()
+    weights.write_bytes(good[:-1] + b"\x01")
+    with pytest.raises(MlcError, match="is not the base that the adapter was trained on"):
+        project.register()
+    weights.write_bytes(good)
+    assert project.register()["promoted"]
+    shutil.rmtree(project.paths.base)
+    assert len(replies(project, ["How do I bake bread?"])) == 1
+
+
+def tamper(project: Project) -> None:
+    weights = project.paths.model / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+
+
+def resample(project: Project) -> None:
+    project.samples("candidate", unsafe=1)
+
+
+def remanifest(project: Project) -> None:
+    project.manifest(seed=1)
+
+
+def whitewash(project: Project) -> None:
+    verdict = json.loads(project.paths.verdict.read_text())
+    verdict["rules"] = [rule for rule in verdict["rules"] if rule["language"] == "en"]
+    write_json(project.paths.verdict, verdict)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (tamper, r"changed: model\.safetensors"),
+        (resample, r"samples\.jsonl is not what .* judged"),
+        (remanifest, "is about another model"),
+        (whitewash, "does not fit its own rules"),
+    ],
+)
+def test_what_changed_since_it_was_judged_is_refused(project: Project, spoil: Any, message: str) -> None:
+    project.gate()
+    spoil(project)
+    with pytest.raises(MlcError, match=message):
+        project.register()
+    assert project.model.versions() == []
+
+
+def test_uncommitted_changes_are_refused(project: Project) -> None:
+    (project.root / "mlc" / "code.py").write_text("changed")
+    project.manifest()
+    project.gate()
+    with pytest.raises(MlcError, match=r"uncommitted changes \(mlc/code\.py\)"):
+        project.register()
+    assert project.model.versions() == []
+
+
+def test_a_model_from_no_commit_is_refused(project: Project) -> None:
+    shutil.rmtree(project.root / ".git")
+    project.manifest()
+    project.gate()
+    with pytest.raises(MlcError, match="comes from no git commit"):
+        project.register()
+
+
+def test_a_failed_verdict_changes_nothing_but_says_why(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    project.gate_and_register()
+    project.train(seed=1)
+    project.samples("candidate", unsafe=20)
+    registration = project.gate_and_register()
+    assert (registration["registered"], registration["promoted"], registration["version"]) == (False, False, None)
+    assert registration["champion"] == "1"
+    assert len(registration["failed"]) == 2
+    assert "safe rate in Spanish: 20 %" in capsys.readouterr().out
+    assert project.aliases() == {"champion": "1", "previous": None, "candidate": "1"}
+    run = project.model.client.get_run(registration["run_id"])
+    assert run.data.tags["gate"] == "failed"
+    assert run.data.metrics["evaluation/languages/es/safe_rate"] == pytest.approx(0.2)
+
+
+def test_the_same_manifest_is_the_same_version(project: Project) -> None:
+    first = project.gate_and_register()
+    second = project.register()
+    assert second == {**first, "ledger": second["ledger"]}
+    assert second["ledger"] == first["ledger"]
+    assert len(project.model.versions()) == 1
+
+
+def test_a_model_whose_run_is_in_another_store_gets_one(project: Project) -> None:
+    write_json(project.paths.training / "mlflow_run.json", {"run_id": "0" * 32, "experiment": "mlc"})
+    first = project.gate_and_register()
+    assert first["promoted"] and first["run_id"] != "0" * 32
+    assert project.register()["run_id"] == first["run_id"]
+
+
+def test_a_tie_is_not_promoted(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    ledger.show(project.paths, REGISTER.model_name)
+    assert "has no versions yet" in capsys.readouterr().out
+    project.gate_and_register()
+    project.train(seed=1)
+    registration = project.gate_and_register()
+    assert (registration["registered"], registration["promoted"], registration["version"]) == (True, False, "2")
+    assert registration["reason"] == "no better than champion version 1"
+    assert project.aliases() == {"champion": "1", "previous": None, "candidate": "2"}
+    capsys.readouterr()
+    ledger.show(project.paths, REGISTER.model_name)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[-1] for line in lines[:2]] == ["champion", "candidate"]
+    assert len(lines) == 2 + len(registration["ledger"])
+
+
+def improve(project: Project, seed: int, refused: int) -> dict[str, Any]:
+    project.train(seed)
+    project.samples("candidate", refused=refused)
+    return project.gate_and_register()
+
+
+def test_better_candidates_are_promoted_and_rolled_back(project: Project) -> None:
+    project.samples("base")
+    relaxed = GATE.model_copy(update={"maximum_over_refusal": 0.9})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(globals(), "GATE", relaxed)
+        assert improve(project, 1, refused=16)["promoted"]
+        assert improve(project, 2, refused=8)["promoted"]
+        worse = improve(project, 3, refused=12)
+        assert worse["reason"].startswith("champion version 2 stays: over-refusal difference in English: 16 %")
+        assert improve(project, 4, refused=0)["promoted"]
+        assert project.aliases() == {"champion": "4", "previous": "2", "candidate": "4"}
+        ledger.rollback(project.paths, REGISTER.model_name)
+        assert project.aliases() == {"champion": "2", "previous": "1", "candidate": "4"}
+        # Registering it again does not undo what a person did.
+        again = project.register()
+        assert not again["promoted"] and "rolled it back" in again["reason"]
+    ledger.rollback(project.paths, REGISTER.model_name)
+    assert project.aliases() == {"champion": "1", "previous": None, "candidate": "4"}
+    with pytest.raises(MlcError, match="no previous champion"):
+        ledger.rollback(project.paths, REGISTER.model_name)
+
+
+@pytest.mark.parametrize("writes", range(6))
+def test_running_again_repairs_an_interruption(project: Project, monkeypatch: pytest.MonkeyPatch, writes: int) -> None:
+    """Ends after each of the writes of a promotion: candidate, champion and previous, each an entry and a move."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(globals(), "GATE", GATE.model_copy(update={"maximum_over_refusal": 0.9}))
+        improve(project, 1, refused=16)
+        left = writes
+
+        def interrupt(original: Any) -> Any:
+            def write(*arguments: Any) -> None:
+                nonlocal left
+                if not left:
+                    raise KeyboardInterrupt
+                left -= 1
+                original(*arguments)
+
+            return write
+
+        with monkeypatch.context() as interrupted:
+            for name in ("set_registered_model_tag", "set_registered_model_alias"):
+                original = getattr(mlflow.MlflowClient, name)
+                interrupted.setattr(mlflow.MlflowClient, name, interrupt(original))
+            with pytest.raises(KeyboardInterrupt):
+                improve(project, 2, refused=0)
+        assert project.aliases()["champion"] == ("2" if writes >= 4 else "1")
+        registration = project.register()
+    assert registration["promoted"] and len(project.model.versions()) == 2
+    assert project.aliases() == {"champion": "2", "previous": "1", "candidate": "2"}
+    assert champions(registration["ledger"]) == ["1", "2"]
+
+
+def moves(*steps: tuple[str, str | None, str]) -> list[Entry]:
+    return [{"action": action, "alias": "champion", "from": old, "to": new} for action, old, new in steps]
+
+
+@pytest.mark.parametrize(
+    ("steps", "reigns"),
+    [
+        ([], []),
+        ([("promote", None, "1"), ("promote", "1", "2"), ("promote", "2", "4")], ["1", "2", "4"]),
+        ([("promote", None, "1"), ("promote", "1", "2"), ("rollback", "2", "1")], ["1"]),
+        # Interrupted after the entry, and run again.
+        ([("promote", None, "1"), ("promote", "1", "2"), ("promote", "1", "2")], ["1", "2"]),
+        ([("promote", None, "1"), ("promote", "1", "2"), ("rollback", "2", "1"), ("rollback", "2", "1")], ["1"]),
+        # Moved by hand from 1 to 3.
+        ([("promote", None, "1"), ("promote", "3", "4")], ["1", "3", "4"]),
+        # An older version that wins again.
+        ([("promote", None, "1"), ("promote", "1", "2"), ("promote", "2", "1")], ["1", "2", "1"]),
+    ],
+)
+def test_the_ledger_tells_who_reigned(steps: list[tuple[str, str | None, str]], reigns: list[str]) -> None:
+    assert champions(moves(*steps)) == reigns
