@@ -59,7 +59,7 @@ def train() -> None:
 
     paths = Paths()
     settings = load_settings(paths.params)
-    stage.run(settings.languages, settings.train, paths)
+    stage.run(settings.languages, settings.base, settings.train, paths)
 
 
 @app.command()
@@ -137,6 +137,15 @@ def registry_rollback() -> None:
 
     paths = Paths()
     ledger.rollback(paths, load_settings(paths.params).register_.model_name)
+
+
+@app.command()
+def configure(recipe: Annotated[Path, typer.Argument(help="such as recipes/qwen2.5-7b-published.yaml")]) -> None:
+    """Write a recipe's settings over those in params.yaml."""
+    from mlc.paths import Paths
+    from mlc.settings import overlay
+
+    overlay(Paths().params, recipe)
 
 
 @embedded.command("prompts")

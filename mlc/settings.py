@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from mlc.errors import MlcError
+from mlc.files import replacing
 from mlc.prompts.schema import LanguageTag
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -191,6 +192,23 @@ def _message(error: ErrorDetails) -> str:
     return f"{where}{shown}: {text[0].lower()}{text[1:]}"
 
 
+def _parse(path: Path, yaml: YAML) -> Any:
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise MlcError(f"{path} does not exist: run mlc in the folder that holds params.yaml") from None
+    except YAMLError as error:
+        raise MlcError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+
+
+def _validated(content: Any, name: str) -> Settings:
+    try:
+        # By way of JSON, in whose strict mode a list may become a tuple but "3" never a number.
+        return Settings.model_validate_json(json.dumps(content))
+    except ValidationError as error:
+        raise MlcError("\n".join(f"{name}: {_message(e)}" for e in error.errors())) from None
+
+
 def load_settings(path: Path) -> Settings:
     """Reads and validates params.yaml.
 
@@ -198,15 +216,27 @@ def load_settings(path: Path) -> Settings:
         MlcError: the file is missing or not YAML, or a setting is unknown, missing, of the wrong type or out of range;
             one line each, with the key's full path, the value, and what is allowed.
     """
-    try:
-        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise MlcError(f"{path} does not exist: run mlc in the folder that holds params.yaml") from None
-    except YAMLError as error:
-        raise MlcError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-    try:
-        # By way of JSON, in whose strict mode a list may become a tuple but "3" never a number.
-        return Settings.model_validate_json(json.dumps(content))
-    except ValidationError as error:
-        problems = [_message(e) for e in error.errors()]
-        raise MlcError("\n".join(f"{path}: {problem}" for problem in problems)) from None
+    return _validated(_parse(path, YAML(typ="safe", pure=True)), str(path))
+
+
+def overlay(path: Path, recipe: Path) -> None:
+    """Writes a recipe's settings over those in params.yaml, whose other settings and comments stay.
+
+    Raises:
+        MlcError: either file cannot be read, or the result is not valid; params.yaml is then as it was.
+    """
+
+    def merge(into: Any, values: Any) -> None:
+        for key, value in values.items():
+            if isinstance(value, dict) and isinstance(into.get(key), dict):
+                merge(into[key], value)
+            else:
+                into[key] = value
+
+    yaml = YAML()
+    yaml.width = 120
+    content = _parse(path, yaml)
+    merge(content, _parse(recipe, yaml))
+    _validated(content, f"{path} with {recipe}")
+    with replacing(path) as aside:
+        yaml.dump(content, aside)
