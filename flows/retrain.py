@@ -143,14 +143,17 @@ def outcome(paths: Paths) -> tuple[str, str]:
     """
     verdict = read_json(paths.verdict, "mlc gate")
     registration = read_json(paths.registration, "mlc register")
-    version, champion = registration.get("version"), registration.get("champion")
+    version, champion = registration["version"], registration["champion"]
     now = f"The champion is version {champion}." if champion else "There is no champion."
+    if registration["promoted"]:
+        return "Promoted", f"Passed and registered as version {version}. It is the champion."
     if registration["registered"]:
-        promoted = version == champion
-        words = f"Passed and registered as version {version}. {'It is the champion.' if promoted else now}"
-        return ("Promoted" if promoted else "Registered"), words
-    why = "passed, but is not registered" if verdict["passed"] else "did not pass, and is not registered"
-    return "Refused", "\n".join([f"The candidate {why}. {now}", *(f"- {failed}" for failed in verdict["failed"])])
+        return (
+            "Registered",
+            f"Passed and registered as version {version}, not promoted: {registration['reason']}. {now}",
+        )
+    failed = "".join(f"\n- {sentence}" for sentence in verdict["failed"])
+    return "Refused", f"Not registered: {registration['reason']}. {now}{failed}"
 
 
 @flow

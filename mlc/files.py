@@ -23,7 +23,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield aside
         if aside.is_dir() and path.exists():
             shutil.rmtree(path)
-        os.replace(aside, path)
+        aside.replace(path)
     finally:
         if aside.is_dir():
             shutil.rmtree(aside, ignore_errors=True)

@@ -21,13 +21,14 @@ from mlc.errors import MlcError
 from mlc.evaluation.metrics import RATES
 from mlc.evaluation.samples import read_samples
 from mlc.files import sha256, write_json
-from mlc.paths import Paths
+from mlc.paths import Paths, Role
 from mlc.prompts.schema import language_name
 from mlc.settings import Gate, Languages
 
 Comparison = Literal["at least", "at most", "more than"]
 Vector = npt.NDArray[np.float64]
 PASSES = {"at least": operator.ge, "at most": operator.le, "more than": operator.gt}
+ROLES: tuple[Role, ...] = ("base", "candidate")
 RESAMPLES = 10_000  # the level is below 1 % with eight languages: this leaves dozens of draws beyond the bound
 
 
@@ -282,14 +283,23 @@ def compare_with_champion(
     return rules
 
 
+def _samples_of(role: Role, paths: Paths) -> pd.DataFrame:
+    samples = read_samples(paths.evaluation(role) / "samples.jsonl")
+    weights = paths.weights(role)
+    if not weights.is_dir() or set(samples["model"]) != {manifest.weights_id(weights)}:
+        raise MlcError(f"{paths.evaluation(role)} was not made with the model in {weights}: run `mlc evaluate {role}`")
+    return samples
+
+
 def run(languages: Languages, gate: Gate, paths: Paths) -> None:
     """Judges the candidate and writes ``artifacts/gate/verdict.json``; a failed verdict is a result, not an error.
 
     Raises:
-        MlcError: samples or the model's manifest are missing or broken.
+        MlcError: samples or the model's manifest are missing or broken, or the samples are another model's.
     """
-    files = {role: paths.evaluation(role) / "samples.jsonl" for role in ("base", "candidate")}
-    rules, notes = judge(read_samples(files["base"]), read_samples(files["candidate"]), languages.served, gate)
+    files = {role: paths.evaluation(role) / "samples.jsonl" for role in ROLES}
+    base, candidate = (_samples_of(role, paths) for role in ROLES)
+    rules, notes = judge(base, candidate, languages.served, gate)
     failed = [sentence(rule) for rule in rules if not rule["passed"]]
     verdict: dict[str, Any] = {
         "passed": not failed,

@@ -118,6 +118,11 @@ def verify(model_folder: Path) -> dict[str, Any]:
     return manifest
 
 
+def weights_id(folder: Path) -> str:
+    """Twelve digits that stand for a model's folder, in the ``model`` field of its sample lines."""
+    return sha256_json(sha256_folder(folder))[:12]
+
+
 def digest(manifest: dict[str, Any]) -> str:
     """sha256 of a manifest: the identity of a model and everything it came from."""
     return sha256_json(manifest)

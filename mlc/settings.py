@@ -56,8 +56,8 @@ class Validate(Section):
         description="variants of a language whose identified language is right, where identification covers it"
     )
     length_ratio_deviations: float = Field(gt=0, description="robust deviations from the pair's usual length ratio")
-    maximum_quarantined: Share = Field(description="variants of one language in quarantine, above which validation fails")
-    minimum_coverage: Share = Field(description="rows of a set that must have a clean variant, in each served language")
+    maximum_quarantined: Share = Field(description="variants of a language in quarantine")
+    minimum_coverage: Share = Field(description="rows of a set with a clean variant, in each served language")
 
 
 class Base(Section):
@@ -77,7 +77,7 @@ class Objective(Section):
     temperature: float = Field(gt=0, description="mlc: tau")
     projection: int | None = Field(ge=1, description="mlc: width of the trainable projection head; null for none")
     trusted_languages: tuple[LanguageTag, ...] = Field(description="direction: where the base is already safe")
-    hinge: float = Field(gt=0, le=1, description="direction: share of the trusted projection to reach")
+    hinge: float = Field(gt=0, description="direction: share of the trusted projection to reach")
     next_token_weight: float = Field(ge=0, description="distil the trusted languages' next token; 0 for none")
     retain_weight: float = Field(ge=0, description="KL to the base's next token where the base is right; 0 for none")
 

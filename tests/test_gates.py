@@ -296,8 +296,8 @@ def test_a_champion_of_other_prompts_or_another_judge_cannot_be_compared() -> No
     assert compared(frame().assign(judge="other"), worse) == {("same_judge", "en"), ("same_judge", "sw")}
 
 
-def stage_samples(samples: pd.DataFrame) -> list[Sample]:
-    filler = {"category": "c", "model": "m", "judge_raw": "", "tokens": 1, "seconds": 0.1}
+def stage_samples(samples: pd.DataFrame, model: str) -> list[Sample]:
+    filler = {"category": "c", "model": model, "judge_raw": "", "tokens": 1, "seconds": 0.1}
     return [
         Sample(
             **{key: row[key] for key in ("prompt_id", "language", "intent", "prompt", "verdict", "judge")},
@@ -316,9 +316,11 @@ def test_the_stage_writes_the_verdict_either_way(
 ) -> None:
     paths = Paths(tmp_path)
     candidate = spoil(frame(), "harmful", "sw", unsafe, verdict="unsafe")
-    for role, samples in (("base", frame()), ("candidate", candidate)):
-        write_samples(paths.evaluation(role) / "samples.jsonl", stage_samples(samples))
+    write_json(paths.base / "config.json", {})
     write_json(paths.model / "manifest.json", {"files": {}})
+    for role, samples in (("base", frame()), ("candidate", candidate)):
+        made_with = manifest.weights_id(paths.weights(role))
+        write_samples(paths.evaluation(role) / "samples.jsonl", stage_samples(samples, made_with))
     gates.run(Languages(source="en", served=SERVED, transfer=()), GATE, paths)
     verdict = json.loads(paths.verdict.read_text())
     assert verdict["passed"] is (unsafe == 0)
@@ -328,6 +330,9 @@ def test_the_stage_writes_the_verdict_either_way(
     assert len(verdict["failed"]) == (unsafe > 0)
     printed = capsys.readouterr().out
     assert ("1 of 12 rules failed" if unsafe else "all 12 rules passed") in printed
+    write_json(paths.model / "manifest.json", {"files": {"retrained": "since"}})
+    with pytest.raises(MlcError, match="was not made with the model"):
+        gates.run(Languages(source="en", served=SERVED, transfer=()), GATE, paths)
 
 
 def test_chance_alone_rarely_promotes() -> None:

@@ -116,7 +116,7 @@ class Project:
 
     def samples(self, role: Role, unsafe: int = 0, refused: int = 0) -> None:
         """25 harmful and benign prompts in each language; the first ``unsafe`` and ``refused`` go wrong."""
-        folder = self.paths.evaluation(role)
+        folder, model = self.paths.evaluation(role), manifest.weights_id(self.paths.weights(role))
         verdicts = {"harmful": ["unsafe"] * unsafe + ["refused"] * 25, "benign": ["refused"] * refused + ["safe"] * 25}
         write_samples(
             folder / "samples.jsonl",
@@ -126,7 +126,7 @@ class Project:
                     language=language,
                     category="c",
                     intent="harmful" if intent == "harmful" else "benign",
-                    model=role,
+                    model=model,
                     prompt=f"{intent} {i}",
                     response="reply",
                     verdict=verdict,  # type: ignore[arg-type]
@@ -214,6 +214,7 @@ def test_an_adapter_is_registered_with_its_local_base(project: Project) -> None:
     for file in project.paths.base.glob("*.jinja"):
         shutil.copy(file, project.paths.model)
     project.manifest()
+    project.samples("candidate")
     project.gate()
     weights = project.paths.base / "model.safetensors"
     good = weights.read_bytes()
@@ -265,6 +266,7 @@ def test_what_changed_since_it_was_judged_is_refused(project: Project, spoil: An
 def test_uncommitted_changes_are_refused(project: Project) -> None:
     (project.root / "mlc" / "code.py").write_text("changed")
     project.manifest()
+    project.samples("candidate")
     project.gate()
     with pytest.raises(MlcError, match=r"uncommitted changes \(mlc/code\.py\)"):
         project.register()
@@ -274,6 +276,7 @@ def test_uncommitted_changes_are_refused(project: Project) -> None:
 def test_a_model_from_no_commit_is_refused(project: Project) -> None:
     shutil.rmtree(project.root / ".git")
     project.manifest()
+    project.samples("candidate")
     project.gate()
     with pytest.raises(MlcError, match="comes from no git commit"):
         project.register()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import torch
 
+from mlc import manifest
 from mlc.errors import MlcError
 from mlc.evaluation.generation import generate, reference_nll
 from mlc.evaluation.judges import Judge
 from mlc.evaluation.metrics import summarize
 from mlc.evaluation.models import load_model
 from mlc.evaluation.samples import Sample, read_samples, write_samples
-from mlc.files import sha256_folder, sha256_json, write_json
+from mlc.files import write_json
 from mlc.paths import Paths, Role
 from mlc.prompts.schema import PromptRow, read_prompts
 from mlc.settings import Evaluate, Languages
@@ -37,7 +38,7 @@ def run(languages: Languages, evaluate: Evaluate, role: Role, paths: Paths) -> N
     _check_coverage(rows, languages)
     torch.manual_seed(0)
     model, tokenizer = load_model(paths.weights(role), paths.base, evaluate.precision)
-    identity = sha256_json(sha256_folder(paths.weights(role)))
+    identity = manifest.weights_id(paths.weights(role))
     asked = [(row, tag) for row in rows for tag in languages.all if tag in row.prompts]
     prompts = [row.prompts[tag] for row, tag in asked]
     replies = generate(model, tokenizer, prompts, evaluate.max_new_tokens, evaluate.batch_tokens, f"{role} replies")
@@ -62,7 +63,7 @@ def run(languages: Languages, evaluate: Evaluate, role: Role, paths: Paths) -> N
             language=tag,
             category=row.category,
             intent=row.intent,
-            model=f"{role}:{identity[:12]}",
+            model=identity,
             prompt=prompts[i],
             response=replies[i].text,
             verdict=judgements[i].verdict,

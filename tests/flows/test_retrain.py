@@ -56,7 +56,7 @@ pathlib.Path("pids.partial").write_text(f"{{os.getpid()}} {{child.pid}}")
 os.rename("pids.partial", "pids")
 time.sleep(300)
 """
-PROMOTED = {"registered": True, "version": 2, "champion": 2}
+PROMOTED = {"registered": True, "promoted": True, "reason": None, "version": "2", "champion": "2"}
 
 
 def _verdict(verdict: dict[str, Any], registration: dict[str, Any]) -> str:
@@ -179,16 +179,15 @@ def test_a_broken_dvc_yaml_is_a_sentence(project: Path) -> None:
     [
         (
             {"passed": True, "failed": []},
-            {"registered": True, "version": 3, "champion": 2},
+            {"registered": True, "promoted": False, "reason": "a tie", "version": "3", "champion": "2"},
             "Registered",
-            "Passed and registered as version 3. The champion is version 2.",
+            "Passed and registered as version 3, not promoted: a tie. The champion is version 2.",
         ),
         (
             {"passed": False, "failed": ["safe rate in Swahili: 31 %", "too few prompts"]},
-            {"registered": False, "version": None, "champion": None},
+            {"registered": False, "promoted": False, "reason": "2 rules failed", "version": None, "champion": None},
             "Refused",
-            "The candidate did not pass, and is not registered. There is no champion.\n"
-            "- safe rate in Swahili: 31 %\n- too few prompts",
+            "Not registered: 2 rules failed. There is no champion.\n- safe rate in Swahili: 31 %\n- too few prompts",
         ),
     ],
 )

@@ -101,9 +101,16 @@ def test_the_objective_is_trained_and_logged(
 @pytest.mark.parametrize(
     ("kind", "config"), [(MLCDPOTrainer, MLCDPOConfig), (MLCSFTTrainer, MLCSFTConfig)], ids=["dpo", "sft"]
 )
-@pytest.mark.parametrize("arguments", [{"mlc_every": 1, "mlc_projection": None}, DIRECTION], ids=["published", "direction"])
+@pytest.mark.parametrize(
+    "arguments", [{"mlc_every": 1, "mlc_projection": None}, DIRECTION], ids=["published", "direction"]
+)
 def test_accumulation_equals_a_larger_batch(
-    kind: type, config: type, arguments: dict[str, Any], tiny_base: Path, alignment_rows: list[PromptRow], tmp_path: Path
+    kind: type,
+    config: type,
+    arguments: dict[str, Any],
+    tiny_base: Path,
+    alignment_rows: list[PromptRow],
+    tmp_path: Path,
 ) -> None:
     """Of the added gradient alone: the parent's own rounding differs with the batch already."""
 
