@@ -148,10 +148,8 @@ def outcome(paths: Paths) -> tuple[str, str]:
     if registration["promoted"]:
         return "Promoted", f"Passed and registered as version {version}. It is the champion."
     if registration["registered"]:
-        return (
-            "Registered",
-            f"Passed and registered as version {version}, not promoted: {registration['reason']}. {now}",
-        )
+        words = f"Passed and registered as version {version}, not promoted: {registration['reason']}. {now}"
+        return "Registered", words
     failed = "".join(f"\n- {sentence}" for sentence in verdict["failed"])
     return "Refused", f"Not registered: {registration['reason']}. {now}{failed}"
 
