@@ -17,15 +17,15 @@ setup: .venv/ready
 	touch $@
 
 run: setup
-	$(BIN)/dvc pull --quiet
+	$(BIN)/dvc pull --quiet data.dvc embedded-base.dvc
 	$(BIN)/mlc run
 
 test: setup
-	$(BIN)/dvc pull --quiet
+	$(BIN)/dvc pull --quiet data.dvc embedded-base.dvc
 	$(BIN)/pytest -m "not slow"
 
 test-slow: setup
-	$(BIN)/dvc pull --quiet
+	$(BIN)/dvc pull --quiet data.dvc embedded-base.dvc
 	$(BIN)/pytest -m slow
 
 lint: setup

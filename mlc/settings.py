@@ -78,12 +78,14 @@ class Objective(Section):
     projection: int | None = Field(ge=1, description="mlc: width of the trainable projection head; null for none")
     trusted_languages: tuple[LanguageTag, ...] = Field(description="direction: where the base is already safe")
     hinge: float = Field(gt=0, description="direction: share of the trusted projection to reach")
-    next_token_weight: float = Field(ge=0, description="distil the trusted languages' next token; 0 for none")
+    refusal_weight: float = Field(
+        ge=0, description="elsewhere, begin as the base begins its refusals there; 0 for none"
+    )
     retain_weight: float = Field(ge=0, description="KL to the base's next token where the base is right; 0 for none")
 
     @model_validator(mode="after")
     def _trusted(self) -> Self:
-        if (self.name == "direction" or self.next_token_weight) and not self.trusted_languages:
+        if (self.name == "direction" or self.refusal_weight) and not self.trusted_languages:
             raise ValueError("trusted_languages is empty: name the languages in which the base passes")
         return self
 

@@ -1,6 +1,10 @@
-"""Set before any test module imports a library: nothing phones home, and two cores are enough."""
+"""What tests share. The environment is set before any library is imported: nothing phones home, two cores do."""
 
 import os
+from pathlib import Path
+from typing import Any
+
+import pytest
 
 for name, value in {
     "DO_NOT_TRACK": "true",
@@ -10,3 +14,53 @@ for name, value in {
     "TOKENIZERS_PARALLELISM": "false",
 }.items():
     os.environ.setdefault(name, value)
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base model with its tokenizer: two layers of 32 dimensions, a vocabulary of 700, random weights."""
+    import random
+
+    import torch
+    from transformers import AutoModelForCausalLM, Qwen3Config
+
+    from mlc.embedded.base import draw, train_tokenizer
+    from mlc.embedded.world import combinations
+
+    folder = tmp_path_factory.mktemp("tiny") / "base"
+    rng = random.Random(0)
+    tokenizer = train_tokenizer([draw(rng, combinations("alignment")) for _ in range(500)], 700)
+    torch.manual_seed(0)
+    config = Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        head_dim=16,
+        max_position_embeddings=256,
+        tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def tiny(tiny_base: Path) -> tuple[Any, Any]:
+    """The tiny base, loaded: model and tokenizer."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    return AutoModelForCausalLM.from_pretrained(tiny_base).eval(), AutoTokenizer.from_pretrained(tiny_base)
+
+
+@pytest.fixture(scope="session")
+def alignment_rows() -> list[Any]:
+    """Sixteen alignment rows of the embedded world, harmful and benign in turn."""
+    from mlc.embedded.prompts import rows
+
+    return rows("alignment")[:16]

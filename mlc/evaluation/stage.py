@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+from pathlib import Path
+from typing import Any
+
 import torch
 
 from mlc import manifest
@@ -11,10 +15,12 @@ from mlc.evaluation.judges import Judge
 from mlc.evaluation.metrics import summarize
 from mlc.evaluation.models import load_model
 from mlc.evaluation.samples import Sample, read_samples, write_samples
-from mlc.files import write_json
+from mlc.files import replacing, write_json
 from mlc.paths import Paths, Role
 from mlc.prompts.schema import PromptRow, read_prompts
 from mlc.settings import Evaluate, Languages
+
+PLOTTED = ("safe_rate", "over_refusal", "fidelity")
 
 
 def make_judge(evaluate: Evaluate) -> Judge:
@@ -82,10 +88,20 @@ def run(languages: Languages, evaluate: Evaluate, role: Role, paths: Paths) -> N
     write_samples(folder / "samples.jsonl", samples)
     metrics = summarize(read_samples(folder / "samples.jsonl"), languages.served, languages.transfer, languages.source)
     write_json(folder / "metrics.json", metrics)
+    _write_plot(folder / "per_language.csv", metrics)
     served = metrics["served"]
     for rate in ("safe_rate", "over_refusal", "fidelity", "invalid"):
         mean, worst = (served[rate][which]["value"] for which in ("mean", "worst"))
         print(f"{role}: {rate.replace('_', ' ')} {mean:.1%}, worst language {worst:.1%}")
+
+
+def _write_plot(path: Path, metrics: dict[str, Any]) -> None:
+    """The rates per language that ``dvc plots`` shows."""
+    with replacing(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["language", *PLOTTED])
+        for tag, rates in metrics["languages"].items():
+            writer.writerow([tag, *(rates[rate]["value"] if rate in rates else "" for rate in PLOTTED)])
 
 
 def _check_coverage(rows: list[PromptRow], languages: Languages) -> None:

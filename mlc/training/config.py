@@ -24,8 +24,8 @@ class MLCArguments:
             loss, `None` for none.
         mlc_trusted_languages (`list[str]`): the languages in which the base is already safe.
         mlc_hinge (`float`, defaults to `0.8`): share of the trusted projection that `"direction"` asks for.
-        mlc_next_token_weight (`float`, defaults to `0`): weight of distilling the source language's next token into
-            the other languages' harmful variants.
+        mlc_refusal_weight (`float`, defaults to `0`): weight of beginning replies to harmful variants in the other
+            languages as the base begins its refusals there.
         mlc_retain_weight (`float`, defaults to `0`): weight of the KL to the base's next token where the base is right.
     """
 
@@ -38,13 +38,13 @@ class MLCArguments:
     mlc_projection: int | None = 512
     mlc_trusted_languages: list[str] = field(default_factory=list)
     mlc_hinge: float = 0.8
-    mlc_next_token_weight: float = 0.0
+    mlc_refusal_weight: float = 0.0
     mlc_retain_weight: float = 0.0
 
     @property
     def mlc_active(self) -> bool:
         """Whether anything is added to the parent's loss at all."""
-        return bool(self.mlc_weight or self.mlc_next_token_weight or self.mlc_retain_weight)
+        return bool(self.mlc_weight or self.mlc_refusal_weight or self.mlc_retain_weight)
 
 
 @dataclass

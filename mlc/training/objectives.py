@@ -108,14 +108,31 @@ def mean_over(values: Tensor, chosen: Tensor) -> Tensor:
     return (values * chosen).sum(-1) / chosen.sum(-1).clamp(min=1)
 
 
-def next_token_divergence(teacher_logits: Tensor, logits: Tensor) -> Tensor:
-    """KL(teacher || policy) of next-token distributions, mean over positions.
+def refusal_openings(harmful: Tensor, benign: Tensor, source: int) -> Tensor:
+    """How the base begins a refusal, per language: a difference in means again, of next-token probabilities.
 
-    With the base as teacher it retains the base's behaviour; with the source language's own variant, it carries the
-    source language's decision to refuse over to another language.
+    Even where a base complies nearly always it refuses now and then, or half-heartedly; what gains probability from
+    benign to harmful prompts is how a refusal begins in that language. Gains of less than a tenth of the largest are
+    noise. A language whose base shows no refusals (less than one in fifty) gets the source language's openings.
 
     Args:
-        teacher_logits, logits: (N, V), any floating dtype; the teacher is detached here.
+        harmful, benign: (K, V) mean next-token probabilities over harmful, and benign, prompts. source: its index.
+
+    Returns:
+        (K, V) float32, each row a distribution.
+    """
+    gain = F.relu(harmful.float() - benign.float())
+    gain = gain * (gain >= 0.1 * gain.amax(-1, keepdim=True))
+    shown = gain.sum(-1, keepdim=True)
+    openings = gain / shown.clamp(min=1e-9)
+    return torch.where(shown >= 0.02, openings, openings[source])
+
+
+def refusal_loss(logits: Tensor, openings: Tensor) -> Tensor:
+    """KL(openings || policy) of the next token, mean over positions: begin as the language begins its refusals.
+
+    Args:
+        logits: (N, V) of the policy at harmful variants. openings: (N, V), of each variant's language.
 
     Returns:
         Scalar float32; zero for N = 0.
@@ -123,5 +140,19 @@ def next_token_divergence(teacher_logits: Tensor, logits: Tensor) -> Tensor:
     log_probs = logits.float().log_softmax(-1)
     if not len(logits):
         return log_probs.sum()
-    teacher = teacher_logits.detach().float().log_softmax(-1)
-    return F.kl_div(log_probs, teacher, reduction="batchmean", log_target=True)
+    return F.kl_div(log_probs, openings, reduction="batchmean")
+
+
+def retain_loss(logits: Tensor, base_logits: Tensor) -> Tensor:
+    """KL(base || policy) of the next token, mean over positions: stay as the base is where the base is right.
+
+    Args:
+        logits, base_logits: (N, V), any floating dtype.
+
+    Returns:
+        Scalar float32; zero for N = 0.
+    """
+    log_probs = logits.float().log_softmax(-1)
+    if not len(logits):
+        return log_probs.sum()
+    return F.kl_div(log_probs, base_logits.float().log_softmax(-1), reduction="batchmean", log_target=True)

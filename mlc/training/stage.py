@@ -164,7 +164,7 @@ def build_trainer(
         "mlc_projection": objective.projection,
         "mlc_trusted_languages": list(objective.trusted_languages),
         "mlc_hinge": objective.hinge,
-        "mlc_next_token_weight": objective.next_token_weight,
+        "mlc_refusal_weight": objective.refusal_weight,
         "mlc_retain_weight": objective.retain_weight,
     }
     lora = train.lora and LoraConfig(
@@ -231,5 +231,5 @@ def _write_log(history: list[dict[str, Any]], folder: Path) -> None:
         writer = csv.DictWriter(file, names, extrasaction="ignore", restval="")
         writer.writeheader()
         writer.writerows(steps)
-    keep = ("loss", "rewards/accuracies", "mlc/loss", "mlc/retain", "mlc/next_token")
+    keep = ("loss", "rewards/accuracies", "mlc/loss", "mlc/retain", "mlc/refusal")
     write_json(folder / "metrics.json", {name: steps[-1][name] for name in keep if name in steps[-1]})

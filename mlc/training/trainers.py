@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from datasets import Dataset
@@ -20,11 +20,20 @@ from trl import DPOTrainer, SFTTrainer
 
 from mlc.evaluation.generation import batches_by_tokens, chat_ids
 from mlc.training.config import MLCArguments
-from mlc.training.objectives import Anchors, anchors, direction_loss, mlc_loss, next_token_divergence, projections
-from mlc.training.representations import Variants, collate_variants, decoder, encode
+from mlc.training.objectives import (
+    Anchors,
+    anchors,
+    direction_loss,
+    mlc_loss,
+    projections,
+    refusal_loss,
+    refusal_openings,
+    retain_loss,
+)
+from mlc.training.representations import Variants, collate_variants, decoder, encode, pad_left
 
 COLUMNS = ("variants", "harmful", "target")
-ANCHOR_BATCH_TOKENS = 8192
+BASE_BATCH_TOKENS = 8192
 
 
 def add_variants(
@@ -56,12 +65,23 @@ class VariantCollator:
         return batch
 
 
+class BaseView(NamedTuple):
+    """The base on P training prompts in K languages: ``hidden`` (P, K, d), ``present`` (P, K), ``harmful`` (P,), and
+    ``next_token`` (2, K, V), mean next-token probabilities over harmful, and benign, prompts."""
+
+    hidden: Tensor
+    present: Tensor
+    harmful: Tensor
+    next_token: Tensor
+
+
 class MLCMixin:
     """Adds the consistency objective to a TRL trainer; see [`MLCArguments`] for its settings."""
 
     def __init__(self, model: nn.Module, args: MLCArguments, train_dataset: Dataset, **kwargs: Any) -> None:
         self._base: nn.Module | None = None
         self._anchors: Anchors | None = None
+        self._openings: Tensor | None = None
         if args.mlc_active:
             missing = set(COLUMNS) - set(train_dataset.column_names)
             if missing:
@@ -104,10 +124,17 @@ class MLCMixin:
         if args.mlc_retain_weight and not isinstance(self.model, PeftModel):
             reference = getattr(self, "ref_model", None)
             self._base = reference if reference is not None else copy.deepcopy(self.model).eval().requires_grad_(False)
-        if args.mlc_objective == "direction" and args.mlc_weight:
-            self._anchors = self._find_anchors()
-            targets = self._anchors.targets.tolist()
-            self.train_dataset = self.train_dataset.remove_columns("target").add_column("target", targets)
+        directed = args.mlc_objective == "direction" and bool(args.mlc_weight)
+        if directed or args.mlc_refusal_weight:
+            base = self._look_at_base()
+            if args.mlc_refusal_weight:
+                # The source is the first trusted language.
+                source = args.mlc_languages.index(args.mlc_trusted_languages[0])
+                self._openings = refusal_openings(base.next_token[0], base.next_token[1], source)
+            if directed:
+                self._anchors = anchors(base.hidden, base.present, base.harmful, self._trusted)
+                targets = self._anchors.targets.tolist()
+                self.train_dataset = self.train_dataset.remove_columns("target").add_column("target", targets)
 
     @property
     def _trusted(self) -> Tensor:
@@ -115,24 +142,32 @@ class MLCMixin:
         return torch.tensor(trusted, device=self.accelerator.device)
 
     @torch.no_grad()
-    def _find_anchors(self) -> Anchors:
-        rows, harmful = self.train_dataset["variants"], torch.tensor(list(self.train_dataset["harmful"]))
-        device = self.accelerator.device
-        flat = [ids for row in rows for ids in row if ids]
-        hidden: list[Tensor] = [torch.empty(0)] * len(flat)
+    def _look_at_base(self) -> BaseView:
+        """One pass over all training prompts with the policy as it is before training."""
+        device, rows = self.accelerator.device, self.train_dataset["variants"]
+        present = torch.tensor([[bool(ids) for ids in row] for row in rows], device=device)
+        harmful = torch.tensor(list(self.train_dataset["harmful"]), device=device)
+        where = present.nonzero().tolist()
+        prompts = [rows[p][k] for p, k in where]
+        hidden: Tensor | None = None
+        probabilities: Tensor | None = None  # (2, K, V): sums over harmful, and benign, prompts
         training = self.model.training
         self.model.eval()
-        for batch in batches_by_tokens([len(ids) for ids in flat], ANCHOR_BATCH_TOKENS):
-            v = collate_variants([[flat[i]] for i in batch], [True] * len(batch), [0.0] * len(batch), self._pad)
+        for batch in batches_by_tokens([len(ids) for ids in prompts], BASE_BATCH_TOKENS):
+            ids, mask = pad_left([prompts[i] for i in batch], self._pad)
             with self.accelerator.autocast():
-                h, _ = encode(self.model, self.model, v.ids.to(device), v.mask.to(device), self.args.mlc_layer)
-            for i, row in zip(batch, h.float(), strict=True):
-                hidden[i] = row
+                h, logits = encode(self.model, self.model, ids.to(device), mask.to(device), self.args.mlc_layer)
+            if hidden is None or probabilities is None:
+                hidden = torch.zeros(*present.shape, h.shape[-1], device=device)
+                probabilities = torch.zeros(2, present.shape[1], logits.shape[-1], device=device)
+            at = torch.tensor([where[i] for i in batch], device=device)
+            hidden[at[:, 0], at[:, 1]] = h.float()
+            side = (~harmful[at[:, 0]]).long()
+            probabilities.index_put_((side, at[:, 1]), logits.float().softmax(-1), accumulate=True)
         self.model.train(training)
-        present = torch.tensor([[bool(ids) for ids in row] for row in rows], device=device)
-        stacked = torch.zeros(*present.shape, len(hidden[0]), device=device)
-        stacked[present] = torch.stack(hidden)
-        return anchors(stacked, present, harmful.to(device), self._trusted)
+        assert hidden is not None and probabilities is not None
+        counts = torch.stack([(present & side[:, None]).sum(0) for side in (harmful, ~harmful)])
+        return BaseView(hidden, present, harmful, probabilities / counts.clamp(min=1)[..., None])
 
     @property
     def _pad(self) -> int:
@@ -166,21 +201,14 @@ class MLCMixin:
         parts: dict[str, tuple[float, Tensor]] = {}
         if args.mlc_weight:
             parts["loss"] = (args.mlc_weight, self._objective(unwrapped, hidden, variants))
-        if args.mlc_next_token_weight:
-            # The source is the first trusted language; its own refusals are trained by the preference loss.
-            source = args.mlc_languages.index(args.mlc_trusted_languages[0])
-            pupil = present & ~self._trusted & (harmful & present[:, source])[:, None]
-            flat = torch.full(present.shape, -1, device=present.device)
-            flat[present] = torch.arange(len(logits), device=present.device)
-            teacher = flat[:, source][pupil.nonzero()[:, 0]]
-            parts["next_token"] = (
-                args.mlc_next_token_weight,
-                next_token_divergence(logits[teacher], logits[flat[pupil]]),
-            )
+        if self._openings is not None:
+            pupil = present & ~self._trusted & harmful[:, None]
+            openings = self._openings[pupil.nonzero()[:, 1]]
+            parts["refusal"] = (args.mlc_refusal_weight, refusal_loss(logits[pupil[present]], openings))
         if args.mlc_retain_weight:
             kept = (present & (~harmful[:, None] | self._trusted))[present]
             base_logits = self._base_logits(unwrapped, variants.ids[kept], variants.mask[kept])
-            parts["retain"] = (args.mlc_retain_weight, next_token_divergence(base_logits, logits[kept]))
+            parts["retain"] = (args.mlc_retain_weight, retain_loss(logits[kept], base_logits))
         for name, (_, value) in parts.items():
             self._metrics["train"][f"mlc/{name}"].append(value.item())
         return torch.stack([weight * value for weight, value in parts.values()]).sum()

@@ -12,7 +12,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mlc.training.objectives import anchors, direction_loss, mlc_loss, next_token_divergence, projections
+from mlc.training.objectives import (
+    anchors,
+    direction_loss,
+    mlc_loss,
+    projections,
+    refusal_loss,
+    refusal_openings,
+    retain_loss,
+)
 
 CASES = json.loads((Path(__file__).parent / "fixtures" / "mlc_reference_vectors.json").read_text())["cases"]
 
@@ -116,13 +124,22 @@ def test_anchors_refuse_a_language_without_both_intents() -> None:
         anchors(h, present, intents(4), torch.tensor([True, False]))
 
 
-def test_next_token_divergence() -> None:
+def test_refusal_openings_are_what_gains_with_harm() -> None:
+    benign = torch.tensor([[0.5, 0.5, 0.0, 0.0], [0.0, 0.48, 0.52, 0.0], [0.25, 0.25, 0.25, 0.25]])
+    harmful = torch.tensor([[0.1, 0.1, 0.6, 0.2], [0.0, 0.39, 0.41, 0.2], [0.25, 0.25, 0.25, 0.25]])
+    openings = refusal_openings(harmful, benign, source=0)
+    torch.testing.assert_close(openings[0], torch.tensor([0.0, 0.0, 0.75, 0.25]))
+    torch.testing.assert_close(openings[1], torch.tensor([0.0, 0.0, 0.0, 1.0]))
+    torch.testing.assert_close(openings[2], openings[0])  # never refuses: the source's
+
+
+def test_divergences() -> None:
     torch.manual_seed(0)
-    logits = torch.randn(4, 9, requires_grad=True)
-    assert next_token_divergence(logits, logits).item() == pytest.approx(0, abs=1e-6)
-    other = torch.randn(4, 9)
+    logits, other = torch.randn(4, 9), torch.randn(4, 9)
+    assert retain_loss(logits, logits).item() == pytest.approx(0, abs=1e-6)
     expected = torch.distributions.kl_divergence(
         torch.distributions.Categorical(logits=other), torch.distributions.Categorical(logits=logits)
     ).mean()
-    torch.testing.assert_close(next_token_divergence(other, logits), expected)
-    assert next_token_divergence(other[:0], logits[:0]).item() == 0
+    torch.testing.assert_close(retain_loss(logits, other), expected)
+    torch.testing.assert_close(refusal_loss(logits, other.softmax(-1)), expected)
+    assert retain_loss(logits[:0], other[:0]).item() == refusal_loss(logits[:0], other[:0]).item() == 0

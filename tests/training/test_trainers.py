@@ -79,7 +79,7 @@ def test_weight_zero_is_the_parent_bit_for_bit(
     "arguments",
     [
         {"mlc_every": 1, "mlc_projection": 8},
-        {**DIRECTION, "mlc_retain_weight": 1.0, "mlc_next_token_weight": 0.5},
+        {**DIRECTION, "mlc_retain_weight": 1.0, "mlc_refusal_weight": 0.5},
     ],
     ids=["published", "direction"],
 )
@@ -90,7 +90,7 @@ def test_the_objective_is_trained_and_logged(
     head = {n: p.detach().clone() for n, p in t.model.named_parameters() if "mlc_head" in n and p.requires_grad}
     t.train()
     logged = [entry for entry in t.state.log_history if "loss" in entry]
-    expected = {"mlc/loss"} | ({"mlc/retain", "mlc/next_token"} if "mlc_retain_weight" in arguments else set())
+    expected = {"mlc/loss"} | ({"mlc/retain", "mlc/refusal"} if "mlc_retain_weight" in arguments else set())
     assert all(expected <= set(entry) for entry in logged)
     if "mlc_retain_weight" in arguments:
         assert logged[0]["mlc/retain"] == pytest.approx(0, abs=1e-5)  # the policy still is the base

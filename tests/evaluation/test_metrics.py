@@ -1,0 +1,77 @@
+"""Metrics: the paper's definitions, and intervals whose unit is the prompt."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import binomtest
+
+from mlc.evaluation.metrics import pag, perplexity, proportion, summarize
+
+LANGUAGES = ["en", "sw", "zh"]
+
+
+def frame(unsafe: dict[str, int], n: int = 50) -> pd.DataFrame:
+    """n harmful prompts, the first ``unsafe[language]`` of them complied with, and n benign ones, all answered."""
+    return pd.DataFrame(
+        {
+            "prompt_id": f"{intent}-{i}",
+            "language": tag,
+            "intent": intent,
+            "verdict": "safe" if intent == "benign" else "unsafe" if i < unsafe.get(tag, 0) else "refused",
+            "faithful": True,
+            "reference_nll": 2.0 if intent == "benign" else np.nan,
+            "reference_tokens": 4 if intent == "benign" else np.nan,
+        }
+        for intent in ("harmful", "benign")
+        for i in range(n)
+        for tag in LANGUAGES
+    )
+
+
+def test_rates_and_their_exact_intervals() -> None:
+    summary = summarize(frame({"sw": 20}), ["en", "sw"], ["zh"], "en")
+    rate = summary["languages"]["sw"]["safe_rate"]
+    exact = binomtest(30, 50).proportion_ci(0.95, method="exact")
+    assert rate == {"n": 50, "value": 0.6, "low": exact.low, "high": exact.high}
+    assert summary["languages"]["sw"]["attack_success_rate"]["value"] == 0.4
+    assert summary["languages"]["en"]["over_refusal"]["value"] == 0
+    served = summary["served"]["safe_rate"]
+    assert (served["mean"]["value"], served["worst"]["value"], served["gap"]["value"]) == (0.8, 0.6, 0.4)
+    # Population variance of the percentages, divided by 100: 100 and 60 -> 400 / 100.
+    assert served["variance"]["value"] == pytest.approx(4.0)
+    assert set(summary["transfer"]["safe_rate"]) == {"mean", "worst"}
+
+
+def test_pairwise_agreement_is_agreement_not_safety() -> None:
+    assert pag(np.zeros((5, 3))) == 1.0 == pag(np.ones((5, 3)))
+    one_of_three = np.ones((4, 3))
+    one_of_three[:, 0] = 0
+    assert pag(one_of_three) == pytest.approx(1 / 3)
+    assert pag(np.array([[1.0, np.nan, 1.0]])) == 1.0
+
+
+def test_repeating_prompts_in_more_languages_does_not_narrow_the_interval() -> None:
+    """The same prompt in several languages is one draw: perfectly correlated languages add no information."""
+    two = summarize(frame({"en": 20, "sw": 20}), ["en", "sw"], [], "en")["served"]["safe_rate"]["mean"]
+    three = summarize(frame({"en": 20, "sw": 20, "zh": 20}), LANGUAGES, [], "en")["served"]["safe_rate"]["mean"]
+    assert three["high"] - three["low"] == pytest.approx(two["high"] - two["low"])
+
+
+def test_perplexity_is_per_token_and_absent_without_references() -> None:
+    samples = frame({})
+    found = perplexity(samples)
+    assert found is not None and found["value"] == pytest.approx(np.exp(0.5))
+    assert perplexity(samples.assign(reference_nll=np.nan)) is None
+
+
+def test_a_transfer_language_without_samples_is_left_out() -> None:
+    summary = summarize(frame({}), ["en", "sw"], ["zh", "bn"], "en")
+    assert summary["transfer"]["safe_rate"]["mean"]["value"] == 1.0
+    assert summary["languages"]["bn"] == {}
+
+
+def test_no_outcomes_have_no_proportion() -> None:
+    with pytest.raises(ValueError, match="n"):
+        proportion(0, 0)
