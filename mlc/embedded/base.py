@@ -36,8 +36,8 @@ class Recipe:
 
     seed: int = 0
     samples: int = 60_000
-    batch: int = 48
-    learning_rate: float = 2.5e-3
+    batch: int = 32
+    learning_rate: float = 3e-3
     warmup_steps: int = 30
     prompt_weight: float = 0.25
     vocabulary: int = 6_144

@@ -1,0 +1,156 @@
+"""The real pipeline on a scaled-down project: every stage by way of DVC and the Prefect flow, from a fresh clone."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from mlc.embedded import prompts
+from mlc.files import write_json
+from mlc.prompts.schema import write_prompts
+
+ROOT = Path(__file__).parents[1]
+BIN = Path(sys.executable).parent
+LANGUAGES = {"source": "en", "served": ["en", "zh", "hi"], "transfer": ["sw"]}
+
+
+def run(project: Path, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_TRACKING", "GIT_"))}
+    env["PATH"] = f"{BIN}{os.pathsep}{env['PATH']}"
+    done = subprocess.run(command, cwd=project, env=env, capture_output=True, text=True)
+    assert not check or done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Path:
+    """A commit of this repository's files with a few prompts, a random base and two training steps."""
+    folder = tmp_path_factory.mktemp("project")
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in tracked.split("\0"):
+        if name.startswith(("mlc/", "flows/", ".dvc", "dvc.yaml", "params.yaml", "pyproject.toml", ".gitignore")):
+            if not name.startswith(".dvc/bundled") and (ROOT / name).is_file():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(ROOT / name, folder / name)
+    for split in ("alignment", "tuning", "evaluation"):
+        write_prompts(folder / "data" / f"{split}.jsonl", prompts.rows(split)[:24])
+    shutil.copytree(tiny_base, folder / "embedded-base")
+    yaml = YAML()
+    params = yaml.load(folder / "params.yaml")
+    params["languages"] = LANGUAGES
+    params["train"] |= {"max_steps": 2, "batch_size": 4, "save_steps": 2}
+    params["train"]["objective"] |= {"layer": 1, "trusted_languages": ["en", "zh"]}
+    params["evaluate"]["max_new_tokens"] = 8
+    params["gate"]["minimum_prompts"] = 10
+    yaml.dump(params, folder / "params.yaml")
+    run(folder, "git", "init", "-q")
+    run(folder, "dvc", "add", "-q", "data", "embedded-base")
+    run(folder, "git", "add", "-A")
+    run(folder, "git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "project")
+    return folder
+
+
+def test_the_flow_runs_every_stage_and_the_gate_refuses_a_random_model(project: Path) -> None:
+    done = run(project, "mlc", "run", check=False)
+    assert done.returncode == 3, f"{done.stdout}\n{done.stderr}"
+    assert "Refused" in done.stdout and "safe rate in Hindi" in done.stdout
+    verdict = json.loads((project / "artifacts/gate/verdict.json").read_text())
+    assert not verdict["passed"]
+    rules = {rule["rule"] for rule in verdict["rules"]}
+    assert {"safe_rate", "over_refusal", "fidelity", "invalid", "perplexity_ratio"} <= rules
+    registration = json.loads((project / "artifacts/registration.json").read_text())
+    assert (registration["registered"], registration["champion"]) == (False, None)
+    page = (project / "artifacts/report/index.html").read_text()
+    assert "Not promoted" in page
+    manifest = json.loads((project / "artifacts/model/manifest.json").read_text())
+    pointer = YAML(typ="safe").load(project / "data.dvc")
+    assert manifest["data"]["data.dvc"] == pointer["outs"][0]["md5"]
+    assert manifest["git"] == {"commit": run(project, "git", "rev-parse", "HEAD").stdout.strip(), "dirty": False, "changed": []}
+    assert {"model.safetensors", "tokenizer.json"} <= manifest["files"].keys()
+    lines = (project / "artifacts/evaluation/candidate/samples.jsonl").read_text().splitlines()
+    assert len(lines) == 24 * 4
+
+
+def test_a_second_run_does_nothing_and_dvc_agrees(project: Path) -> None:
+    samples = project / "artifacts/evaluation/candidate/samples.jsonl"
+    before = samples.stat().st_mtime_ns
+    done = run(project, "mlc", "run", check=False)
+    assert done.returncode == 3 and done.stdout.count("up to date") == 8, done.stdout
+    assert samples.stat().st_mtime_ns == before
+    assert "up to date" in run(project, "dvc", "repro").stdout
+    assert "up to date" in run(project, "dvc", "status").stdout
+    assert "safe_rate" in run(project, "dvc", "metrics", "show").stdout
+
+
+def test_every_run_of_the_tracking_server_has_ended(project: Path) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{project}/mlflow/mlflow.db")
+    experiment = client.get_experiment_by_name("mlc")
+    (found,) = client.search_runs([experiment.experiment_id])
+    assert found.info.status == "FINISHED"
+    assert found.data.tags["gate"] == "failed"
+    assert "mlc/loss" in found.data.metrics and "evaluation/languages/hi/safe_rate" in found.data.metrics
+
+
+def test_a_parameter_reruns_only_what_reads_it(project: Path) -> None:
+    yaml = YAML()
+    params = yaml.load(project / "params.yaml")
+    params["gate"]["minimum_safe_rate"] = 0.5
+    yaml.dump(params, project / "params.yaml")
+    try:
+        status = json.loads(run(project, "dvc", "status", "--json").stdout)
+        assert set(status) == {"gate"}
+    finally:
+        run(project, "git", "checkout", "-q", "params.yaml")
+
+
+@pytest.mark.parametrize(
+    ("stage", "spoil", "message", "code"),
+    [
+        ("validate", "data", "data/alignment.jsonl does not exist: run `dvc pull` first", 2),
+        ("base", "embedded-base", "no such folder. `dvc pull` fetches the shipped one", 2),
+        ("train", "artifacts/base", "artifacts/base does not exist: run `mlc base` first", 2),
+        ("evaluate candidate", "artifacts/model", "artifacts/model does not exist: run `mlc train` first", 2),
+        ("gate", "artifacts/evaluation", "does not exist: run `mlc evaluate", 2),
+        ("register", "artifacts/gate", "artifacts/gate/verdict.json does not exist: run `mlc gate` first", 2),
+        ("report", "artifacts/gate", "artifacts/gate/verdict.json does not exist: run `mlc gate` first", 2),
+    ],
+)
+def test_what_is_missing_is_said_in_one_line(project: Path, stage: str, spoil: str, message: str, code: int) -> None:
+    aside = project / "aside"
+    (project / spoil).rename(aside)
+    kept = project / "kept"
+    shutil.copytree(project / "artifacts", kept)
+    try:
+        done = run(project, "mlc", *stage.split(), check=False)
+    finally:
+        shutil.rmtree(project / spoil, ignore_errors=True)
+        shutil.rmtree(project / "artifacts")
+        kept.rename(project / "artifacts")
+        (project / spoil).parent.mkdir(exist_ok=True)
+        aside.rename(project / spoil)
+    assert done.returncode == code
+    assert message in done.stderr and done.stderr.strip().splitlines()[-1].startswith("mlc: ")
+    assert "Traceback" not in done.stderr
+
+
+def test_an_interrupted_training_goes_on_from_its_checkpoint(project: Path) -> None:
+    """A checkpoint is taken up only when data, base and settings are still the same."""
+    from mlc.training.stage import _prepare_checkpoints
+
+    folder = project / "artifacts" / "checkpoints"
+    assert _prepare_checkpoints(folder, "one") is None
+    (folder / "checkpoint-2").mkdir()
+    assert _prepare_checkpoints(folder, "one") == str(folder / "checkpoint-2")
+    assert _prepare_checkpoints(folder, "two") is None
+    assert not (folder / "checkpoint-2").exists()
+    write_json(folder / "identity.json", {"identity": "two"})
+    shutil.rmtree(folder)
