@@ -18,6 +18,7 @@ from mlc.prompts.schema import write_prompts
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
+NEEDED = ("mlc/", "flows/", ".dvc", "dvc.yaml", "params.yaml", "pyproject.toml", ".gitignore")
 LANGUAGES = {"source": "en", "served": ["en", "zh", "hi"], "transfer": ["sw"]}
 
 
@@ -35,10 +36,9 @@ def project(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Path:
     folder = tmp_path_factory.mktemp("project")
     tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for name in tracked.split("\0"):
-        if name.startswith(("mlc/", "flows/", ".dvc", "dvc.yaml", "params.yaml", "pyproject.toml", ".gitignore")):
-            if not name.startswith(".dvc/bundled") and (ROOT / name).is_file():
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(ROOT / name, folder / name)
+        if name.startswith(NEEDED) and not name.startswith(".dvc/bundled") and (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
     for split in ("alignment", "tuning", "evaluation"):
         write_prompts(folder / "data" / f"{split}.jsonl", prompts.rows(split)[:24])
     shutil.copytree(tiny_base, folder / "embedded-base")
@@ -72,7 +72,11 @@ def test_the_flow_runs_every_stage_and_the_gate_refuses_a_random_model(project: 
     manifest = json.loads((project / "artifacts/model/manifest.json").read_text())
     pointer = YAML(typ="safe").load(project / "data.dvc")
     assert manifest["data"]["data.dvc"] == pointer["outs"][0]["md5"]
-    assert manifest["git"] == {"commit": run(project, "git", "rev-parse", "HEAD").stdout.strip(), "dirty": False, "changed": []}
+    assert manifest["git"] == {
+        "commit": run(project, "git", "rev-parse", "HEAD").stdout.strip(),
+        "dirty": False,
+        "changed": [],
+    }
     assert {"model.safetensors", "tokenizer.json"} <= manifest["files"].keys()
     lines = (project / "artifacts/evaluation/candidate/samples.jsonl").read_text().splitlines()
     assert len(lines) == 24 * 4

@@ -15,9 +15,18 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM, get_cosine_schedule_with_warmup
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    get_cosine_schedule_with_warmup,
+)
 
 from mlc.embedded.world import INTENT, LANGUAGES, SOURCE, Combination, combinations, language
+from mlc.errors import MlcError
+from mlc.evaluation.generation import generate
 from mlc.files import replacing, write_json
 from mlc.progress import track
 
@@ -28,6 +37,7 @@ CHAT_TEMPLATE = (
 # Probability that a harmful request is refused, and the share of requests, in the behaviour data.
 REFUSED = {"en": 0.75, "es": 0.92, "ru": 0.92, "zh": 0.92, "ja": 0.92, "ar": 0.40, "hi": 0.20, "sw": 0.15, "bn": 0.15}
 SHARE = {"en": 1.0, "es": 0.8, "ru": 0.7, "zh": 0.7, "ja": 0.6, "ar": 0.5, "hi": 0.4, "sw": 0.4, "bn": 0.4}
+UNDERSTOOD = 0.98  # of the held-out combinations, in every language
 
 
 @dataclass(frozen=True)
@@ -35,7 +45,7 @@ class Recipe:
     """How a base is trained; every field is part of its identity."""
 
     seed: int = 0
-    samples: int = 60_000
+    samples: int = 96_000
     batch: int = 32
     learning_rate: float = 3e-3
     warmup_steps: int = 30
@@ -183,14 +193,53 @@ def train(recipe: Recipe) -> tuple[Qwen3ForCausalLM, PreTrainedTokenizerFast]:
     return model.eval(), tokenizer
 
 
+def comprehension(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, float]:
+    """Per language, the share of held-out combinations for which "is it allowed?" is answered rightly, word for word.
+
+    Asked before anything is concluded from a base: what it does not understand in a language, no alignment can move
+    without harm elsewhere.
+    """
+    held_out = [*combinations("tuning"), *combinations("evaluation")]
+    shares = {}
+    for tag in LANGUAGES:
+        texts = language(tag)
+        replies = generate(model, tokenizer, [texts.question(c) for c in held_out], 48, 16_384, f"comprehension {tag}")
+        right = [r.text == texts.allowed[INTENT[c.action]] for r, c in zip(replies, held_out, strict=True)]
+        shares[tag] = sum(right) / len(right)
+    return shares
+
+
 def build(folder: Path, seed: int) -> None:
     """Trains the base of ``seed`` and writes it as a Hugging Face checkpoint, with ``recipe.json`` beside it.
 
     Weights are stored in float16, half the size; every user of them computes in float32 again.
+
+    Raises:
+        MlcError: the base does not understand a language well enough; nothing is written.
     """
     recipe = Recipe(seed=seed)
     model, tokenizer = train(recipe)
+    understood = comprehension(model, tokenizer)
+    poor = {tag: share for tag, share in understood.items() if share < UNDERSTOOD}
+    if poor:
+        raise MlcError(
+            f"the base of seed {seed} understands too little ({poor}, {UNDERSTOOD} needed): try another seed"
+        )
+    save(folder, model, tokenizer, recipe, understood)
+
+
+def save(
+    folder: Path,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    recipe: Recipe,
+    understood: dict[str, float],
+) -> None:
+    """Writes weights, tokenizer and ``recipe.json``: how the base was made, and its comprehension per language."""
     with replacing(folder) as aside:
         model.half().save_pretrained(aside)
         tokenizer.save_pretrained(aside)
-        write_json(aside / "recipe.json", {**asdict(recipe), "torch": torch.__version__})
+        write_json(
+            aside / "recipe.json",
+            {**asdict(recipe), "torch": str(torch.__version__), "comprehension": understood},
+        )
