@@ -36,7 +36,7 @@ def run(base: Base, paths: Paths) -> None:
 def _fetch(base: Base, folder: Path) -> None:
     if base.revision is None:
         raise MlcError(
-            f"base.model = {base.model}: no such folder. `dvc pull` fetches the shipped one; "
+            f"base.model = {base.model}: no such folder. `dvc pull embedded-base.dvc` fetches the shipped one; "
             "a model of the hub needs base.revision, its commit"
         )
     if not re.fullmatch("[0-9a-f]{40}", base.revision):

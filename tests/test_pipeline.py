@@ -119,8 +119,8 @@ def test_a_parameter_reruns_only_what_reads_it(project: Path) -> None:
 @pytest.mark.parametrize(
     ("stage", "spoil", "message", "code"),
     [
-        ("validate", "data", "data/alignment.jsonl does not exist: run `dvc pull` first", 2),
-        ("base", "embedded-base", "no such folder. `dvc pull` fetches the shipped one", 2),
+        ("validate", "data", "data/alignment.jsonl does not exist: run `dvc pull data.dvc` first", 2),
+        ("base", "embedded-base", "no such folder. `dvc pull embedded-base.dvc` fetches the shipped one", 2),
         ("train", "artifacts/base", "artifacts/base does not exist: run `mlc base` first", 2),
         ("evaluate candidate", "artifacts/model", "artifacts/model does not exist: run `mlc train` first", 2),
         ("gate", "artifacts/evaluation", "does not exist: run `mlc evaluate", 2),

@@ -74,7 +74,7 @@ class PromptRow(BaseModel):
         return self
 
 
-def read_prompts(path: Path, made_by: str = "dvc pull") -> list[PromptRow]:
+def read_prompts(path: Path, made_by: str = "dvc pull data.dvc") -> list[PromptRow]:
     """Reads a prompt set; ``made_by`` is the command that brings the file, named when it is missing.
 
     Raises:

@@ -20,6 +20,7 @@ from transformers import (
     AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    PrinterCallback,
     TrainerCallback,
     TrainerControl,
     TrainerState,
@@ -35,6 +36,8 @@ from mlc.prompts.schema import PromptRow, read_prompts
 from mlc.settings import Base, Languages, Train
 from mlc.training.config import MLCDPOConfig, MLCSFTConfig
 from mlc.training.trainers import MLCDPOTrainer, MLCSFTTrainer, add_variants
+
+HEADLINES = ("loss", "rewards/accuracies", "mlc/loss", "mlc/refusal", "mlc/retain")
 
 
 def run(languages: Languages, base: Base, train: Train, paths: Paths) -> None:
@@ -61,6 +64,7 @@ def run(languages: Languages, base: Base, train: Train, paths: Paths) -> None:
     with tracking.run(paths, name=f"{train.paradigm}-{train.objective.name}", params=flat) as run_id:
         write_json(paths.training / "mlflow_run.json", {"run_id": run_id, "experiment": tracking.experiment_name()})
         trainer, tokenizer = build_trainer(rows, languages, train, paths)
+        trainer.remove_callback(PrinterCallback)
         trainer.add_callback(TrackingCallback(paths, run_id))
         trainer.train(resume_from_checkpoint=checkpoint)
         with replacing(paths.model) as folder:
@@ -154,6 +158,7 @@ def build_trainer(
         "save_steps": train.save_steps,
         "save_total_limit": 2,
         "logging_steps": max(1, train.max_steps // 40),
+        "disable_tqdm": True,
         "report_to": "none",
         "mlc_languages": list(languages.served),
         "mlc_objective": objective.name,
@@ -219,17 +224,20 @@ class TrackingCallback(TrainerCallback):
         **_: Any,
     ) -> None:
         numbers = {k: float(v) for k, v in (logs or {}).items() if isinstance(v, int | float)}
-        if state.is_world_process_zero and numbers:
-            tracking.log_metrics(self.paths, self.run_id, numbers, step=state.global_step)
+        if not (state.is_world_process_zero and numbers):
+            return
+        tracking.log_metrics(self.paths, self.run_id, numbers, step=state.global_step)
+        if "loss" in numbers:
+            shown = ", ".join(f"{name} {numbers[name]:.3f}" for name in HEADLINES if name in numbers)
+            print(f"step {state.global_step} of {state.max_steps}: {shown}", flush=True)
 
 
 def _write_log(history: list[dict[str, Any]], folder: Path) -> None:
-    """``log.csv``, a line per logged step, and ``metrics.json``, the last one's values and the whole run's."""
+    """``log.csv``, a line per logged step, and ``metrics.json``, the last one's values."""
     steps = [entry for entry in history if "loss" in entry]
     names = ["step", *sorted({key for entry in steps for key in entry} - {"step", "epoch"})]
     with replacing(folder / "log.csv") as aside, aside.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, names, extrasaction="ignore", restval="")
         writer.writeheader()
         writer.writerows(steps)
-    keep = ("loss", "rewards/accuracies", "mlc/loss", "mlc/retain", "mlc/refusal")
-    write_json(folder / "metrics.json", {name: steps[-1][name] for name in keep if name in steps[-1]})
+    write_json(folder / "metrics.json", {name: steps[-1][name] for name in HEADLINES if name in steps[-1]})

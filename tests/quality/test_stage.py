@@ -156,7 +156,7 @@ def test_missing_data_says_how_to_get_it(
     name: str, sets: Sets, languages: Languages, validate: Validate, put: Put
 ) -> None:
     del sets[name]
-    with pytest.raises(MlcError, match=rf"{name}\.jsonl does not exist: run `dvc pull`"):
+    with pytest.raises(MlcError, match=rf"{name}\.jsonl does not exist: run `dvc pull data\.dvc`"):
         stage.run(languages, validate, put(sets))
 
 
