@@ -22,7 +22,8 @@ def recipe() -> dict[str, object]:
     return recorded
 
 
-def test_it_is_small_and_without_code_or_pickle(recipe: dict[str, object]) -> None:
+@pytest.mark.usefixtures("recipe")
+def test_it_is_small_and_without_code_or_pickle() -> None:
     files = list(SHIPPED.iterdir())
     assert {f.suffix for f in files} <= {".json", ".safetensors", ".jinja"}
     assert sum(f.stat().st_size for f in files) < 12_000_000
@@ -33,7 +34,8 @@ def test_it_was_made_by_the_recipe_in_the_code(recipe: dict[str, object]) -> Non
     assert {k: recipe[k] for k in vars(now)} == vars(now)
 
 
-def test_the_tokenizer_keeps_vowel_signs_with_their_letters(recipe: dict[str, object]) -> None:
+@pytest.mark.usefixtures("recipe")
+def test_the_tokenizer_keeps_vowel_signs_with_their_letters() -> None:
     """Loaded as another class, as transformers does for some architectures, it would split every Hindi word."""
     tokenizer = AutoTokenizer.from_pretrained(SHIPPED)
     words = [tokenizer.decode([i]).strip() for i in tokenizer("मैं चुराने की मदद नहीं कर सकता")["input_ids"]]
