@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -20,6 +22,8 @@ embedded = typer.Typer(help="Rebuild the offline default: its prompt sets and it
 app.add_typer(embedded, name="embedded")
 registered = typer.Typer(help="Look at the model registry, and go back to the previous champion.", no_args_is_help=True)
 app.add_typer(registered, name="registry")
+
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class Role(StrEnum):
@@ -175,6 +179,8 @@ def main() -> None:
         print(f"mlc: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except OSError as error:
-        # A full disk or a missing permission: nothing half-written stays, because files are written aside.
-        print(f"mlc: {error.filename or 'writing'}: {error.strerror or error}", file=sys.stderr)
+        if error.errno not in FULL:
+            raise
+        # Files are written aside and renamed, so nothing half-written is taken for whole.
+        print(f"mlc: {os.strerror(error.errno)}: free some space, then run the same command again", file=sys.stderr)
         sys.exit(5)
