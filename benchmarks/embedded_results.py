@@ -43,13 +43,20 @@ class Method:
     objective: dict[str, Any]
 
 
-OFF = {"weight": 0.0, "refusal_weight": 0.0, "retain_weight": 0.0}
-PUBLISHED = {"name": "mlc", "weight": 0.8, "every": 2, "layer": -1, "temperature": 0.2}
+PUBLISHED = {
+    "name": "mlc",
+    "weight": 0.8,
+    "every": 2,
+    "layer": -1,
+    "temperature": 0.2,
+    "refusal_weight": 0.0,
+    "retain_weight": 0.0,
+}
 METHODS = {
-    "dpo": Method("DPO", OFF),
-    "published": Method("DPO + published MLC", OFF | PUBLISHED),
-    "published-head": Method("DPO + published MLC, with its head", OFF | PUBLISHED | {"projection": 512}),
-    "published-retain": Method("DPO + published MLC + retain", OFF | PUBLISHED | {"retain_weight": 3.0}),
+    "dpo": Method("DPO", {"weight": 0.0}),
+    "published": Method("DPO + published MLC", PUBLISHED),
+    "published-head": Method("DPO + published MLC, with its head", PUBLISHED | {"projection": 512}),
+    "published-retain": Method("DPO + published MLC + retain", PUBLISHED | {"retain_weight": 3.0}),
     "direction": Method("DPO + direction + retain", {"refusal_weight": 0.0}),
     "default": Method("**the default**: direction + refusal openings + retain", {}),
 }

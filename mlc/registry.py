@@ -113,7 +113,7 @@ def _save(folder: Path, made: Mapping[str, Any], paths: Paths) -> None:
         artifacts["base"] = str(paths.base.resolve())
     # MLflow asks for an input example, to infer the signature that is given here.
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*input example")
+        warnings.filterwarnings("ignore", message=".*(input example|[Tt]ype hint)")
         mlflow.pyfunc.save_model(
             str(folder),
             python_model=str(Path(__file__).with_name("pyfunc_model.py")),

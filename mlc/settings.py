@@ -71,7 +71,7 @@ class Objective(Section):
     """The consistency objective added to the preference loss; see mlc.training.objectives."""
 
     name: Literal["mlc", "direction"]
-    weight: float = Field(ge=0, description="lambda; 0 trains the parent method alone")
+    weight: float = Field(ge=0, description="lambda; 0 trains the parent method alone, without any of this")
     every: int = Field(ge=1, description="applied on every n-th optimizer step")
     layer: int = Field(description="hidden layer, as an index into hidden_states; -1 is the last, after its norm")
     temperature: float = Field(gt=0, description="mlc: tau")

@@ -18,6 +18,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when mlflow is imported
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # a dozen lines in a log for a second's work
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils.logging import disable_progress_bar
 
 from mlc.errors import MlcError
 
@@ -24,6 +25,7 @@ def load_model(folder: Path, base: Path, precision: str) -> tuple[PreTrainedMode
     for needed in (folder, base):
         if not needed.is_dir():
             raise MlcError(f"{needed} does not exist: run `mlc {'base' if needed == base else 'train'}` first")
+    disable_progress_bar()
     adapter = (folder / "adapter_config.json").is_file()
     model: Any = AutoModelForCausalLM.from_pretrained(base if adapter else folder, dtype=getattr(torch, precision))
     if adapter:

@@ -15,7 +15,7 @@ class MLCArguments:
         mlc_languages (`list[str]`): the languages of the variants columns, in their order.
         mlc_objective (`str`, defaults to `"mlc"`): `"mlc"`, the published loss, or `"direction"`: agreement along the
             trusted languages' harmful-benign direction only. See [`mlc.training.objectives`].
-        mlc_weight (`float`, defaults to `0.8`): lambda, weight of the objective.
+        mlc_weight (`float`, defaults to `0.8`): lambda, weight of the objective; 0 trains the parent method alone.
         mlc_every (`int`, defaults to `2`): applied on every n-th optimizer step, for its whole accumulation window.
         mlc_layer (`int`, defaults to `-1`): index into `hidden_states`: 1 is the first decoder layer's output, -1 the
             last's after the final norm; all others are before it.
@@ -40,11 +40,6 @@ class MLCArguments:
     mlc_hinge: float = 0.8
     mlc_refusal_weight: float = 0.0
     mlc_retain_weight: float = 0.0
-
-    @property
-    def mlc_active(self) -> bool:
-        """Whether anything is added to the parent's loss at all."""
-        return bool(self.mlc_weight or self.mlc_refusal_weight or self.mlc_retain_weight)
 
 
 @dataclass

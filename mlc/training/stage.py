@@ -8,12 +8,13 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read when the librarie
 
 import csv
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
-from datasets.utils.logging import disable_progress_bar
+from datasets.utils.logging import disable_progress_bar as no_datasets_bars
 from peft import LoraConfig, PeftModel, get_peft_model_state_dict
 from transformers import (
     AutoModelForCausalLM,
@@ -27,6 +28,7 @@ from transformers import (
     TrainingArguments,
 )
 from transformers.trainer_utils import get_last_checkpoint
+from transformers.utils.logging import disable_progress_bar as no_transformers_bars
 
 from mlc import manifest, tracking
 from mlc.errors import MlcError
@@ -135,7 +137,9 @@ def build_trainer(
     rows: list[PromptRow], languages: Languages, train: Train, paths: Paths
 ) -> tuple[MLCDPOTrainer | MLCSFTTrainer, PreTrainedTokenizerBase]:
     """The trainer over the base in ``artifacts/base``, ready to train, and the tokenizer as the base has it."""
-    disable_progress_bar()
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")  # about TRL's own calls
+    no_datasets_bars()
+    no_transformers_bars()
     dtype = getattr(torch, train.precision)
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(paths.base, dtype=dtype)
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(paths.base)
@@ -157,8 +161,9 @@ def build_trainer(
         "seed": train.seed,
         "save_steps": train.save_steps,
         "save_total_limit": 2,
-        "logging_steps": max(1, train.max_steps // 40),
+        "logging_steps": max(1, train.max_steps // 20),
         "disable_tqdm": True,
+        "dataloader_pin_memory": torch.cuda.is_available(),
         "report_to": "none",
         "mlc_languages": list(languages.served),
         "mlc_objective": objective.name,

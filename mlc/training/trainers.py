@@ -1,7 +1,7 @@
 """TRL trainers with a multilingual consistency objective: the parent's constructor, and two columns more.
 
 ``variants`` (B lists of K token-id lists, empty where a language is missing) and ``harmful`` (bool) come from
-:func:`add_variants`. With all of the objective's weights at zero a trainer is its parent, bit for bit.
+:func:`add_variants`. With ``mlc_weight`` at zero a trainer is its parent, bit for bit.
 """
 
 from __future__ import annotations
@@ -82,13 +82,13 @@ class MLCMixin:
         self._base: nn.Module | None = None
         self._anchors: Anchors | None = None
         self._openings: Tensor | None = None
-        if args.mlc_active:
+        if args.mlc_weight:
             missing = set(COLUMNS) - set(train_dataset.column_names)
             if missing:
                 raise ValueError(f"the training set lacks the columns {sorted(missing)}: make them with add_variants")
             if getattr(args, "packing", False) or getattr(args, "padding_free", False):
-                raise ValueError("packing and padding_free mix prompts up: switch them off, or set the weights to 0")
-            if args.mlc_objective == "mlc" and args.mlc_weight and args.mlc_projection:
+                raise ValueError("packing and padding_free mix prompts up: switch them off, or set mlc_weight to 0")
+            if args.mlc_objective == "mlc" and args.mlc_projection:
                 # Before the parent wraps the model and builds its optimizer, so that the head is trained and saved.
                 width = decoder(model).config.hidden_size
                 model.mlc_head = nn.Linear(width, args.mlc_projection, dtype=torch.float32)
@@ -98,7 +98,7 @@ class MLCMixin:
                         *(kwargs["peft_config"].modules_to_save or []), "mlc_head",
                     ]  # fmt: skip
         super().__init__(model=model, args=args, train_dataset=train_dataset, **kwargs)  # type: ignore[call-arg]
-        if args.mlc_active:
+        if args.mlc_weight:
             self.data_collator = VariantCollator(self.data_collator, self.processing_class.pad_token_id)
             self._prepare_objective()
 
@@ -115,7 +115,7 @@ class MLCMixin:
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()  # type: ignore[misc]
-        if self.args.mlc_active:
+        if self.args.mlc_weight:
             self._signature_columns += [name for name in COLUMNS if name not in self._signature_columns]
 
     def _prepare_objective(self) -> None:
@@ -124,7 +124,7 @@ class MLCMixin:
         if args.mlc_retain_weight and not isinstance(self.model, PeftModel):
             reference = getattr(self, "ref_model", None)
             self._base = reference if reference is not None else copy.deepcopy(self.model).eval().requires_grad_(False)
-        directed = args.mlc_objective == "direction" and bool(args.mlc_weight)
+        directed = args.mlc_objective == "direction"
         if directed or args.mlc_refusal_weight:
             base = self._look_at_base()
             if args.mlc_refusal_weight:
@@ -178,7 +178,7 @@ class MLCMixin:
     ) -> Any:
         variants = inputs.pop("mlc_variants", None)
         result = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)  # type: ignore[misc]
-        if not (self.args.mlc_active and model.training):
+        if not (self.args.mlc_weight and model.training):
             return result
         if variants is None:
             raise ValueError("a training batch came without variants: keep the trainer's own data collator")
@@ -198,9 +198,7 @@ class MLCMixin:
         unwrapped = self.accelerator.unwrap_model(model)
         with self.accelerator.autocast():
             hidden, logits = encode(model, unwrapped, variants.ids, variants.mask, args.mlc_layer)
-        parts: dict[str, tuple[float, Tensor]] = {}
-        if args.mlc_weight:
-            parts["loss"] = (args.mlc_weight, self._objective(unwrapped, hidden, variants))
+        parts = {"loss": (args.mlc_weight, self._objective(unwrapped, hidden, variants))}
         if self._openings is not None:
             pupil = present & ~self._trusted & harmful[:, None]
             openings = self._openings[pupil.nonzero()[:, 1]]

@@ -68,7 +68,7 @@ def test_weight_zero_is_the_parent_bit_for_bit(
 ) -> None:  # fmt: skip
     plain = trainer(parent, parent_config, tiny_base, alignment_rows, tmp_path)
     plain.train()
-    zero = trainer(kind, config, tiny_base, alignment_rows, tmp_path, mlc_weight=0.0)
+    zero = trainer(kind, config, tiny_base, alignment_rows, tmp_path, mlc_weight=0.0, mlc_retain_weight=1.0)
     zero.train()
     for (name, a), (_, b) in zip(weights(plain).items(), weights(zero).items(), strict=True):
         assert torch.equal(a, b), name
