@@ -7,6 +7,7 @@ YAML 1.2, as DVC reads them: ``1e-4`` is a number and the language tag ``no`` a 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -181,6 +182,14 @@ class Settings(Section):
                 f"train.objective.trusted_languages holds {sorted(stray)}, which languages.served does not"
             )
         return self
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values under dotted names, as in ``dvc exp run -S``: ``train.objective.weight``."""
+    flattened: dict[str, Any] = {}
+    for key, value in values.items():
+        flattened |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flattened
 
 
 def _message(error: ErrorDetails) -> str:

@@ -17,7 +17,7 @@ from mlc.files import read_json, sha256, write_text
 from mlc.paths import Paths, Role
 from mlc.prompts.schema import language_name
 from mlc.report import charts, examples, words
-from mlc.settings import Languages
+from mlc.settings import Languages, flat
 
 ROLES: tuple[Role, ...] = ("base", "candidate")
 COLUMNS = [
@@ -135,17 +135,6 @@ def _lineage(manifest: Mapping[str, Any], registration: Mapping[str, Any]) -> di
     }
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested parameters under dotted names, as in params.yaml and ``dvc exp run -S``."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = ", ".join(map(str, value)) if isinstance(value, list) else value
-    return flat
-
-
 def _check_same_model(
     verdict: Mapping[str, Any], registration: Mapping[str, Any], manifest: dict[str, Any], paths: Paths
 ) -> None:
@@ -197,7 +186,10 @@ def run(languages: Languages, paths: Paths) -> None:
         manifest=manifest,
         metrics=metrics,
         notes=_notes(verdict, registration),
-        parameters=_flat(manifest["parameters"]),
+        parameters={
+            name: ", ".join(map(str, value)) if isinstance(value, list) else value
+            for name, value in flat(manifest["parameters"]).items()
+        },
         promoted=verdict["passed"] and registration["promoted"],
         quality=quality,
         comparison=_rules(registration["comparison"]),

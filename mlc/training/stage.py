@@ -35,7 +35,7 @@ from mlc.errors import MlcError
 from mlc.files import read_json, replacing, sha256, sha256_folder, sha256_json, write_json
 from mlc.paths import Paths
 from mlc.prompts.schema import PromptRow, read_prompts
-from mlc.settings import Base, Languages, Train
+from mlc.settings import Base, Languages, Train, flat
 from mlc.training.config import MLCDPOConfig, MLCSFTConfig
 from mlc.training.trainers import MLCDPOTrainer, MLCSFTTrainer, add_variants
 
@@ -62,8 +62,8 @@ def run(languages: Languages, base: Base, train: Train, paths: Paths) -> None:
         }
     )
     checkpoint = _prepare_checkpoints(paths.checkpoints, identity)
-    flat = {f"train.{k}": v for k, v in _flatten(train.model_dump(mode="json")).items()}
-    with tracking.run(paths, name=f"{train.paradigm}-{train.objective.name}", params=flat) as run_id:
+    params = flat({"train": train.model_dump(mode="json")})
+    with tracking.run(paths, name=f"{train.paradigm}-{train.objective.name}", params=params) as run_id:
         write_json(paths.training / "mlflow_run.json", {"run_id": run_id, "experiment": tracking.experiment_name()})
         trainer, tokenizer = build_trainer(rows, languages, train, paths)
         trainer.remove_callback(PrinterCallback)
@@ -82,13 +82,6 @@ def run(languages: Languages, base: Base, train: Train, paths: Paths) -> None:
         _write_log(trainer.state.log_history, paths.training)
         tracking.log_artifacts(paths, run_id, paths.training, "training")
     shutil.rmtree(paths.checkpoints)
-
-
-def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
 
 
 def _prepare_checkpoints(folder: Path, identity: str) -> str | None:
