@@ -11,7 +11,6 @@ setting was chosen on. What is done already is not run again.
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from mlc import base as base_stage
 from mlc import gates
 from mlc.evaluation import stage as evaluation_stage
+from mlc.files import read_json
 from mlc.paths import Paths
 from mlc.quality import stage as quality_stage
 from mlc.settings import Settings, load_settings
@@ -127,16 +127,18 @@ def table(work: Path) -> None:
         "|safe rate, transfer|gate"
     )
     print(f"| base | method | {head.replace('|', ' | ')} |\n|{'---|' * (2 + len(head.split('|')))}")
-    for base in sorted(p for p in work.iterdir() if p.is_dir()):
-        read = lambda path: json.loads(path.read_text(encoding="utf-8"))  # noqa: E731
-        before = read(Paths(base / "shared").evaluation("base") / "metrics.json")
+    for base in sorted(work.iterdir()):
+        baseline = Paths(base / "shared").evaluation("base") / "metrics.json"
+        if not baseline.exists():
+            continue
+        before = read_json(baseline, "run")
         print(f"| {base.name} " + _line("base", [before], [], None))
         for name, method in METHODS.items():
             runs = [Paths(p) for p in sorted(base.glob(f"{name}-[0-9]*")) if Paths(p).verdict.exists()]
             if not runs:
                 continue
-            metrics = [read(p.evaluation("candidate") / "metrics.json") for p in runs]
-            verdicts = [read(p.verdict) for p in runs]
+            metrics = [read_json(p.evaluation("candidate") / "metrics.json", "run") for p in runs]
+            verdicts = [read_json(p.verdict, "run") for p in runs]
             ratios = [r["value"] or np.inf for v in verdicts for r in v["rules"] if r["rule"] == "perplexity_ratio"]
             seeds = ", ".join(p.root.name.rpartition("-")[2] for p in runs)
             title = f"{method.title} (seed {seeds})" if len(runs) == 1 else f"{method.title} (seeds {seeds})"
