@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from datasets.utils.logging import disable_progress_bar as no_datasets_bars
-from peft import LoraConfig, PeftModel, get_peft_model_state_dict
+from peft import LoraConfig, PeftModel
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -193,15 +193,14 @@ def build_trainer(
 def save(trainer: MLCDPOTrainer | MLCSFTTrainer, folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
     """Saves weights or adapter, without the training's projection head, and the tokenizer."""
     model: Any = trainer.accelerator.unwrap_model(trainer.model)
+    inner = model.get_base_model() if isinstance(model, PeftModel) else model
+    if hasattr(inner, "mlc_head"):
+        del inner.mlc_head
     if isinstance(model, PeftModel):
-        state = {k: v for k, v in get_peft_model_state_dict(model).items() if "mlc_head" not in k}
-        model.peft_config["default"].modules_to_save = None
-        model.peft_config["default"].base_model_name_or_path = None  # the manifest knows the base; a path is local
-        model.save_pretrained(folder, state_dict=state)
-    else:
-        if hasattr(model, "mlc_head"):
-            del model.mlc_head
-        model.save_pretrained(folder)
+        adapter = model.peft_config["default"]
+        adapter.modules_to_save = None  # the head was the only one
+        adapter.base_model_name_or_path = None  # the manifest names the base; what is here is a local path
+    model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     (folder / "README.md").unlink(missing_ok=True)  # the trainer's model card names local paths
 

@@ -1,0 +1,120 @@
+"""The train stage: what it saves is what it trained, it goes on where it stopped, and it refuses unfit prompts."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from mlflow import MlflowClient
+
+from mlc.errors import MlcError
+from mlc.evaluation.generation import chat_ids
+from mlc.evaluation.models import load_model
+from mlc.paths import Paths
+from mlc.prompts.schema import PromptRow, write_prompts
+from mlc.settings import Languages, Lora, Settings, load_settings
+from mlc.training import stage
+
+ROOT = Path(__file__).parents[2]
+LANGUAGES = Languages(source="en", served=("en", "hi"), transfer=())
+
+
+@pytest.fixture
+def paths(tmp_path: Path, tiny_base: Path, alignment_rows: list[PromptRow], monkeypatch: pytest.MonkeyPatch) -> Paths:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    paths = Paths(tmp_path)
+    shutil.copytree(tiny_base, paths.base)
+    write_prompts(paths.prompts / "alignment.jsonl", alignment_rows)
+    return paths
+
+
+def settings(objective: dict[str, Any] | None = None, **train: Any) -> Settings:
+    whole = load_settings(ROOT / "params.yaml")
+    small = {"layer": 1, "trusted_languages": ("en",)} | (objective or {})
+    update = {"max_steps": 2, "batch_size": 4, "objective": whole.train.objective.model_copy(update=small)} | train
+    return whole.model_copy(update={"train": whole.train.model_copy(update=update)})
+
+
+def run(paths: Paths, s: Settings) -> None:
+    stage.run(LANGUAGES, s.base, s.train, paths)
+
+
+LORA = Lora(r=2, alpha=4, dropout=0.0, target_modules="all-linear")
+PUBLISHED = {"name": "mlc", "layer": -1, "every": 1, "projection": 8, "refusal_weight": 0.0, "retain_weight": 0.0}
+
+
+@pytest.mark.parametrize("lora", [None, LORA], ids=["full", "lora"])
+@pytest.mark.parametrize("paradigm", ["dpo", "sft"])
+def test_what_is_saved_is_what_was_trained_without_the_head(paths: Paths, lora: Lora | None, paradigm: str) -> None:
+    s = settings(PUBLISHED, lora=lora, paradigm=paradigm, learning_rate=1e-2)
+    rows = stage.read_prompts(paths.prompts / "alignment.jsonl")
+    trainer, tokenizer = stage.build_trainer(rows, LANGUAGES, s.train, paths)
+    trainer.train()
+    ids = torch.tensor([chat_ids(tokenizer, rows[0].prompts["hi"])])
+    with torch.no_grad():
+        trained = trainer.model.eval()(ids).logits
+        untrained = load_model(paths.base, paths.base, "float32")[0](ids).logits
+    stage.save(trainer, paths.model, tokenizer)
+    with torch.no_grad():
+        saved = load_model(paths.model, paths.base, "float32")[0](ids).logits
+    torch.testing.assert_close(saved, trained, atol=1e-4, rtol=1e-3)
+    assert not torch.allclose(saved, untrained, atol=1e-3)
+    assert (paths.model / "adapter_config.json").exists() == (lora is not None)
+    for file in paths.model.glob("*.safetensors"):
+        assert b"mlc_head" not in file.read_bytes()[:10_000]
+    assert {file.suffix for file in paths.model.iterdir()} <= {".json", ".safetensors", ".jinja"}
+    assert not any(str(paths.root) in file.read_text() for file in paths.model.glob("*.json"))
+
+
+def test_a_run_leaves_model_log_metrics_and_an_ended_run(paths: Paths) -> None:
+    run(paths, settings())
+    manifest = json.loads((paths.model / "manifest.json").read_text())
+    assert manifest["parameters"]["train"]["objective"]["name"] == "direction"
+    header = (paths.training / "log.csv").read_text().splitlines()[0].split(",")
+    assert header[0] == "step" and {"loss", "mlc/loss", "mlc/refusal", "mlc/retain"} <= set(header)
+    assert json.loads((paths.training / "metrics.json").read_text())["mlc/loss"] >= 0
+    run_id = json.loads((paths.training / "mlflow_run.json").read_text())["run_id"]
+    found = MlflowClient(f"sqlite:///{paths.root}/mlflow/mlflow.db").get_run(run_id)
+    assert found.info.status == "FINISHED" and found.data.params["train.objective.weight"] == "8.0"
+    assert not paths.checkpoints.exists()
+
+
+def test_an_interrupted_run_goes_on_and_ends_like_an_uninterrupted_one(
+    paths: Paths, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    s = settings(max_steps=4, save_steps=2)
+    whole = Paths(tmp_path_factory.mktemp("whole"))
+    shutil.copytree(paths.artifacts, whole.artifacts)
+    run(whole, s)
+
+    class Stop(stage.TrackingCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+            if state.global_step == 3:
+                raise KeyboardInterrupt
+
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(stage, "TrackingCallback", Stop)
+        with pytest.raises(KeyboardInterrupt):
+            run(paths, s)
+    assert not paths.model.exists()
+    run(paths, s)
+    assert "going on from" in capsys.readouterr().out
+    one, two = (load_model(p.model, p.base, "float32")[0].state_dict() for p in (whole, paths))
+    for name in one:
+        torch.testing.assert_close(one[name], two[name], msg=name)
+
+
+def test_unfit_prompts_are_refused(paths: Paths, alignment_rows: list[PromptRow]) -> None:
+    write_prompts(
+        paths.prompts / "alignment.jsonl",
+        [row.model_copy(update={"chosen": None, "rejected": None}) for row in alignment_rows],
+    )
+    with pytest.raises(MlcError, match="no alignment prompt has 'chosen' and 'rejected'"):
+        run(paths, settings())
+    write_prompts(paths.prompts / "alignment.jsonl", [row for row in alignment_rows if row.intent == "harmful"])
+    with pytest.raises(MlcError, match="compares harmful with benign prompts, and all are harmful"):
+        run(paths, settings())
