@@ -197,10 +197,12 @@ def save(trainer: MLCDPOTrainer | MLCSFTTrainer, folder: Path, tokenizer: PreTra
     if hasattr(inner, "mlc_head"):
         del inner.mlc_head
     if isinstance(model, PeftModel):
-        adapter = model.peft_config["default"]
-        adapter.modules_to_save = None  # the head was the only one
-        adapter.base_model_name_or_path = None  # the manifest names the base; what is here is a local path
+        model.peft_config["default"].modules_to_save = None  # the head was the only one
     model.save_pretrained(folder)
+    if isinstance(model, PeftModel):
+        # PEFT writes where the base lay; the manifest names it, and that path is nobody else's.
+        written = read_json(folder / "adapter_config.json", "mlc train")
+        write_json(folder / "adapter_config.json", written | {"base_model_name_or_path": None})
     tokenizer.save_pretrained(folder)
     (folder / "README.md").unlink(missing_ok=True)  # the trainer's model card names local paths
 
