@@ -211,8 +211,13 @@ def test_cancelling_ends_everything_that_the_stage_started(
         os.kill(os.getpid(), signal.SIGINT)
 
     threading.Thread(target=cancel).start()
-    with pytest.raises(KeyboardInterrupt):
-        _run()
+    # A shell starts its background jobs with SIGINT ignored, and Python leaves it at that.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            _run()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert _gone([int(pid) for pid in (project / "pids").read_text().split()], within=5)
 
     (project / "measure.py").write_text(MEASURE)
