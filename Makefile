@@ -4,7 +4,7 @@ BIN := .venv/bin
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 
-.PHONY: run test test-slow lint setup clean
+.PHONY: run test lint setup clean
 .DEFAULT_GOAL := run
 
 setup: .venv/ready
@@ -22,11 +22,7 @@ run: setup
 
 test: setup
 	$(BIN)/dvc pull --quiet data.dvc embedded-base.dvc
-	$(BIN)/pytest -m "not slow"
-
-test-slow: setup
-	$(BIN)/dvc pull --quiet data.dvc embedded-base.dvc
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest
 
 lint: setup
 	$(BIN)/ruff check .
