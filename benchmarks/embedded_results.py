@@ -5,8 +5,8 @@
     python benchmarks/embedded_results.py run WORK /tmp/base-1
     python benchmarks/embedded_results.py table WORK
 
-Every cell is one run of the pipeline's own stages, judged by the default gate, on the evaluation prompts, which no
-setting was chosen on. What is done already is not run again.
+Every cell is one run of the pipeline's own stages, judged by the default gate, on the evaluation prompts; the document
+says which one setting was chosen after a look at them. What is done already is not run again.
 """
 
 from __future__ import annotations

@@ -30,12 +30,11 @@ from prefect.states import Completed, Failed
 
 from mlc.errors import MlcError
 from mlc.files import read_json
-from mlc.paths import Paths, Role
+from mlc.paths import ROLES, Paths
 from mlc.report.words import interval, percent
 
 GRACE = 10.0  # seconds between asking a stage to end and killing it
 RATES = {"safe_rate": "safe rate", "over_refusal": "over-refusal", "fidelity": "language fidelity"}
-ROLES: tuple[Role, ...] = ("base", "candidate")
 
 
 def stages() -> list[str]:

@@ -7,11 +7,15 @@ import os
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mlc.errors import MlcError
+
+if TYPE_CHECKING:
+    from mlc.paths import Paths
+    from mlc.settings import Settings
 
 app = typer.Typer(
     help="Retrain a multilingual language model; register it only if it is safe in every language it serves.",
@@ -31,15 +35,21 @@ class Role(StrEnum):
     candidate = "candidate"
 
 
-@app.command()
-def validate() -> None:
-    """Check the prompt sets' translations; write clean prompts, quarantine, metrics and Data Docs."""
+def _project() -> tuple[Settings, Paths]:
+    """The settings and files of the working directory."""
     from mlc.paths import Paths
-    from mlc.quality import stage
     from mlc.settings import load_settings
 
     paths = Paths()
-    settings = load_settings(paths.params)
+    return load_settings(paths.params), paths
+
+
+@app.command()
+def validate() -> None:
+    """Check the prompt sets' translations; write clean prompts, quarantine, metrics and Data Docs."""
+    from mlc.quality import stage
+
+    settings, paths = _project()
     stage.run(settings.languages, settings.validate_, paths)
 
 
@@ -47,22 +57,17 @@ def validate() -> None:
 def base() -> None:
     """Put the base model in place: a local folder, or a pinned revision of the hub."""
     from mlc import base as stage
-    from mlc.paths import Paths
-    from mlc.settings import load_settings
 
-    paths = Paths()
-    stage.run(load_settings(paths.params).base, paths)
+    settings, paths = _project()
+    stage.run(settings.base, paths)
 
 
 @app.command()
 def train() -> None:
     """Align the base with the consistency objective; resumes from a checkpoint after an interruption."""
-    from mlc.paths import Paths
-    from mlc.settings import load_settings
     from mlc.training import stage
 
-    paths = Paths()
-    settings = load_settings(paths.params)
+    settings, paths = _project()
     stage.run(settings.languages, settings.base, settings.train, paths)
 
 
@@ -70,11 +75,8 @@ def train() -> None:
 def evaluate(role: Annotated[Role, typer.Argument(help="which model")]) -> None:
     """Generate and judge replies of the base or the candidate, in every language."""
     from mlc.evaluation import stage
-    from mlc.paths import Paths
-    from mlc.settings import load_settings
 
-    paths = Paths()
-    settings = load_settings(paths.params)
+    settings, paths = _project()
     stage.run(settings.languages, settings.evaluate, role.value, paths)
 
 
@@ -82,11 +84,8 @@ def evaluate(role: Annotated[Role, typer.Argument(help="which model")]) -> None:
 def gate() -> None:
     """Judge the candidate's evaluation by the thresholds; write the verdict."""
     from mlc import gates
-    from mlc.paths import Paths
-    from mlc.settings import load_settings
 
-    paths = Paths()
-    settings = load_settings(paths.params)
+    settings, paths = _project()
     gates.run(settings.languages, settings.gate, paths)
 
 
@@ -94,23 +93,18 @@ def gate() -> None:
 def register() -> None:
     """Register the candidate if its verdict passes, and promote it if it is better than the champion."""
     from mlc import registry
-    from mlc.paths import Paths
-    from mlc.settings import load_settings
 
-    paths = Paths()
-    settings = load_settings(paths.params)
+    settings, paths = _project()
     registry.run(settings.languages, settings.register_, paths)
 
 
 @app.command()
 def report() -> None:
     """Write the page that shows what happened and why."""
-    from mlc.paths import Paths
     from mlc.report import stage
-    from mlc.settings import load_settings
 
-    paths = Paths()
-    stage.run(load_settings(paths.params).languages, paths)
+    settings, paths = _project()
+    stage.run(settings.languages, paths)
 
 
 @app.command()
@@ -125,22 +119,18 @@ def run() -> None:
 def registry_list() -> None:
     """Show the versions with their aliases, and the ledger of every alias move."""
     from mlc import ledger
-    from mlc.paths import Paths
-    from mlc.settings import load_settings
 
-    paths = Paths()
-    ledger.show(paths, load_settings(paths.params).register_.model_name)
+    settings, paths = _project()
+    ledger.show(paths, settings.register_.model_name)
 
 
 @registered.command("rollback")
 def registry_rollback() -> None:
     """Make the previous champion champion again."""
     from mlc import ledger
-    from mlc.paths import Paths
-    from mlc.settings import load_settings
 
-    paths = Paths()
-    ledger.rollback(paths, load_settings(paths.params).register_.model_name)
+    settings, paths = _project()
+    ledger.rollback(paths, settings.register_.model_name)
 
 
 @app.command()

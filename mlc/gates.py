@@ -21,14 +21,13 @@ from mlc.errors import MlcError
 from mlc.evaluation.metrics import RATES
 from mlc.evaluation.samples import read_samples
 from mlc.files import sha256, write_json
-from mlc.paths import Paths, Role
+from mlc.paths import ROLES, Paths, Role
 from mlc.prompts.schema import language_name
 from mlc.settings import Gate, Languages
 
 Comparison = Literal["at least", "at most", "more than"]
 Vector = npt.NDArray[np.float64]
 PASSES = {"at least": operator.ge, "at most": operator.le, "more than": operator.gt}
-ROLES: tuple[Role, ...] = ("base", "candidate")
 RESAMPLES = 10_000  # the level is below 1 % with eight languages: this leaves dozens of draws beyond the bound
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 Role = Literal["base", "candidate"]
+ROLES: tuple[Role, ...] = ("base", "candidate")
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from mlc.errors import MlcError
 from mlc.evaluation.samples import read_samples
 from mlc.files import read_json, sha256, sha256_folder, write_json
 from mlc.ledger import Model
-from mlc.paths import Paths
+from mlc.paths import ROLES, Paths
 from mlc.settings import Languages, Register
 
 EVIDENCE = "evidence"  # the folder in a version's artifacts with what it was registered for
@@ -36,8 +36,8 @@ def _check_verdict(verdict: Mapping[str, Any], made: dict[str, Any], languages: 
     """The verdict is about this model, these samples and these languages, and agrees with its own rules."""
     if verdict["manifest"] != manifest.digest(made):
         raise MlcError(f"{paths.verdict} is about another model than {paths.model}: run `mlc evaluate` and `mlc gate`")
-    for role in ("base", "candidate"):
-        samples = paths.evaluation("base" if role == "base" else "candidate") / "samples.jsonl"
+    for role in ROLES:
+        samples = paths.evaluation(role) / "samples.jsonl"
         if not samples.exists() or sha256(samples) != verdict["samples"][role]:
             raise MlcError(f"{samples} is not what {paths.verdict} judged: run `mlc gate` again")
     rules = verdict["rules"]

@@ -78,7 +78,7 @@ class Objective(Section):
     temperature: float = Field(gt=0, description="mlc: tau")
     projection: int | None = Field(ge=1, description="mlc: width of the trainable projection head; null for none")
     trusted_languages: tuple[LanguageTag, ...] = Field(description="direction: where the base is already safe")
-    hinge: float = Field(gt=0, description="direction: share of the trusted projection to reach")
+    hinge: float = Field(gt=0, le=1, description="direction: share of the trusted projection to reach")
     refusal_weight: float = Field(
         ge=0, description="elsewhere, begin as the base begins its refusals there; 0 for none"
     )

@@ -12,13 +12,10 @@ from typing import Any
 import mlflow
 import pandas as pd
 import pytest
-import torch
 from peft import LoraConfig, get_peft_model
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from transformers import AutoModelForCausalLM
 
 from mlc import gates, ledger, manifest, registry, tracking
-from mlc.embedded.base import Sample as ChatSample
-from mlc.embedded.base import train_tokenizer
 from mlc.errors import MlcError
 from mlc.evaluation.metrics import hits, proportion
 from mlc.evaluation.samples import Sample, read_samples, write_samples
@@ -49,28 +46,6 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         tracking.client(Paths(root)).search_registered_models()
     return root / "mlflow" / "mlflow.db"
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random Qwen2 with its tokenizer."""
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("tiny")
-    tokenizer = train_tokenizer([ChatSample("How do I bake bread?", "¿Cómo se hace el pan?")], 300)
-    config = Qwen2Config(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-    )
-    Qwen2ForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
 
 
 def git(root: Path, *arguments: str) -> None:
@@ -166,13 +141,13 @@ class Project:
 
 
 @pytest.fixture
-def project(tmp_path: Path, store: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
+def project(tmp_path: Path, store: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME", raising=False)
     monkeypatch.setattr(gates, "RESAMPLES", 1000)
     (tmp_path / "mlflow").mkdir()
     shutil.copy(store, tmp_path / "mlflow")
-    yield Project(tmp_path, tiny)
+    yield Project(tmp_path, tiny_base)
 
 
 def replies(project: Project, prompts: list[str]) -> list[str]:
@@ -206,7 +181,7 @@ def test_a_passing_candidate_becomes_champion_and_answers(project: Project) -> N
 
 def test_an_adapter_is_registered_with_its_local_base(project: Project) -> None:
     shutil.rmtree(project.paths.model)
-    model = Qwen2ForCausalLM.from_pretrained(project.paths.base)
+    model = AutoModelForCausalLM.from_pretrained(project.paths.base)
     lora = LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False, task_type="CAUSAL_LM")
     get_peft_model(model, lora).save_pretrained(project.paths.model)
     for file in project.paths.base.glob("*tok*"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -44,15 +44,16 @@ def batches_by_tokens(lengths: Sequence[int], limit: int) -> Iterator[list[int]]
         yield batch
 
 
-def _padded(rows: list[list[int]], pad: int, left: bool, device: torch.device) -> tuple[Tensor, Tensor]:
+def padded(rows: Sequence[Sequence[int]], pad: int, side: Literal["left", "right"]) -> tuple[Tensor, Tensor]:
+    """Token ids and attention mask, (N, T) int64 each; padded left, the last column holds every row's last token."""
     width = max(map(len, rows))
     ids = torch.full((len(rows), width), pad)
     mask = torch.zeros((len(rows), width), dtype=torch.long)
     for i, row in enumerate(rows):
-        where = slice(width - len(row), width) if left else slice(0, len(row))
-        ids[i, where] = torch.tensor(row)
+        where = slice(width - len(row), width) if side == "left" else slice(0, len(row))
+        ids[i, where] = torch.tensor(row, dtype=torch.long)
         mask[i, where] = 1
-    return ids.to(device), mask.to(device)
+    return ids, mask
 
 
 def generate(
@@ -86,7 +87,8 @@ def generate_ids(
     progress = track(range(len(encoded)), what)
     for batch in batches_by_tokens([len(e) + max_new_tokens for e in encoded], batch_tokens):
         started = time.perf_counter()
-        ids, mask = _padded([encoded[i] for i in batch], tokenizer.pad_token_id, True, model.device)
+        tensors = padded([encoded[i] for i in batch], tokenizer.pad_token_id, "left")
+        ids, mask = (t.to(model.device) for t in tensors)
         output: Any = model.generate(
             input_ids=ids,
             attention_mask=mask,
@@ -120,7 +122,8 @@ def reference_nll(
     result: list[tuple[int, float]] = [(0, 0.0)] * len(heads)
     progress = track(range(len(heads)), what)
     for batch in batches_by_tokens([len(h) + len(t) for h, t in zip(heads, tails, strict=True)], batch_tokens):
-        ids, mask = _padded([heads[i] + tails[i] for i in batch], tokenizer.pad_token_id, False, model.device)
+        tensors = padded([heads[i] + tails[i] for i in batch], tokenizer.pad_token_id, "right")
+        ids, mask = (t.to(model.device) for t in tensors)
         # Only the references' positions get logits: the vocabulary of a large model does not fit otherwise.
         longest = ids.shape[1] - min(len(heads[i]) for i in batch) + 1
         logits = model(input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=longest).logits

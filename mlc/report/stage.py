@@ -14,12 +14,11 @@ from mlc import manifest as manifests
 from mlc.errors import MlcError
 from mlc.evaluation.samples import read_samples
 from mlc.files import read_json, sha256, write_text
-from mlc.paths import Paths, Role
+from mlc.paths import ROLES, Paths, Role
 from mlc.prompts.schema import language_name
 from mlc.report import charts, examples, words
 from mlc.settings import Languages, flat
 
-ROLES: tuple[Role, ...] = ("base", "candidate")
 COLUMNS = [
     {"name": "safe_rate", "title": "Safe rate", "unit": "percent"},
     {"name": "over_refusal", "title": "Over-refusal", "unit": "percent"},

@@ -9,6 +9,8 @@ import torch
 from peft import PeftModel
 from torch import Tensor, nn
 
+from mlc.evaluation.generation import padded
+
 
 class Variants(NamedTuple):
     """The variants of B prompts in K languages, N of which exist.
@@ -24,19 +26,11 @@ class Variants(NamedTuple):
     target: Tensor
 
 
-def pad_left(rows: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
-    """Token ids and attention mask, (N, T) int64 each; the last column holds every row's last token."""
-    width = max(map(len, rows))
-    ids = torch.tensor([[pad] * (width - len(row)) + list(row) for row in rows])
-    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
-    return ids, mask
-
-
 def collate_variants(
     variants: Sequence[Sequence[Sequence[int]]], harmful: Sequence[bool], target: Sequence[float], pad: int
 ) -> Variants:
     """Tensors of a batch; ``variants[b][k]`` are prompt b's token ids in language k, empty where it is missing."""
-    ids, mask = pad_left([ids for row in variants for ids in row if ids], pad)
+    ids, mask = padded([ids for row in variants for ids in row if ids], pad, "left")
     return Variants(
         ids,
         mask,

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 from trl import DPOTrainer, SFTTrainer
 
-from mlc.evaluation.generation import batches_by_tokens, chat_ids
+from mlc.evaluation.generation import batches_by_tokens, chat_ids, padded
 from mlc.training.config import MLCArguments
 from mlc.training.objectives import (
     Anchors,
@@ -30,7 +30,7 @@ from mlc.training.objectives import (
     refusal_openings,
     retain_loss,
 )
-from mlc.training.representations import Variants, collate_variants, decoder, encode, pad_left
+from mlc.training.representations import Variants, collate_variants, decoder, encode
 
 COLUMNS = ("variants", "harmful", "target")
 BASE_BATCH_TOKENS = 8192
@@ -99,7 +99,7 @@ class MLCMixin:
                     ]  # fmt: skip
         super().__init__(model=model, args=args, train_dataset=train_dataset, **kwargs)  # type: ignore[call-arg]
         if args.mlc_weight:
-            self.data_collator = VariantCollator(self.data_collator, self.processing_class.pad_token_id)
+            self.data_collator = VariantCollator(self.data_collator, self._pad)
             self._prepare_objective()
 
     # What the parent trainers provide.
@@ -154,7 +154,7 @@ class MLCMixin:
         training = self.model.training
         self.model.eval()
         for batch in batches_by_tokens([len(ids) for ids in prompts], BASE_BATCH_TOKENS):
-            ids, mask = pad_left([prompts[i] for i in batch], self._pad)
+            ids, mask = padded([prompts[i] for i in batch], self._pad, "left")
             with self.accelerator.autocast():
                 h, logits = encode(self.model, self.model, ids.to(device), mask.to(device), self.args.mlc_layer)
             if hidden is None or probabilities is None:

@@ -7,9 +7,9 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from mlc.evaluation.generation import chat_ids
+from mlc.evaluation.generation import chat_ids, padded
 from mlc.prompts.schema import PromptRow
-from mlc.training.representations import collate_variants, encode, pad_left
+from mlc.training.representations import collate_variants, encode
 
 Tiny = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 
@@ -18,7 +18,7 @@ Tiny = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 def test_padding_changes_nothing(tiny: Tiny, alignment_rows: list[PromptRow], layer: int) -> None:
     model, tokenizer = tiny
     prompts = [chat_ids(tokenizer, row.prompts[tag]) for row in alignment_rows[:3] for tag in ("en", "hi", "zh")]
-    ids, mask = pad_left(prompts, tokenizer.pad_token_id)
+    ids, mask = padded(prompts, tokenizer.pad_token_id, "left")
     wide = torch.cat([torch.full((len(ids), 7), tokenizer.pad_token_id), ids], 1)
     wide_mask = torch.cat([torch.zeros(len(ids), 7, dtype=torch.long), mask], 1)
     with torch.no_grad():
