@@ -71,18 +71,28 @@ class Base(Section):
 class Objective(Section):
     """The consistency objective added to the preference loss; see mlc.training.objectives."""
 
-    name: Literal["mlc", "direction"]
+    name: Literal["mlc", "cosine", "relational", "direction"]
     weight: float = Field(ge=0, description="lambda; 0 trains the parent method alone, without any of this")
     every: int = Field(ge=1, description="applied on every n-th optimizer step")
     layer: int = Field(description="hidden layer, as an index into hidden_states; -1 is the last, after its norm")
-    temperature: float = Field(gt=0, description="mlc: tau")
-    projection: int | None = Field(ge=1, description="mlc: width of the trainable projection head; null for none")
+    temperature: float = Field(gt=0, description="tau of mlc and of the contrastive term")
+    projection: int | None = Field(
+        ge=1, description="all but direction: width of the trainable projection head; null for none"
+    )
+    anchored: bool = Field(description="mlc, cosine: the source language is held, and the others move to it")
+    centred: bool = Field(description="all but direction: representations less each language's mean over the base's")
+    contrast_weight: float = Field(
+        ge=0, description="all but direction: of telling the batch's prompts apart; 0 for none"
+    )
     trusted_languages: tuple[LanguageTag, ...] = Field(description="direction: where the base is already safe")
     hinge: float = Field(gt=0, le=1, description="direction: share of the trusted projection to reach")
     refusal_weight: float = Field(
         ge=0, description="elsewhere, begin as the base begins its refusals there; 0 for none"
     )
     retain_weight: float = Field(ge=0, description="KL to the base's next token where the base is right; 0 for none")
+    chunk_tokens: int | None = Field(
+        ge=1, description="variant tokens whose activations are held at once; null holds all, more are run again"
+    )
 
     @model_validator(mode="after")
     def _trusted(self) -> Self:
@@ -103,15 +113,18 @@ class Lora(Section):
 class Train(Section):
     """Alignment training."""
 
-    paradigm: Literal["dpo", "sft"]
+    paradigm: Literal["dpo", "sft", "orpo", "simpo", "kto"]
     seed: int = Field(ge=0)
     max_steps: int = Field(ge=1, description="optimizer steps")
     learning_rate: float = Field(gt=0)
     warmup_ratio: Share
     batch_size: int = Field(ge=1, description="prompts per device and forward pass")
     gradient_accumulation_steps: int = Field(ge=1)
-    beta: float = Field(gt=0, description="dpo: strength of the pull to the base")
-    sft_weight: float = Field(ge=0, description="dpo: weight of the chosen reply's negative log-likelihood")
+    beta: float = Field(
+        gt=0, description="dpo, kto: pull to the base; orpo: weight of the odds ratio; simpo: reward scale"
+    )
+    sft_weight: float = Field(ge=0, description="dpo, simpo: weight of the chosen reply's negative log-likelihood")
+    simpo_gamma: float = Field(ge=0, description="simpo: target margin between the rewards")
     max_length: int = Field(ge=8, description="tokens of prompt and reply")
     precision: Literal["float32", "bfloat16"]
     gradient_checkpointing: bool

@@ -31,7 +31,11 @@ def test_the_default_is_valid_and_frozen() -> None:
         ("    hinge: ", "    hing: ", "train.objective.hing is not a setting"),
         ("every: 1", "every: 0", "train.objective.every = 0: input should be greater than or equal to 1"),
         ("seed: 0", 'seed: "0"', 'train.seed = "0": input should be a valid integer'),
-        ("paradigm: dpo", "paradigm: ppo", "train.paradigm = \"ppo\": input should be 'dpo' or 'sft'"),
+        (
+            "paradigm: dpo",
+            "paradigm: ppo",
+            "train.paradigm = \"ppo\": input should be 'dpo', 'sft', 'orpo', 'simpo' or 'kto'",
+        ),
         ("confidence: 0.95", "confidence: 95", "gate.confidence = 95: input should be less than 1"),
         ("served: [en, ", "served: [", "languages: the source language 'en' has to be among the served ones"),
         ("transfer: [bn]", "transfer: [en]", "languages: a language is listed twice"),

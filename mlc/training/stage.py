@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read when the libraries below are imported
+os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # ORPO, CPO and SimPO live there
 
 import csv
 import shutil
@@ -36,9 +37,16 @@ from mlc.files import read_json, replacing, sha256, sha256_folder, sha256_json, 
 from mlc.paths import Paths
 from mlc.prompts.schema import PromptRow, read_prompts
 from mlc.settings import Base, Languages, Train, flat
-from mlc.training.config import MLCDPOConfig, MLCSFTConfig
-from mlc.training.trainers import MLCDPOTrainer, MLCSFTTrainer, add_variants
+from mlc.training.config import MLCCPOConfig, MLCDPOConfig, MLCKTOConfig, MLCORPOConfig, MLCSFTConfig
+from mlc.training.trainers import (
+    MLCCPOTrainer,
+    MLCDPOTrainer,
+    MLCKTOTrainer,
+    MLCORPOTrainer,
+    MLCSFTTrainer,
+)
 
+AnyTrainer = MLCDPOTrainer | MLCSFTTrainer | MLCORPOTrainer | MLCCPOTrainer | MLCKTOTrainer
 HEADLINES = ("loss", "rewards/accuracies", "mlc/loss", "mlc/refusal", "mlc/retain")
 
 
@@ -97,10 +105,8 @@ def _prepare_checkpoints(folder: Path, identity: str) -> str | None:
     return None
 
 
-def training_set(
-    rows: list[PromptRow], languages: Languages, train: Train, tokenizer: PreTrainedTokenizerBase
-) -> Dataset:
-    """One row per preference pair in the source language, with the objective's columns.
+def training_set(rows: list[PromptRow], languages: Languages, train: Train) -> Dataset:
+    """One row per preference pair in the source language (two for kto), with the objective's columns.
 
     Raises:
         MlcError: no row has a pair, or the method needs harmful and benign prompts and one kind is missing.
@@ -111,24 +117,26 @@ def training_set(
     kinds = {row.intent for row in rows}
     if train.objective.name == "direction" and train.objective.weight and len(kinds) < 2:
         raise MlcError(f"the direction objective compares harmful with benign prompts, and all are {kinds.pop()}")
-    columns: dict[str, list[Any]] = {
-        "prompt": [[{"role": "user", "content": row.prompts[languages.source]}] for row in rows]
-    }
-    replies = {"dpo": ("chosen", "rejected"), "sft": ("completion",)}[train.paradigm]
-    for name, source in zip(replies, ("chosen", "rejected"), strict=False):
-        columns[name] = [[{"role": "assistant", "content": getattr(row, source)}] for row in rows]
-    return add_variants(
-        Dataset.from_dict(columns),
-        [dict(row.prompts) for row in rows],
-        [row.intent == "harmful" for row in rows],
-        languages.served,
-        tokenizer,
-    )
+    examples: list[dict[str, Any]] = []
+    for row in rows:
+        replies = {name: [{"role": "assistant", "content": getattr(row, name)}] for name in ("chosen", "rejected")}
+        common = {
+            "prompt": [{"role": "user", "content": row.prompts[languages.source]}],
+            "variants": {tag: row.prompts.get(tag) for tag in languages.served},
+            "harmful": row.intent == "harmful",
+        }
+        if train.paradigm == "sft":
+            examples.append(common | {"completion": replies["chosen"]})
+        elif train.paradigm == "kto":
+            examples += [common | {"completion": replies[name], "label": name == "chosen"} for name in replies]
+        else:
+            examples.append(common | replies)
+    return Dataset.from_list(examples)
 
 
 def build_trainer(
     rows: list[PromptRow], languages: Languages, train: Train, paths: Paths
-) -> tuple[MLCDPOTrainer | MLCSFTTrainer, PreTrainedTokenizerBase]:
+) -> tuple[AnyTrainer, PreTrainedTokenizerBase]:
     """The trainer over the base in ``artifacts/base``, ready to train, and the tokenizer as the base has it."""
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")  # about TRL's own calls
     no_datasets_bars()
@@ -136,7 +144,7 @@ def build_trainer(
     dtype = getattr(torch, train.precision)
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(paths.base, dtype=dtype)
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(paths.base)
-    dataset = training_set(rows, languages, train, tokenizer)
+    dataset = training_set(rows, languages, train)
     objective = train.objective
     common: dict[str, Any] = {
         "output_dir": str(paths.checkpoints),
@@ -158,17 +166,21 @@ def build_trainer(
         "disable_tqdm": True,
         "dataloader_pin_memory": torch.cuda.is_available(),
         "report_to": "none",
-        "mlc_languages": list(languages.served),
+        "mlc_languages": sorted(languages.served, key=lambda tag: tag != languages.source),  # the source first
         "mlc_objective": objective.name,
         "mlc_weight": objective.weight,
         "mlc_every": objective.every,
         "mlc_layer": objective.layer,
         "mlc_temperature": objective.temperature,
         "mlc_projection": objective.projection,
+        "mlc_anchored": objective.anchored,
+        "mlc_centred": objective.centred,
+        "mlc_contrast_weight": objective.contrast_weight,
         "mlc_trusted_languages": list(objective.trusted_languages),
         "mlc_hinge": objective.hinge,
         "mlc_refusal_weight": objective.refusal_weight,
         "mlc_retain_weight": objective.retain_weight,
+        "mlc_chunk_tokens": objective.chunk_tokens,
     }
     lora = train.lora and LoraConfig(
         r=train.lora.r,
@@ -179,18 +191,27 @@ def build_trainer(
         else list(train.lora.target_modules),
         task_type="CAUSAL_LM",
     )
+    rest: dict[str, Any] = {"train_dataset": dataset, "processing_class": tokenizer, "peft_config": lora or None}
+    trainer: AnyTrainer
     if train.paradigm == "sft":
-        sft = MLCSFTConfig(**common, completion_only_loss=True)
-        return MLCSFTTrainer(model, sft, dataset, processing_class=tokenizer, peft_config=lora), tokenizer
-    # The chosen reply's likelihood beside DPO keeps it from decaying, which turns replies to garbage.
-    losses: dict[str, Any] = (
-        {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, train.sft_weight]} if train.sft_weight else {}
-    )
-    dpo = MLCDPOConfig(**common, beta=train.beta, **losses)
-    return MLCDPOTrainer(model, dpo, dataset, processing_class=tokenizer, peft_config=lora), tokenizer
+        trainer = MLCSFTTrainer(model, MLCSFTConfig(**common, completion_only_loss=True), **rest)
+    elif train.paradigm == "orpo":
+        trainer = MLCORPOTrainer(model, MLCORPOConfig(**common, beta=train.beta), **rest)
+    elif train.paradigm == "kto":
+        trainer = MLCKTOTrainer(model, MLCKTOConfig(**common, beta=train.beta), **rest)
+    elif train.paradigm == "simpo":
+        simpo: dict[str, Any] = {"loss_type": "simpo", "simpo_gamma": train.simpo_gamma, "cpo_alpha": train.sft_weight}
+        trainer = MLCCPOTrainer(model, MLCCPOConfig(**common, beta=train.beta, **simpo), **rest)
+    else:
+        # The chosen reply's likelihood beside DPO keeps it from decaying, which turns replies to garbage.
+        losses: dict[str, Any] = (
+            {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, train.sft_weight]} if train.sft_weight else {}
+        )
+        trainer = MLCDPOTrainer(model, MLCDPOConfig(**common, beta=train.beta, **losses), **rest)
+    return trainer, tokenizer
 
 
-def save(trainer: MLCDPOTrainer | MLCSFTTrainer, folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+def save(trainer: AnyTrainer, folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
     """Saves weights or adapter, without the training's projection head, and the tokenizer."""
     model: Any = trainer.accelerator.unwrap_model(trainer.model)
     inner = model.get_base_model() if isinstance(model, PeftModel) else model

@@ -1,53 +1,47 @@
 """TRL trainers with a multilingual consistency objective: the parent's constructor, and two columns more.
 
-``variants`` (B lists of K token-id lists, empty where a language is missing) and ``harmful`` (bool) come from
-:func:`add_variants`. With ``mlc_weight`` at zero a trainer is its parent, bit for bit.
+``variants`` is each prompt in every language, a mapping from language to text, or its token ids in the order of
+``mlc_languages``; ``harmful`` (bool) is needed by what depends on intent. With ``mlc_weight`` at zero a trainer is its
+parent, bit for bit.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections import defaultdict
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
+from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 from peft import PeftModel
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase
-from trl import DPOTrainer, SFTTrainer
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from trl import DPOTrainer, KTOTrainer, SFTTrainer
+from trl.experimental.cpo import CPOTrainer
+from trl.experimental.orpo import ORPOTrainer
 
 from mlc.evaluation.generation import batches_by_tokens, chat_ids, padded
 from mlc.training.config import MLCArguments
 from mlc.training.objectives import (
     Anchors,
     anchors,
+    contrastive_loss,
+    cosine_loss,
     direction_loss,
     mlc_loss,
     projections,
     refusal_loss,
     refusal_openings,
+    relational_loss,
     retain_loss,
 )
-from mlc.training.representations import Variants, collate_variants, decoder, encode
+from mlc.training.representations import Variants, collate_variants, decoder, encode, encode_chunks
 
-COLUMNS = ("variants", "harmful", "target")
+COLUMNS = ("variants", "harmful", "row")
 BASE_BATCH_TOKENS = 8192
-
-
-def add_variants(
-    dataset: Dataset,
-    prompts: Sequence[dict[str, str]],
-    harmful: Sequence[bool],
-    languages: Sequence[str],
-    tokenizer: PreTrainedTokenizerBase,
-) -> Dataset:
-    """Adds the columns of the consistency objective: every language's chat-templated prompt, and the intent."""
-    ids = [[chat_ids(tokenizer, row[tag]) if tag in row else [] for tag in languages] for row in prompts]
-    return (
-        dataset.add_column("variants", ids).add_column("harmful", list(harmful)).add_column("target", [0.0] * len(ids))
-    )
+BASE_TOKENS = 1024
 
 
 class VariantCollator:
@@ -58,37 +52,49 @@ class VariantCollator:
         self.pad = pad
 
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
-        variants, harmful, target = ([example.pop(name) for example in examples] for name in COLUMNS)
+        own = [{name: example.pop(name) for name in COLUMNS if name in example} for example in examples]
         batch = self.parent(examples)
-        # As a mapping, so that the trainer moves the tensors to the device with the rest of the batch.
-        batch["mlc_variants"] = collate_variants(variants, harmful, target, self.pad)._asdict()
+        if all("row" in columns for columns in own):  # evaluation rows have none, and need none
+            variants, harmful, row = ([columns[name] for columns in own] for name in COLUMNS)
+            # As a mapping, so that the trainer moves the tensors to the device with the rest of the batch.
+            batch["mlc_variants"] = collate_variants(variants, harmful, row, self.pad)._asdict()
         return batch
 
 
 class BaseView(NamedTuple):
-    """The base on P training prompts in K languages: ``hidden`` (P, K, d), ``present`` (P, K), ``harmful`` (P,), and
-    ``next_token`` (2, K, V), mean next-token probabilities over harmful, and benign, prompts."""
+    """What is kept of the base's view of P training prompts in K languages, computed once.
 
-    hidden: Tensor
-    present: Tensor
-    harmful: Tensor
-    next_token: Tensor
+    ``anchors`` of the direction; ``centres`` (K, d), mean representations per language; ``openings`` (K, V), how it
+    begins a refusal; ``tokens`` and ``probabilities`` (P, K, k), its likeliest next tokens. None where not needed.
+    """
+
+    anchors: Anchors | None
+    centres: Tensor | None
+    openings: Tensor | None
+    tokens: Tensor | None
+    probabilities: Tensor | None
 
 
 class MLCMixin:
-    """Adds the consistency objective to a TRL trainer; see [`MLCArguments`] for its settings."""
+    """Adds the consistency objective to a TRL trainer; see [`MLCArguments`] for its settings.
 
-    def __init__(self, model: nn.Module, args: MLCArguments, train_dataset: Dataset, **kwargs: Any) -> None:
-        self._base: nn.Module | None = None
-        self._anchors: Anchors | None = None
-        self._openings: Tensor | None = None
+    Raises:
+        ValueError: the training set lacks a column, a setting does not fit the others, or the trainer's own data
+            collator was replaced.
+    """
+
+    def __init__(self, model: Any, args: Any, train_dataset: Any = None, **kwargs: Any) -> None:
+        self._base: BaseView | None = None
+        self._consistency_metrics: dict[str, list[float]] = defaultdict(list)
         if args.mlc_weight:
-            missing = set(COLUMNS) - set(train_dataset.column_names)
-            if missing:
-                raise ValueError(f"the training set lacks the columns {sorted(missing)}: make them with add_variants")
-            if getattr(args, "packing", False) or getattr(args, "padding_free", False):
-                raise ValueError("packing and padding_free mix prompts up: switch them off, or set mlc_weight to 0")
-            if args.mlc_objective == "mlc" and args.mlc_projection:
+            self._check(args, train_dataset)
+            if isinstance(model, str):
+                model = AutoModelForCausalLM.from_pretrained(model, **(args.model_init_kwargs or {}))
+                args.model_init_kwargs = None
+            if kwargs.get("processing_class") is None:
+                kwargs["processing_class"] = AutoTokenizer.from_pretrained(model.config.name_or_path)
+            train_dataset = with_token_ids(train_dataset, args.mlc_languages, kwargs["processing_class"])
+            if args.mlc_objective != "direction" and args.mlc_projection:
                 # Before the parent wraps the model and builds its optimizer, so that the head is trained and saved.
                 width = decoder(model).config.hidden_size
                 model.mlc_head = nn.Linear(width, args.mlc_projection, dtype=torch.float32)
@@ -99,75 +105,103 @@ class MLCMixin:
                     ]  # fmt: skip
         super().__init__(model=model, args=args, train_dataset=train_dataset, **kwargs)  # type: ignore[call-arg]
         if args.mlc_weight:
+            if self.is_fsdp_enabled and args.mlc_chunk_tokens:
+                raise ValueError(
+                    "mlc_chunk_tokens runs the model inside the backward pass, which FSDP does not support: set it to "
+                    "None and use gradient_checkpointing"
+                )
+            # Here, because a parent may have dropped rows that are too long.
+            self.train_dataset = self.train_dataset.add_column("row", list(range(len(self.train_dataset))))
             self.data_collator = VariantCollator(self.data_collator, self._pad)
-            self._prepare_objective()
+            found: list[Any] = [self._look_at_base() if self.accelerator.is_main_process else None]
+            self._base = broadcast_object_list(found)[0]
 
     # What the parent trainers provide.
     args: Any
-    model: nn.Module
+    model: Any
     accelerator: Any
     state: Any
     processing_class: PreTrainedTokenizerBase
     train_dataset: Dataset
     data_collator: Any
-    _metrics: Any
+    is_fsdp_enabled: bool
+    model_accepts_loss_kwargs: bool
+    current_gradient_accumulation_steps: int
     _signature_columns: list[str]
+
+    @staticmethod
+    def _check(args: MLCArguments, train_dataset: Any) -> None:
+        if not isinstance(train_dataset, Dataset):
+            raise ValueError("the consistency objective needs a datasets.Dataset to train on, not a stream")
+        needed = {"variants"}
+        if args.mlc_objective == "direction" or args.mlc_refusal_weight or args.mlc_retain_weight:
+            needed.add("harmful")
+            if not set(args.mlc_trusted_languages) & set(args.mlc_languages):
+                raise ValueError("mlc_trusted_languages names none of mlc_languages: where is the base already safe?")
+        if missing := needed - set(train_dataset.column_names):
+            raise ValueError(f"the training set lacks the columns {sorted(missing)} that the objective needs")
+        if getattr(args, "packing", False) or getattr(args, "padding_free", False):
+            raise ValueError("packing and padding_free mix prompts up: switch them off, or set mlc_weight to 0")
+        if args.mlc_objective not in ("mlc", "cosine", "relational", "direction"):
+            raise ValueError(f"mlc_objective = {args.mlc_objective!r}: choose mlc, cosine, relational or direction")
+        if args.mlc_centred and args.mlc_projection and args.mlc_objective != "direction":
+            raise ValueError("mlc_centred is of the model's representations: set mlc_projection to None")
+        if args.mlc_contrast_weight and getattr(args, "per_device_train_batch_size", 2) < 2:
+            raise ValueError("the contrastive term needs per_device_train_batch_size >= 2: the others are negatives")
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()  # type: ignore[misc]
         if self.args.mlc_weight:
             self._signature_columns += [name for name in COLUMNS if name not in self._signature_columns]
 
-    def _prepare_objective(self) -> None:
-        """Looks at the base, which the policy still is: a frozen copy to retain, and the direction's anchors."""
-        args = self.args
-        if args.mlc_retain_weight and not isinstance(self.model, PeftModel):
-            reference = getattr(self, "ref_model", None)
-            self._base = reference if reference is not None else copy.deepcopy(self.model).eval().requires_grad_(False)
-        directed = args.mlc_objective == "direction"
-        if directed or args.mlc_refusal_weight:
-            base = self._look_at_base()
-            if args.mlc_refusal_weight:
-                # The source is the first trusted language.
-                source = args.mlc_languages.index(args.mlc_trusted_languages[0])
-                self._openings = refusal_openings(base.next_token[0], base.next_token[1], source)
-            if directed:
-                self._anchors = anchors(base.hidden, base.present, base.harmful, self._trusted)
-                targets = self._anchors.targets.tolist()
-                self.train_dataset = self.train_dataset.remove_columns("target").add_column("target", targets)
-
-    @property
-    def _trusted(self) -> Tensor:
-        trusted = [tag in self.args.mlc_trusted_languages for tag in self.args.mlc_languages]
-        return torch.tensor(trusted, device=self.accelerator.device)
+    def _of(self, tags: list[str]) -> Tensor:
+        """(K,) bool: which of the languages are among ``tags``."""
+        return torch.tensor([tag in tags for tag in self.args.mlc_languages], device=self.accelerator.device)
 
     @torch.no_grad()
-    def _look_at_base(self) -> BaseView:
-        """One pass over all training prompts with the policy as it is before training."""
-        device, rows = self.accelerator.device, self.train_dataset["variants"]
+    def _look_at_base(self) -> BaseView | None:
+        """One pass over all training prompts with the policy as it is before training, where anything needs it."""
+        args, device = self.args, self.accelerator.device
+        directed = args.mlc_objective == "direction"
+        if not (directed or args.mlc_centred or args.mlc_refusal_weight or args.mlc_retain_weight):
+            return None
+        rows = self.train_dataset["variants"]
         present = torch.tensor([[bool(ids) for ids in row] for row in rows], device=device)
         harmful = torch.tensor(list(self.train_dataset["harmful"]), device=device)
         where = present.nonzero().tolist()
         prompts = [rows[p][k] for p, k in where]
-        hidden: Tensor | None = None
-        probabilities: Tensor | None = None  # (2, K, V): sums over harmful, and benign, prompts
-        training = self.model.training
-        self.model.eval()
+        stack = decoder(self.model)
+        vocabulary = self.model.get_output_embeddings().weight.shape[0]
+        hidden = torch.zeros(*present.shape, stack.config.hidden_size, device=device)
+        sums = torch.zeros(2, present.shape[1], vocabulary, device=device)  # over harmful, and benign, prompts
+        likeliest = min(BASE_TOKENS, vocabulary)
+        tokens = torch.zeros(*present.shape, likeliest, dtype=torch.int32)
+        probabilities = torch.zeros(*present.shape, likeliest)
+        model = self.model.to(device)  # FSDP leaves it where it was loaded until training starts
+        training = model.training
+        model.eval()
         for batch in batches_by_tokens([len(ids) for ids in prompts], BASE_BATCH_TOKENS):
             ids, mask = padded([prompts[i] for i in batch], self._pad, "left")
             with self.accelerator.autocast():
-                h, logits = encode(self.model, self.model, ids.to(device), mask.to(device), self.args.mlc_layer)
-            if hidden is None or probabilities is None:
-                hidden = torch.zeros(*present.shape, h.shape[-1], device=device)
-                probabilities = torch.zeros(2, present.shape[1], logits.shape[-1], device=device)
-            at = torch.tensor([where[i] for i in batch], device=device)
-            hidden[at[:, 0], at[:, 1]] = h.float()
-            side = (~harmful[at[:, 0]]).long()
-            probabilities.index_put_((side, at[:, 1]), logits.float().softmax(-1), accumulate=True)
-        self.model.train(training)
-        assert hidden is not None and probabilities is not None
+                h, logits = encode(model, ids.to(device), mask.to(device), args.mlc_layer)
+            p, k = torch.tensor([where[i] for i in batch]).T
+            hidden[p, k] = h.float()
+            q = logits.float().softmax(-1)
+            sums.index_put_(((~harmful[p]).long(), k.to(device)), q, accumulate=True)
+            if args.mlc_retain_weight:
+                best = q.topk(likeliest, -1)
+                tokens[p, k], probabilities[p, k] = best.indices.cpu().int(), best.values.cpu()
+        model.train(training)
         counts = torch.stack([(present & side[:, None]).sum(0) for side in (harmful, ~harmful)])
-        return BaseView(hidden, present, harmful, probabilities / counts.clamp(min=1)[..., None])
+        means = sums / counts.clamp(min=1)[..., None]
+        retain, refusal = bool(args.mlc_retain_weight), bool(args.mlc_refusal_weight)
+        return BaseView(
+            anchors(hidden, present, harmful, self._of(args.mlc_trusted_languages)) if directed else None,
+            hidden.sum(0) / present.sum(0).clamp(min=1)[:, None] if args.mlc_centred else None,
+            refusal_openings(means[0], means[1], 0) if refusal else None,
+            tokens if retain else None,
+            probabilities if retain else None,
+        )
 
     @property
     def _pad(self) -> int:
@@ -182,52 +216,102 @@ class MLCMixin:
             return result
         if variants is None:
             raise ValueError("a training batch came without variants: keep the trainer's own data collator")
-        if self.state.global_step % self.args.mlc_every != self.args.mlc_every - 1:
+        if self.state.global_step % self.args.mlc_every == self.args.mlc_every - 1:
+            added = self._consistency(model, Variants(**variants))
+        elif (head := self._head(model)) is not None:
+            # A gradient of zero, as several processes need one of every parameter on every step.
+            added = torch.stack([0 * parameter.sum() for parameter in head.parameters()]).sum()
+        else:
             return result
-        added = self._consistency(model, Variants(**variants))
-        if num_items_in_batch is not None and self.model_accepts_loss_kwargs:
+        scaled = getattr(self, "loss_is_scaled_for_ga", None)
+        if scaled or (scaled is None and self.model_accepts_loss_kwargs and num_items_in_batch is not None):
             # The parent's loss is already divided by the items of the whole accumulation window.
             added = added / self.current_gradient_accumulation_steps
         return (result[0] + added, *result[1:]) if return_outputs else result + added
 
-    model_accepts_loss_kwargs: bool
-    current_gradient_accumulation_steps: int
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        if "loss" in logs:
+            logs |= {name: sum(values) / len(values) for name, values in self._consistency_metrics.items()}
+            self._consistency_metrics.clear()
+        super().log(logs, *args, **kwargs)  # type: ignore[misc]
+
+    def _head(self, model: nn.Module) -> nn.Module | None:
+        unwrapped: Any = self.accelerator.unwrap_model(model)
+        return getattr(unwrapped.get_base_model() if isinstance(unwrapped, PeftModel) else unwrapped, "mlc_head", None)
 
     def _consistency(self, model: nn.Module, variants: Variants) -> Tensor:
         args, present, harmful = self.args, variants.present, variants.harmful
-        unwrapped = self.accelerator.unwrap_model(model)
         with self.accelerator.autocast():
-            hidden, logits = encode(model, unwrapped, variants.ids, variants.mask, args.mlc_layer)
-        parts = {"loss": (args.mlc_weight, self._objective(unwrapped, hidden, variants))}
-        if self._openings is not None:
-            pupil = present & ~self._trusted & harmful[:, None]
-            openings = self._openings[pupil.nonzero()[:, 1]]
-            parts["refusal"] = (args.mlc_refusal_weight, refusal_loss(logits[pupil[present]], openings))
-        if args.mlc_retain_weight:
-            kept = (present & (~harmful[:, None] | self._trusted))[present]
-            base_logits = self._base_logits(unwrapped, variants.ids[kept], variants.mask[kept])
-            parts["retain"] = (args.mlc_retain_weight, retain_loss(logits[kept], base_logits))
+            if self.is_fsdp_enabled:  # all processes run the model equally often
+                hidden, logits = encode(model, variants.ids, variants.mask, args.mlc_layer)
+                padding = 1 - variants.mask.float().mean().item()
+            else:
+                # Past the distributed wrapper, which the parent's forward pass has prepared for the backward pass.
+                hidden, logits, padding = encode_chunks(
+                    self.accelerator.unwrap_model(model),
+                    variants.ids,
+                    variants.mask,
+                    args.mlc_layer,
+                    args.mlc_chunk_tokens,
+                )
+        parts = {"loss": (args.mlc_weight, self._objective(model, hidden, variants))}
+        trusted = self._of(args.mlc_trusted_languages)
+        if self._base is not None and self._base.openings is not None:
+            pupil = present & ~trusted & harmful[:, None]
+            openings = self._base.openings[pupil.nonzero()[:, 1]]
+            parts["refusal"] = (args.mlc_refusal_weight, refusal_loss(logits[pupil[present]], openings, pupil))
+        if self._base is not None and self._base.tokens is not None and self._base.probabilities is not None:
+            kept = present & (~harmful[:, None] | trusted)
+            prompt, language = (index.cpu() for index in kept.nonzero(as_tuple=True))
+            at = (variants.row.cpu()[prompt], language)
+            tokens, p = (t[at].to(logits.device) for t in (self._base.tokens, self._base.probabilities))
+            parts["retain"] = (args.mlc_retain_weight, retain_loss(logits[kept[present]], tokens, p, kept))
         for name, (_, value) in parts.items():
-            self._metrics["train"][f"mlc/{name}"].append(value.item())
+            self._consistency_metrics[f"mlc/{name}"].append(value.item())
+        self._consistency_metrics["mlc/padding"].append(padding)
         return torch.stack([weight * value for weight, value in parts.values()]).sum()
 
-    def _objective(self, unwrapped: nn.Module, hidden: Tensor, variants: Variants) -> Tensor:
+    def _objective(self, model: nn.Module, hidden: Tensor, variants: Variants) -> Tensor:
         args, present = self.args, variants.present
-        if args.mlc_objective == "mlc" and args.mlc_projection:
-            inner: Any = unwrapped.get_base_model() if isinstance(unwrapped, PeftModel) else unwrapped
-            hidden = inner.mlc_head(hidden.float())
+        if (head := self._head(model)) is not None:
+            hidden = head(hidden.float())
         stacked = hidden.new_zeros(*present.shape, hidden.shape[-1])
         stacked[present] = hidden
-        if self._anchors is None:
-            return mlc_loss(stacked, present, args.mlc_temperature)
-        projection = projections(stacked, self._anchors.centres, self._anchors.axis)
-        return direction_loss(projection, variants.target, present, variants.harmful, args.mlc_hinge)
+        if args.mlc_objective == "direction":
+            assert self._base is not None and self._base.anchors is not None
+            axis, centres, targets = self._base.anchors
+            projection = projections(stacked, centres, axis)
+            return direction_loss(projection, targets[variants.row], present, variants.harmful, args.mlc_hinge)
+        if args.mlc_centred:
+            assert self._base is not None and self._base.centres is not None
+            stacked = stacked.float() - self._base.centres
+        source = 0 if args.mlc_anchored else None
+        if args.mlc_objective == "mlc":
+            loss = mlc_loss(stacked, present, args.mlc_temperature, source)
+        elif args.mlc_objective == "cosine":
+            loss = cosine_loss(stacked, present, source)
+        else:
+            loss = relational_loss(stacked, present, 0)
+        if args.mlc_contrast_weight:
+            loss = loss + args.mlc_contrast_weight * contrastive_loss(stacked, present, args.mlc_temperature)
+        return loss
 
-    @torch.no_grad()
-    def _base_logits(self, unwrapped: nn.Module, ids: Tensor, mask: Tensor) -> Tensor:
-        base: Any = unwrapped if self._base is None else self._base
-        with base.disable_adapter() if self._base is None else nullcontext(), self.accelerator.autocast():
-            return encode(base, base, ids, mask, self.args.mlc_layer)[1]
+
+def with_token_ids(dataset: Dataset, languages: list[str], tokenizer: PreTrainedTokenizerBase) -> Dataset:
+    """``variants`` as token ids of the chat, K lists, empty where one is missing; ``harmful`` false if not given.
+
+    Raises:
+        ValueError: no variant is in one of the languages.
+    """
+    variants = dataset["variants"]
+    if isinstance(variants[0], dict):
+        if lacking := [tag for tag in languages if not any(row.get(tag) for row in variants)]:
+            raise ValueError(f"no prompt has a variant in {lacking}: mlc_languages and the variants column differ")
+        ids = [[chat_ids(tokenizer, row[tag]) if row.get(tag) else [] for tag in languages] for row in variants]
+        dataset = dataset.remove_columns("variants").add_column("variants", ids)
+    if "harmful" not in dataset.column_names:
+        dataset = dataset.add_column("harmful", [False] * len(dataset))
+    return dataset
 
 
 class MLCDPOTrainer(MLCMixin, DPOTrainer):
@@ -236,3 +320,15 @@ class MLCDPOTrainer(MLCMixin, DPOTrainer):
 
 class MLCSFTTrainer(MLCMixin, SFTTrainer):
     """[`trl.SFTTrainer`] with a consistency objective."""
+
+
+class MLCORPOTrainer(MLCMixin, ORPOTrainer):
+    """[`trl.experimental.orpo.ORPOTrainer`] with a consistency objective."""
+
+
+class MLCCPOTrainer(MLCMixin, CPOTrainer):
+    """[`trl.experimental.cpo.CPOTrainer`] with a consistency objective; with `loss_type="simpo"`, SimPO."""
+
+
+class MLCKTOTrainer(MLCMixin, KTOTrainer):
+    """[`trl.KTOTrainer`] with a consistency objective. Its training set is unpaired already, not pairs."""

@@ -14,11 +14,14 @@ from torch import Tensor
 
 from mlc.training.objectives import (
     anchors,
+    contrastive_loss,
+    cosine_loss,
     direction_loss,
     mlc_loss,
     projections,
     refusal_loss,
     refusal_openings,
+    relational_loss,
     retain_loss,
 )
 
@@ -80,6 +83,113 @@ def test_known_weakness_the_majority_outvotes_the_source() -> None:
     assert moved[0] > 3 * moved[1:].max()
 
 
+def outvoted(angle: float) -> Tensor:
+    """(1, 8, 16): seven identical variants, and a source at an angle (radians) to them."""
+    source = math.cos(angle) * torch.eye(16)[0] + math.sin(angle) * torch.eye(16)[1]
+    return torch.stack([source, *[torch.eye(16)[0]] * 7])[None].requires_grad_()
+
+
+def test_an_anchored_source_is_not_moved() -> None:
+    variants = outvoted(0.9)
+    for loss in (
+        mlc_loss(variants, everywhere(variants), 0.2, source=0),
+        cosine_loss(variants, everywhere(variants), 0),
+    ):
+        variants.grad = None
+        loss.backward()
+        assert variants.grad is not None and not variants.grad[0, 0].any() and variants.grad[0, 1:].any()
+
+
+def test_known_weakness_it_saturates_on_a_majority() -> None:
+    """Seven of eight identical, and the eighth opposite in meaning: nearly all of the loss's range is used up."""
+    split, same = outvoted(math.pi / 2), outvoted(0.0)
+    worst = torch.eye(16)[None, :8]
+    high, low, here = (mlc_loss(z, everywhere(z), 0.2).item() for z in (worst, same, split))
+    assert (high - here) / (high - low) > 0.9
+
+
+def test_known_weakness_an_orthogonal_outlier_gets_no_gradient() -> None:
+    variants = outvoted(math.pi / 2)
+    mlc_loss(variants, everywhere(variants), 0.2).backward()
+    assert variants.grad is not None
+    assert variants.grad[0, 0].abs().max() < 1e-6
+    nearly = outvoted(math.pi / 2 - 0.3)
+    cosine_loss(nearly, everywhere(nearly)).backward()
+    assert nearly.grad is not None and nearly.grad[0, 0].norm() > 0.1  # the pairwise cosine does pull
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_gram_eigenvalues_are_the_singular_values(dtype: torch.dtype) -> None:
+    """Against the decomposition of the matrix itself, more languages than dimensions included."""
+    torch.manual_seed(1)
+    for shape in ((4, 10, 64), (3, 10, 4), (2, 2, 300)):
+        h = torch.randn(shape).to(dtype)
+        direct = h.float().requires_grad_()
+        s = torch.linalg.svdvals(F.normalize(direct, dim=-1))
+        expected = -F.log_softmax(s / (s[:, :1].detach() * 0.2), -1)[:, 0].mean()
+        expected.backward()
+        ours = h.float().requires_grad_()
+        loss = mlc_loss(ours, everywhere(ours), 0.2)
+        loss.backward()
+        assert loss.item() == pytest.approx(expected.item(), abs=1e-6)
+        torch.testing.assert_close(ours.grad, direct.grad, atol=2e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("value", [0.0, float("nan")])
+def test_a_representation_without_direction_is_refused_unless_it_is_missing(value: float) -> None:
+    h = torch.randn(2, 3, 8)
+    h[1, 2] = value
+    present = everywhere(h)
+    losses = (
+        lambda: mlc_loss(h, present, 0.2),
+        lambda: cosine_loss(h, present),
+        lambda: relational_loss(h, present, 0),
+        lambda: contrastive_loss(h, present, 0.2),
+    )
+    for loss in losses:
+        with pytest.raises(ValueError, match=r"\[\[1, 2\]\]"):
+            loss()
+    present[1, 2] = False
+    assert all(loss().isfinite() for loss in losses)
+
+
+def test_cosine_of_collinear_orthogonal_and_opposite() -> None:
+    line = torch.eye(4)[None, :1].repeat(2, 3, 1)
+    right = torch.eye(4)[None, :3]
+    opposite = torch.stack([torch.eye(4)[0], -torch.eye(4)[0]])[None]
+    for source in (None, 0):
+        assert cosine_loss(line * 3, everywhere(line), source).item() == pytest.approx(0, abs=1e-6)
+        assert cosine_loss(right, everywhere(right), source).item() == pytest.approx(1)
+        assert cosine_loss(opposite, everywhere(opposite), source).item() == pytest.approx(2)
+    alone = torch.tensor([[True, False, False]] * 2)
+    assert cosine_loss(line, alone).item() == cosine_loss(line, alone, 0).item() == 0
+
+
+def test_relational_is_zero_for_a_rotation_that_the_source_prompts_do_not_see() -> None:
+    """It asks for the source's similarities, not for the source's representation."""
+    h = torch.zeros(2, 2, 6)
+    h[:, 0, :2] = torch.eye(2)
+    h[:, 1, :2] = torch.eye(2)
+    assert relational_loss(h, everywhere(h), 0).item() == pytest.approx(0, abs=1e-6)
+    h[:, 1] = h[:, 1].flip(0)  # each variant stands where the other prompt's should
+    assert relational_loss(h, everywhere(h), 0).item() == pytest.approx(1)
+    collapsed = torch.ones(2, 2, 6)
+    collapsed[:, 0, :2] += 9 * torch.eye(2)
+    assert relational_loss(collapsed, everywhere(collapsed), 0).item() > 0.01
+
+
+def test_contrast_tells_prompts_apart_which_agreement_does_not() -> None:
+    collapsed = torch.ones(3, 4, 8)
+    apart = torch.eye(8)[:3, None].repeat(1, 4, 1)
+    assert mlc_loss(collapsed, everywhere(collapsed), 0.2).item() == pytest.approx(
+        mlc_loss(apart, everywhere(apart), 0.2).item(), abs=1e-6
+    )
+    assert contrastive_loss(collapsed, everywhere(collapsed), 0.2).item() == pytest.approx(math.log(3), abs=1e-5)
+    assert contrastive_loss(apart, everywhere(apart), 0.2).item() < 0.05
+    with pytest.raises(ValueError, match="at least two prompts"):
+        contrastive_loss(apart[:1], everywhere(apart)[:1], 0.2)
+
+
 def intents(n: int) -> Tensor:
     return torch.arange(n) % 2 == 0
 
@@ -136,10 +246,19 @@ def test_refusal_openings_are_what_gains_with_harm() -> None:
 def test_divergences() -> None:
     torch.manual_seed(0)
     logits, other = torch.randn(4, 9), torch.randn(4, 9)
-    assert retain_loss(logits, logits).item() == pytest.approx(0, abs=1e-6)
-    expected = torch.distributions.kl_divergence(
+    where = torch.tensor([[True, False], [True, True], [False, False], [False, True]])
+    kl = torch.distributions.kl_divergence(
         torch.distributions.Categorical(logits=other), torch.distributions.Categorical(logits=logits)
-    ).mean()
-    torch.testing.assert_close(retain_loss(logits, other), expected)
-    torch.testing.assert_close(refusal_loss(logits, other.softmax(-1)), expected)
-    assert retain_loss(logits[:0], other[:0]).item() == refusal_loss(logits[:0], other[:0]).item() == 0
+    )
+    expected = (kl[0] + (kl[1] + kl[2]) / 2 + kl[3]) / 4  # per prompt, then over all four
+    p = other.softmax(-1)
+    torch.testing.assert_close(refusal_loss(logits, p, where), expected)
+    whole = p.topk(9)
+    torch.testing.assert_close(retain_loss(logits, whole.indices, whole.values, where), expected)
+    own = logits.softmax(-1).topk(9)
+    assert retain_loss(logits, own.indices, own.values, where).item() == pytest.approx(0, abs=1e-6)
+    few = p.topk(3)  # the others count as one token: less than the whole divergence, and never less than nothing
+    assert 0 <= retain_loss(logits, few.indices, few.values, where) <= expected
+    nowhere = torch.zeros(4, 2, dtype=torch.bool)
+    assert retain_loss(logits[:0], few.indices[:0], few.values[:0], nowhere).item() == 0
+    assert refusal_loss(logits[:0], p[:0], nowhere).item() == 0
