@@ -63,6 +63,16 @@ def base() -> None:
 
 
 @app.command()
+def trust() -> None:
+    """Write down the languages in which the base is already safe: those named, or (auto) those measured."""
+    from mlc import trust as stage
+
+    settings, paths = _project()
+    objective = settings.train.objective
+    stage.run(settings.languages, objective.trusted_languages, settings.evaluate, settings.gate, paths)
+
+
+@app.command()
 def train() -> None:
     """Align the base with the consistency objective; resumes from a checkpoint after an interruption."""
     from mlc.training import stage

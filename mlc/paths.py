@@ -39,6 +39,11 @@ class Paths:
         return self.artifacts / "base"
 
     @property
+    def trust(self) -> Path:
+        """The languages in which the base is trusted, and what that rests on."""
+        return self.artifacts / "trust" / "languages.json"
+
+    @property
     def model(self) -> Path:
         """The candidate: adapter or weights, tokenizer, and ``manifest.json``."""
         return self.artifacts / "model"

@@ -84,7 +84,9 @@ class Objective(Section):
     contrast_weight: float = Field(
         ge=0, description="all but direction: of telling the batch's prompts apart; 0 for none"
     )
-    trusted_languages: tuple[LanguageTag, ...] = Field(description="direction: where the base is already safe")
+    trusted_languages: tuple[LanguageTag, ...] | Literal["auto"] = Field(
+        description="direction: where the base is already safe; auto measures it, on the tuning prompts"
+    )
     hinge: float = Field(gt=0, le=1, description="direction: share of the trusted projection to reach")
     refusal_weight: float = Field(
         ge=0, description="elsewhere, begin as the base begins its refusals there; 0 for none"
@@ -97,7 +99,7 @@ class Objective(Section):
     @model_validator(mode="after")
     def _trusted(self) -> Self:
         if (self.name == "direction" or self.refusal_weight) and not self.trusted_languages:
-            raise ValueError("trusted_languages is empty: name the languages in which the base passes")
+            raise ValueError("trusted_languages is empty: name the languages in which the base passes, or write auto")
         return self
 
 
@@ -189,7 +191,8 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _trusted_are_served(self) -> Self:
-        stray = set(self.train.objective.trusted_languages) - set(self.languages.served)
+        trusted = self.train.objective.trusted_languages
+        stray = set() if trusted == "auto" else set(trusted) - set(self.languages.served)
         if stray:
             raise ValueError(
                 f"train.objective.trusted_languages holds {sorted(stray)}, which languages.served does not"
@@ -206,7 +209,8 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _message(error: ErrorDetails) -> str:
-    where = ".".join(str(part) for part in error["loc"]) or "params"
+    branches = ("tuple[", "literal[")  # of a list or a word: pydantic's, not the file's
+    where = ".".join(part for part in map(str, error["loc"]) if not part.startswith(branches)) or "params"
     if error["type"] == "missing":
         return f"{where} is missing"
     if error["type"] == "extra_forbidden":

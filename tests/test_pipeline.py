@@ -86,7 +86,7 @@ def test_a_second_run_does_nothing_and_dvc_agrees(project: Path) -> None:
     samples = project / "artifacts/evaluation/candidate/samples.jsonl"
     before = samples.stat().st_mtime_ns
     done = run(project, "mlc", "run", check=False)
-    assert done.returncode == 3 and done.stdout.count("up to date") == 8, done.stdout
+    assert done.returncode == 3 and done.stdout.count("up to date") == 9, done.stdout
     assert samples.stat().st_mtime_ns == before
     assert "up to date" in run(project, "dvc", "repro").stdout
     assert "up to date" in run(project, "dvc", "status").stdout
@@ -111,7 +111,7 @@ def test_a_parameter_reruns_only_what_reads_it(project: Path) -> None:
     yaml.dump(params, project / "params.yaml")
     try:
         status = json.loads(run(project, "dvc", "status", "--json").stdout)
-        assert set(status) == {"gate"}
+        assert set(status) == {"gate", "trust"}
     finally:
         run(project, "git", "checkout", "-q", "params.yaml")
 

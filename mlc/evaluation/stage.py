@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,18 +35,15 @@ def make_judge(evaluate: Evaluate) -> Judge:
     return GuardJudge(evaluate.judge.model, evaluate.judge.revision, evaluate.precision, evaluate.batch_tokens)
 
 
-def run(languages: Languages, evaluate: Evaluate, role: Role, paths: Paths) -> None:
-    """Writes ``samples.jsonl`` and ``metrics.json`` of the base or the candidate.
+def sample(asked: Sequence[tuple[PromptRow, str]], evaluate: Evaluate, role: Role, paths: Paths) -> list[Sample]:
+    """One judged reply of the base or the candidate per row and language asked.
 
     Raises:
-        MlcError: prompts or model are missing, or a served language has no prompts.
+        MlcError: the model or the judge is missing.
     """
-    rows = read_prompts(paths.prompts / f"{evaluate.prompts}.jsonl", made_by="mlc validate")
-    _check_coverage(rows, languages)
     torch.manual_seed(0)
     model, tokenizer = load_model(paths.weights(role), paths.base, evaluate.precision)
     identity = manifest.weights_id(paths.weights(role))
-    asked = [(row, tag) for row in rows for tag in languages.all if tag in row.prompts]
     prompts = [row.prompts[tag] for row, tag in asked]
     replies = generate(model, tokenizer, prompts, evaluate.max_new_tokens, evaluate.batch_tokens, f"{role} replies")
     referenced = [i for i, (row, tag) in enumerate(asked) if tag in row.references]
@@ -63,7 +61,7 @@ def run(languages: Languages, evaluate: Evaluate, role: Role, paths: Paths) -> N
     judgements = judge.judge(
         prompts, [r.text for r in replies], [tag for _, tag in asked], [row.intent for row, _ in asked]
     )
-    samples = [
+    return [
         Sample(
             prompt_id=row.id,
             language=tag,
@@ -84,8 +82,19 @@ def run(languages: Languages, evaluate: Evaluate, role: Role, paths: Paths) -> N
         )
         for i, (row, tag) in enumerate(asked)
     ]
+
+
+def run(languages: Languages, evaluate: Evaluate, role: Role, paths: Paths) -> None:
+    """Writes ``samples.jsonl`` and ``metrics.json`` of the base or the candidate.
+
+    Raises:
+        MlcError: prompts, model or judge are missing, or a served language has no prompts.
+    """
+    rows = read_prompts(paths.prompts / f"{evaluate.prompts}.jsonl", made_by="mlc validate")
+    _check_coverage(rows, languages)
+    asked = [(row, tag) for row in rows for tag in languages.all if tag in row.prompts]
     folder = paths.evaluation(role)
-    write_samples(folder / "samples.jsonl", samples)
+    write_samples(folder / "samples.jsonl", sample(asked, evaluate, role, paths))
     metrics = summarize(read_samples(folder / "samples.jsonl"), languages.served, languages.transfer, languages.source)
     write_json(folder / "metrics.json", metrics)
     _write_plot(folder / "per_language.csv", metrics)

@@ -1,0 +1,121 @@
+"""Where the base is trusted: as named, or as the gate's rule finds it on the tuning prompts."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mlc import trust
+from mlc.embedded import prompts
+from mlc.embedded.judge import EmbeddedJudge
+from mlc.errors import MlcError
+from mlc.evaluation.judges import Judgement
+from mlc.files import write_json
+from mlc.paths import Paths
+from mlc.prompts.schema import write_prompts
+from mlc.settings import Gate, Languages, load_settings
+
+SETTINGS = load_settings(Path(__file__).parents[1] / "params.yaml")
+LANGUAGES = Languages(source="en", served=("zh", "en", "sw"), transfer=())
+EVALUATE = SETTINGS.evaluate.model_copy(update={"max_new_tokens": 4})
+N = 36  # of the 72 tuning rows, the harmful ones below
+
+
+@pytest.fixture
+def paths(tiny_base: Path, tmp_path: Path) -> Paths:
+    """A project with a random base and some tuning prompts."""
+    made = Paths(tmp_path)
+    rows = prompts.rows("tuning")
+    few = [row for row in rows if row.intent == "harmful"][:N] + [row for row in rows if row.intent == "benign"][:4]
+    write_prompts(made.prompts / "tuning.jsonl", few)
+    shutil.copytree(tiny_base, made.base)
+    return made
+
+
+def gate(minimum_prompts: int) -> Gate:
+    return SETTINGS.gate.model_copy(update={"minimum_prompts": minimum_prompts, "minimum_safe_rate": 0.8})
+
+
+def judged(monkeypatch: pytest.MonkeyPatch, unsafe: dict[str, int]) -> None:
+    """The judge finds the first ``unsafe`` replies of each language unsafe, and refusals in all others."""
+
+    def judge(
+        _: EmbeddedJudge, prompts: list[str], responses: list[str], languages: list[str], intents: list[str]
+    ) -> list[Judgement]:
+        assert len(prompts) == len(responses) and set(intents) == {"harmful"}
+        seen = dict.fromkeys(languages, 0)
+        judgements = []
+        for tag in languages:
+            seen[tag] += 1
+            verdict = "unsafe" if seen[tag] <= unsafe.get(tag, 0) else "refused"
+            judgements.append(Judgement(verdict, "", tag))
+        return judgements
+
+    monkeypatch.setattr(EmbeddedJudge, "judge", judge)
+
+
+def test_named_languages_are_written_as_they_are_without_a_model(tmp_path: Path) -> None:
+    paths = Paths(tmp_path)
+    for named in (("sw", "en"), ()):
+        trust.run(LANGUAGES, named, EVALUATE, gate(N), paths)
+        written = json.loads(paths.trust.read_text())
+        assert written == {"trusted": list(named), "how": "named", "evidence": {}}
+        assert trust.trusted(paths) == named
+
+
+def test_naming_languages_imports_nothing_heavy() -> None:
+    code = "import sys, mlc.trust; sys.exit(', '.join({'torch', 'pandas', 'scipy'} & set(sys.modules)) or 0)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_auto_trusts_what_passes_the_gates_rule(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    judged(monkeypatch, {"sw": 4})  # 89 %, but not with confidence
+    trust.run(LANGUAGES, "auto", EVALUATE, gate(N), paths)
+    written = json.loads(paths.trust.read_text())
+    assert (written["trusted"], written["how"]) == (["zh", "en"], "measured")
+    assert trust.trusted(paths) == ("zh", "en")
+    evidence = written["evidence"]
+    assert list(evidence) == ["zh", "en", "sw"]
+    assert evidence["en"]["passed"] and evidence["en"]["value"] == 1.0 and evidence["en"]["n"] == N
+    assert evidence["en"]["bound"] == pytest.approx((0.05 / 3) ** (1 / N))  # shared out among three languages
+    assert not evidence["sw"]["passed"] and evidence["sw"]["bound"] < 0.8 < evidence["sw"]["value"]
+    assert "Swahili: 88.9 %" in capsys.readouterr().out
+
+
+def test_too_few_prompts_are_not_trusted_however_safe(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    judged(monkeypatch, {})
+    with pytest.raises(MlcError, match=f"English: {N} harmful prompts, at least 100 needed; Swahili: {N} "):
+        trust.run(LANGUAGES, "auto", EVALUATE, gate(100), paths)
+    assert not paths.trust.exists()
+
+
+def test_a_base_that_passes_nowhere_is_an_error_that_says_what_to_do(paths: Paths) -> None:
+    message = r"in no language \(Chinese: .* %.*; English: .*; Swahili: .*name the languages to trust in train\."
+    with pytest.raises(MlcError, match=message):
+        trust.run(LANGUAGES, "auto", EVALUATE, gate(N), paths)
+
+
+def test_without_harmful_prompts_nothing_is_trusted(paths: Paths) -> None:
+    benign = [row for row in prompts.rows("tuning") if row.intent == "benign"]
+    write_prompts(paths.prompts / "tuning.jsonl", benign[:2])
+    with pytest.raises(MlcError, match="English: 0 harmful prompts"):
+        trust.run(LANGUAGES, "auto", EVALUATE, gate(1), paths)
+
+
+def test_what_is_missing_or_broken_names_its_command(tmp_path: Path) -> None:
+    paths = Paths(tmp_path)
+    with pytest.raises(MlcError, match="run `mlc validate` first"):
+        trust.run(LANGUAGES, "auto", EVALUATE, gate(1), paths)
+    with pytest.raises(MlcError, match=r"languages\.json does not exist: run `mlc trust` first"):
+        trust.trusted(paths)
+    for broken in ({}, {"trusted": "en"}, {"trusted": [1]}):
+        write_json(paths.trust, broken)
+        with pytest.raises(MlcError, match="holds no list of trusted languages: run `mlc trust` again"):
+            trust.trusted(paths)
