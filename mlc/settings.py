@@ -132,7 +132,15 @@ class Train(Section):
     gradient_checkpointing: bool
     save_steps: int = Field(ge=1, description="optimizer steps between checkpoints")
     lora: Lora | None
+    processes: int = Field(ge=1, description="training processes, one per device")
+    accelerate: str | None = Field(description="accelerate's configuration, for several processes; null for one")
     objective: Objective
+
+    @model_validator(mode="after")
+    def _launchable(self) -> Self:
+        if self.processes > 1 and self.accelerate is None:
+            raise ValueError("several processes need accelerate, such as recipes/accelerate/ddp.yaml")
+        return self
 
 
 class Judge(Section):

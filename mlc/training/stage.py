@@ -8,7 +8,10 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read when the librarie
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # ORPO, CPO and SimPO live there
 
 import csv
+import json
 import shutil
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -28,7 +31,8 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
-from transformers.trainer_utils import get_last_checkpoint
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import sort_checkpoints
 from transformers.utils.logging import disable_progress_bar as no_transformers_bars
 
 from mlc import manifest, tracking
@@ -36,7 +40,7 @@ from mlc.errors import MlcError
 from mlc.files import read_json, replacing, sha256, sha256_folder, sha256_json, write_json
 from mlc.paths import Paths
 from mlc.prompts.schema import PromptRow, read_prompts
-from mlc.settings import Base, Languages, Train, flat
+from mlc.settings import Base, Languages, Section, Train, flat
 from mlc.training.config import MLCCPOConfig, MLCDPOConfig, MLCKTOConfig, MLCORPOConfig, MLCSFTConfig
 from mlc.training.trainers import (
     MLCCPOTrainer,
@@ -50,17 +54,32 @@ AnyTrainer = MLCDPOTrainer | MLCSFTTrainer | MLCORPOTrainer | MLCCPOTrainer | ML
 HEADLINES = ("loss", "rewards/accuracies", "mlc/loss", "mlc/refusal", "mlc/retain")
 
 
+class Job(Section):
+    """What the training processes are told: the settings, the project's ``root``, the ``folder`` to save the model
+    into, the MLflow run, and the checkpoint to go on from."""
+
+    languages: Languages
+    train: Train
+    root: str
+    folder: str
+    run_id: str
+    checkpoint: str | None
+
+
 def run(languages: Languages, base: Base, train: Train, paths: Paths) -> None:
     """Trains the candidate into ``artifacts/model``; logs to ``artifacts/training`` and to MLflow.
 
     An interrupted training goes on from its last checkpoint, if data, base and settings are still the same.
 
     Raises:
-        MlcError: prompts or base are missing, or the prompts do not fit the method.
+        MlcError: prompts, base or accelerate's configuration are missing, the prompts do not fit the method, or
+            one of several processes failed.
     """
-    rows = read_prompts(paths.prompts / "alignment.jsonl", made_by="mlc validate")
+    training_set(read_prompts(paths.prompts / "alignment.jsonl", made_by="mlc validate"), languages, train)
     if not paths.base.is_dir():
         raise MlcError(f"{paths.base} does not exist: run `mlc base` first")
+    if train.processes > 1 and train.accelerate and not (paths.root / train.accelerate).is_file():
+        raise MlcError(f"train.accelerate: {paths.root / train.accelerate} does not exist")
     identity = sha256_json(
         {
             "train": train.model_dump(mode="json"),
@@ -73,12 +92,19 @@ def run(languages: Languages, base: Base, train: Train, paths: Paths) -> None:
     params = flat({"train": train.model_dump(mode="json")})
     with tracking.run(paths, name=f"{train.paradigm}-{train.objective.name}", params=params) as run_id:
         write_json(paths.training / "mlflow_run.json", {"run_id": run_id, "experiment": tracking.experiment_name()})
-        trainer, tokenizer = build_trainer(rows, languages, train, paths)
-        trainer.remove_callback(PrinterCallback)
-        trainer.add_callback(TrackingCallback(paths, run_id))
-        trainer.train(resume_from_checkpoint=checkpoint)
         with replacing(paths.model) as folder:
-            save(trainer, folder, tokenizer)
+            job = Job(
+                languages=languages,
+                train=train,
+                root=str(paths.root),
+                folder=str(folder),
+                run_id=run_id,
+                checkpoint=checkpoint,
+            )
+            if train.processes == 1:
+                fit(job)
+            else:
+                _launch(job, paths)
             manifest.write(
                 folder,
                 languages=languages,
@@ -87,22 +113,74 @@ def run(languages: Languages, base: Base, train: Train, paths: Paths) -> None:
                 base_revision=base.revision,
                 paths=paths,
             )
-        _write_log(trainer.state.log_history, paths.training)
         tracking.log_artifacts(paths, run_id, paths.training, "training")
     shutil.rmtree(paths.checkpoints)
 
 
+def fit(job: Job) -> None:
+    """Trains, saves the model, and writes the log; all processes call it, and the main one writes.
+
+    Raises:
+        MlcError: see :func:`build_trainer`.
+    """
+    paths = Paths(Path(job.root))
+    rows = read_prompts(paths.prompts / "alignment.jsonl", made_by="mlc validate")
+    trainer, tokenizer = build_trainer(rows, job.languages, job.train, paths)
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(TrackingCallback(paths, job.run_id))
+    trainer.train(resume_from_checkpoint=job.checkpoint)
+    save(trainer, Path(job.folder), tokenizer)
+    if trainer.is_world_process_zero():
+        _write_log(trainer.state.log_history, paths.training)
+    trainer.accelerator.end_training()
+
+
+def _launch(job: Job, paths: Paths) -> None:
+    """Runs :func:`fit` in several processes, which end with this one.
+
+    Raises:
+        MlcError: they failed.
+    """
+    assert job.train.accelerate is not None
+    told = paths.checkpoints / "job.json"
+    write_json(told, job.model_dump(mode="json"))
+    command = [sys.executable, "-m", "accelerate.commands.launch"]
+    command += ["--config_file", str(paths.root / job.train.accelerate), "--num_processes", str(job.train.processes)]
+    launcher = subprocess.Popen([*command, "-m", "mlc.training.launch", str(told)])
+    try:
+        status = launcher.wait()
+    finally:
+        launcher.terminate()  # after an exception here; its handler ends the processes that it started
+        launcher.wait()
+    if status:
+        raise MlcError(
+            f"training in {job.train.processes} processes ended with status {status}: the first error or traceback "
+            f"above says why. Does train.processes = 1 work, and does {job.train.accelerate} fit this machine?"
+        )
+
+
 def _prepare_checkpoints(folder: Path, identity: str) -> str | None:
-    """The checkpoint to go on from; checkpoints of other data, base or settings are removed."""
+    """The checkpoint to go on from; checkpoints of other data, base or settings, and unfinished ones, are removed."""
     marker = folder / "identity.json"
-    if marker.is_file() and read_json(marker, "mlc train").get("identity") == identity:
-        last: str | None = get_last_checkpoint(str(folder))
-        if last:
+    if not marker.is_file() or read_json(marker, "mlc train").get("identity") != identity:
+        shutil.rmtree(folder, ignore_errors=True)
+        write_json(marker, {"identity": identity})
+        return None
+    for last in map(Path, reversed(sort_checkpoints(str(folder)))):
+        if _finished(last):
             print(f"going on from {last}")
-        return last
-    shutil.rmtree(folder, ignore_errors=True)
-    write_json(marker, {"identity": identity})
+            return str(last)
+        shutil.rmtree(last)
     return None
+
+
+def _finished(checkpoint: Path) -> bool:
+    """Whether all of a checkpoint was written: the trainer's state comes last, and is whole or cannot be read."""
+    try:
+        json.loads((checkpoint / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return False
+    return True
 
 
 def training_set(rows: list[PromptRow], languages: Languages, train: Train) -> Dataset:
@@ -137,7 +215,11 @@ def training_set(rows: list[PromptRow], languages: Languages, train: Train) -> D
 def build_trainer(
     rows: list[PromptRow], languages: Languages, train: Train, paths: Paths
 ) -> tuple[AnyTrainer, PreTrainedTokenizerBase]:
-    """The trainer over the base in ``artifacts/base``, ready to train, and the tokenizer as the base has it."""
+    """The trainer over the base in ``artifacts/base``, ready to train, and the tokenizer as the base has it.
+
+    Raises:
+        MlcError: no prompts to train on, or a way to split the model that does not work.
+    """
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")  # about TRL's own calls
     no_datasets_bars()
     no_transformers_bars()
@@ -208,18 +290,45 @@ def build_trainer(
             {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, train.sft_weight]} if train.sft_weight else {}
         )
         trainer = MLCDPOTrainer(model, MLCDPOConfig(**common, beta=train.beta, **losses), **rest)
+    _check_split(trainer.accelerator.state, train)
     return trainer, tokenizer
 
 
+def _check_split(state: Any, train: Train) -> None:
+    """Refuses ways to split the model over processes that do not work; ``state`` is accelerate's.
+
+    Raises:
+        MlcError: an adapter under DeepSpeed ZeRO-3, or FSDP without a device that has it.
+    """
+    deepspeed = getattr(state, "deepspeed_plugin", None)
+    if train.lora and deepspeed is not None and deepspeed.zero_stage == 3:
+        raise MlcError(
+            "train.lora does not go with DeepSpeed ZeRO-3: it gathers the split weights in its engine's own forward "
+            "pass, and the objective's goes around the engine. Use ZeRO-2 or DDP, or set train.lora to null"
+        )
+    if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true" and getattr(state, "fsdp_plugin", None) is None:
+        raise MlcError(
+            f"{train.accelerate} asks for FSDP, which accelerate does not have on {state.device.type}: it would keep "
+            "the whole model in every process without saying so. Use recipes/accelerate/ddp.yaml"
+        )
+
+
 def save(trainer: AnyTrainer, folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Saves weights or adapter, without the training's projection head, and the tokenizer."""
+    """Saves weights or adapter, without the training's projection head, and the tokenizer.
+
+    All processes call it, as a split model's weights are gathered from all; the main one writes.
+    """
+    split = trainer.deepspeed if trainer.is_deepspeed_enabled else trainer.model
+    weights = trainer.accelerator.get_state_dict(split)
+    if not trainer.is_world_process_zero():
+        return
     model: Any = trainer.accelerator.unwrap_model(trainer.model)
     inner = model.get_base_model() if isinstance(model, PeftModel) else model
     if hasattr(inner, "mlc_head"):
         del inner.mlc_head
     if isinstance(model, PeftModel):
         model.peft_config["default"].modules_to_save = None  # the head was the only one
-    model.save_pretrained(folder)
+    model.save_pretrained(folder, state_dict={name: w for name, w in weights.items() if "mlc_head" not in name})
     if isinstance(model, PeftModel):
         # PEFT writes where the base lay; the manifest names it, and that path is nobody else's.
         written = read_json(folder / "adapter_config.json", "mlc train")
