@@ -35,7 +35,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import sort_checkpoints
 from transformers.utils.logging import disable_progress_bar as no_transformers_bars
 
-from mlc import manifest, tracking
+from mlc import manifest, tracking, trust
 from mlc.errors import MlcError
 from mlc.files import read_json, replacing, sha256, sha256_folder, sha256_json, write_json
 from mlc.paths import Paths
@@ -78,6 +78,9 @@ def run(languages: Languages, base: Base, train: Train, paths: Paths) -> None:
     training_set(read_prompts(paths.prompts / "alignment.jsonl", made_by="mlc validate"), languages, train)
     if not paths.base.is_dir():
         raise MlcError(f"{paths.base} does not exist: run `mlc base` first")
+    if train.objective.trusted_languages == "auto":
+        measured = train.objective.model_copy(update={"trusted_languages": trust.trusted(paths)})
+        train = train.model_copy(update={"objective": measured})
     if train.processes > 1 and train.accelerate and not (paths.root / train.accelerate).is_file():
         raise MlcError(f"train.accelerate: {paths.root / train.accelerate} does not exist")
     identity = sha256_json(

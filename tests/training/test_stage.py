@@ -14,6 +14,7 @@ from mlflow import MlflowClient
 from mlc.errors import MlcError
 from mlc.evaluation.generation import chat_ids
 from mlc.evaluation.models import load_model
+from mlc.files import write_json
 from mlc.paths import Paths
 from mlc.prompts.schema import PromptRow, write_prompts
 from mlc.settings import Languages, Lora, Settings, load_settings
@@ -118,3 +119,14 @@ def test_unfit_prompts_are_refused(paths: Paths, alignment_rows: list[PromptRow]
     write_prompts(paths.prompts / "alignment.jsonl", [row for row in alignment_rows if row.intent == "harmful"])
     with pytest.raises(MlcError, match="compares harmful with benign prompts, and all are harmful"):
         run(paths, settings())
+
+
+def test_measured_trusted_languages_are_those_that_were_measured(paths: Paths) -> None:
+    s = settings({"trusted_languages": "auto"})
+    with pytest.raises(MlcError, match="mlc trust"):
+        run(paths, s)
+    evidence = {tag: {"value": 1.0, "bound": 0.95, "n": 100, "passed": tag == "en"} for tag in ("en", "hi")}
+    write_json(paths.trust, {"trusted": ["en"], "how": "measured", "evidence": evidence})
+    run(paths, s)
+    manifest = json.loads((paths.model / "manifest.json").read_text())
+    assert manifest["parameters"]["train"]["objective"]["trusted_languages"] == ["en"]
