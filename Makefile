@@ -4,7 +4,7 @@ BIN := .venv/bin
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 
-.PHONY: run test lint setup clean
+.PHONY: run test test-slow lint setup clean
 .DEFAULT_GOAL := run
 
 setup: .venv/ready
@@ -23,6 +23,9 @@ run: setup
 test: setup
 	$(BIN)/dvc pull --quiet data.dvc embedded-base.dvc
 	$(BIN)/pytest
+
+test-slow: setup
+	$(BIN)/pytest -m slow
 
 lint: setup
 	$(BIN)/ruff check .

@@ -129,6 +129,11 @@ def fit(job: Job) -> None:
     paths = Paths(Path(job.root))
     rows = read_prompts(paths.prompts / "alignment.jsonl", made_by="mlc validate")
     trainer, tokenizer = build_trainer(rows, job.languages, job.train, paths)
+    if trainer.accelerator.num_processes != job.train.processes:
+        raise MlcError(
+            f"train.processes = {job.train.processes}, but {trainer.accelerator.num_processes} train together: "
+            f"{job.train.accelerate} does not fit this machine"
+        )
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(TrackingCallback(paths, job.run_id))
     trainer.train(resume_from_checkpoint=job.checkpoint)
@@ -250,6 +255,7 @@ def build_trainer(
         "logging_steps": max(1, train.max_steps // 20),
         "disable_tqdm": True,
         "dataloader_pin_memory": torch.cuda.is_available(),
+        "use_cpu": not torch.accelerator.is_available(),  # else several processes on CPU would each train alone
         "report_to": "none",
         "mlc_languages": sorted(languages.served, key=lambda tag: tag != languages.source),  # the source first
         "mlc_objective": objective.name,

@@ -17,7 +17,7 @@ from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 from peft import PeftModel
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase, set_seed
 from trl import DPOTrainer, KTOTrainer, SFTTrainer
 from trl.experimental.cpo import CPOTrainer
 from trl.experimental.orpo import ORPOTrainer
@@ -97,6 +97,7 @@ class MLCMixin:
             if args.mlc_objective != "direction" and args.mlc_projection:
                 # Before the parent wraps the model and builds its optimizer, so that the head is trained and saved.
                 width = decoder(model).config.hidden_size
+                set_seed(args.seed)  # the head's weights, on every process alike
                 model.mlc_head = nn.Linear(width, args.mlc_projection, dtype=torch.float32)
                 if kwargs.get("peft_config"):
                     kwargs["peft_config"] = copy.deepcopy(kwargs["peft_config"])
