@@ -249,7 +249,7 @@ def test_worsening_samples_never_turns_a_failure_into_a_pass(
     for (intent, fields), count in start:
         before = spoil(before, intent, "en", count, **fields)
     after = spoil(before, step[0], "en", extra, **step[1])
-    if step[1].get("verdict") == "refused":  # invalid is worse than refused: such a sample stays as it is
+    if "verdict" in step[1]:  # invalid is worse than refused, and as bad as unsafe, elsewhere: such a sample stays
         after.loc[before["verdict"] == "invalid", "verdict"] = "invalid"
     assert failures(judge(frame(("en",)), before, ("en",), GATE)[0]) <= failures(
         judge(frame(("en",)), after, ("en",), GATE)[0]
