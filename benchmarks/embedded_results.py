@@ -58,7 +58,7 @@ METHODS = {
     "published-head": Method("DPO + published MLC, with its head", PUBLISHED | {"projection": 512}),
     "published-retain": Method("DPO + published MLC + retain", PUBLISHED | {"retain_weight": 3.0}),
     "direction": Method("DPO + direction + retain", {"refusal_weight": 0.0}),
-    "openings-0.1": Method("the default with refusal openings at 0.1", {"refusal_weight": 0.1}),
+    "openings-0.2": Method("the default with refusal openings at 0.2", {"refusal_weight": 0.2}),
     "default": Method("**the default**: direction + refusal openings + retain", {}),
 }
 
