@@ -81,12 +81,10 @@ def weights(paths: Paths) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize(
     ("objective", "lora"),
-    [
-        pytest.param({}, None, id="direction"),
-        pytest.param({}, LORA, id="direction-lora", marks=pytest.mark.slow),
-        pytest.param(PUBLISHED, None, id="published", marks=pytest.mark.slow),
-    ],
+    [({}, None), ({}, LORA), (PUBLISHED, None)],
+    ids=["direction", "direction-lora", "published"],
 )
+@pytest.mark.slow
 def test_two_processes_learn_what_one_does_from_batches_twice_as_large(
     objective: dict[str, Any], lora: Lora | None, projects: tuple[Paths, Paths], capfd: pytest.CaptureFixture[str]
 ) -> None:
