@@ -97,9 +97,12 @@ def cosine_loss(representations: Tensor, present: Tensor, source: int | None = N
         pairs = present[:, :, None] & present[:, None]
         pairs = pairs & ~torch.eye(z.shape[1], dtype=torch.bool, device=z.device)
         return mean_over((1 - z @ z.mT).flatten(1), pairs.flatten(1)).mean()
-    others = present & present[:, source : source + 1]
-    others = others & (torch.arange(z.shape[1], device=z.device) != source)
-    return mean_over(1 - (z * z[:, source : source + 1]).sum(-1), others).mean()
+    return mean_over(1 - (z * z[:, source : source + 1]).sum(-1), _others(present, source)).mean()
+
+
+def _others(present: Tensor, source: int) -> Tensor:
+    """(B, K) bool: the variants beside the source language's, of prompts that have one in it."""
+    return present & present[:, source : source + 1] & (torch.arange(present.shape[1], device=present.device) != source)
 
 
 def relational_loss(representations: Tensor, present: Tensor, source: int) -> Tensor:
@@ -120,9 +123,7 @@ def relational_loss(representations: Tensor, present: Tensor, source: int) -> Te
     z = normalised(representations, present)
     sources = z[present[:, source], source].detach()  # (S, d)
     short = (z @ sources.mT - (z[:, source].detach() @ sources.mT)[:, None]).square().mean(-1)
-    others = present & present[:, source : source + 1]
-    others = others & (torch.arange(z.shape[1], device=z.device) != source)
-    return mean_over(short, others).mean()
+    return mean_over(short, _others(present, source)).mean()
 
 
 def contrastive_loss(representations: Tensor, present: Tensor, temperature: float) -> Tensor:

@@ -49,6 +49,12 @@ def decoder(model: nn.Module) -> Any:
     return inner.get_decoder()  # type: ignore[operator]
 
 
+def left_padded(ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """(N, T) with the padding moved to the left, so that the last column holds every prompt's last token."""
+    order = mask.argsort(dim=-1, stable=True)
+    return ids.gather(1, order), mask.gather(1, order)
+
+
 def encode(model: nn.Module, ids: Tensor, mask: Tensor, layer: int) -> tuple[Tensor, Tensor]:
     """Runs prompts and returns what stands at their last token.
 
@@ -71,8 +77,7 @@ def encode(model: nn.Module, ids: Tensor, mask: Tensor, layer: int) -> tuple[Ten
     depth = len(stack.layers)
     if layer not in (-1, *range(1, depth + 1)):
         raise ValueError(f"mlc_layer = {layer}: the model has layers 1 to {depth}, and -1 for the last")
-    order = mask.argsort(dim=-1, stable=True)  # padding first: the last column then holds every prompt's last token
-    ids, mask = ids.gather(1, order), mask.gather(1, order)
+    ids, mask = left_padded(ids, mask)
     kept: list[Tensor] = []
 
     def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
@@ -131,8 +136,7 @@ def encode_chunks(
     parts: list[tuple[Tensor, Tensor]] = []
     order: list[int] = []
     computed = 0
-    left = mask.argsort(dim=-1, stable=True)
-    ids, mask = ids.gather(1, left), mask.gather(1, left)
+    ids, mask = left_padded(ids, mask)
     recompute = tokens is not None and sum(lengths) > tokens and torch.is_grad_enabled()
     for chunk in chunks(lengths, tokens):
         width = lengths[chunk[0]]

@@ -175,7 +175,8 @@ class MLCMixin:
         vocabulary = self.model.get_output_embeddings().weight.shape[0]
         hidden = torch.zeros(*present.shape, stack.config.hidden_size, device=device)
         sums = torch.zeros(2, present.shape[1], vocabulary, device=device)  # over harmful, and benign, prompts
-        likeliest = min(BASE_TOKENS, vocabulary)
+        retain, refusal = bool(args.mlc_retain_weight), bool(args.mlc_refusal_weight)
+        likeliest = min(BASE_TOKENS, vocabulary) if retain else 0
         tokens = torch.zeros(*present.shape, likeliest, dtype=torch.int32)
         probabilities = torch.zeros(*present.shape, likeliest)
         model = self.model.to(device)  # FSDP leaves it where it was loaded until training starts
@@ -189,13 +190,12 @@ class MLCMixin:
             hidden[p, k] = h.float()
             q = logits.float().softmax(-1)
             sums.index_put_(((~harmful[p]).long(), k.to(device)), q, accumulate=True)
-            if args.mlc_retain_weight:
+            if retain:
                 best = q.topk(likeliest, -1)
                 tokens[p, k], probabilities[p, k] = best.indices.cpu().int(), best.values.cpu()
         model.train(training)
         counts = torch.stack([(present & side[:, None]).sum(0) for side in (harmful, ~harmful)])
         means = sums / counts.clamp(min=1)[..., None]
-        retain, refusal = bool(args.mlc_retain_weight), bool(args.mlc_refusal_weight)
         return BaseView(
             anchors(hidden, present, harmful, self._of(args.mlc_trusted_languages)) if directed else None,
             hidden.sum(0) / present.sum(0).clamp(min=1)[:, None] if args.mlc_centred else None,

@@ -171,16 +171,6 @@ def test_resuming_gives_the_same_model(tiny_base: Path, alignment_rows: list[Pro
         torch.testing.assert_close(a, b, msg=name)  # the projection head among them
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"), [({"packing": True}, "packing"), ({"padding_free": True}, "padding_free")]
-)
-def test_packing_is_refused(
-    arguments: dict[str, Any], message: str, tiny_base: Path, alignment_rows: list[PromptRow], tmp_path: Path
-) -> None:
-    with pytest.raises(ValueError, match=message):
-        trainer("sft", tiny_base, alignment_rows, tmp_path, **arguments)
-
-
 def test_missing_columns_are_refused(tiny_base: Path, alignment_rows: list[PromptRow], tmp_path: Path) -> None:
     model, tokenizer = AutoModelForCausalLM.from_pretrained(tiny_base), AutoTokenizer.from_pretrained(tiny_base)
     data = dataset(alignment_rows, "dpo").remove_columns(["variants"])
@@ -237,19 +227,26 @@ def test_the_alternatives_train(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("paradigm", "arguments", "message"),
     [
-        ({"mlc_objective": "cosin"}, "choose mlc, cosine"),
-        ({"mlc_centred": True}, "set mlc_projection to None"),
-        ({**DIRECTION, "mlc_trusted_languages": ["fr"]}, "names none of mlc_languages"),
-        ({"mlc_contrast_weight": 1.0, "per_device_train_batch_size": 1}, "others are negatives"),
+        ("sft", {"packing": True}, "packing"),
+        ("sft", {"padding_free": True}, "padding_free"),
+        ("dpo", {"mlc_objective": "cosin"}, "choose mlc, cosine"),
+        ("dpo", {"mlc_centred": True}, "set mlc_projection to None"),
+        ("dpo", {**DIRECTION, "mlc_trusted_languages": ["fr"]}, "names none of mlc_languages"),
+        ("dpo", {"mlc_contrast_weight": 1.0, "per_device_train_batch_size": 1}, "others are negatives"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(
-    arguments: dict[str, Any], message: str, tiny_base: Path, alignment_rows: list[PromptRow], tmp_path: Path
+    paradigm: str,
+    arguments: dict[str, Any],
+    message: str,
+    tiny_base: Path,
+    alignment_rows: list[PromptRow],
+    tmp_path: Path,
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        trainer("dpo", tiny_base, alignment_rows, tmp_path, **arguments)
+        trainer(paradigm, tiny_base, alignment_rows, tmp_path, **arguments)
 
 
 def test_evaluation_rows_need_no_variants(tiny_base: Path, alignment_rows: list[PromptRow], tmp_path: Path) -> None:
