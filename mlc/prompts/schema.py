@@ -50,6 +50,16 @@ class Provenance(BaseModel):
     version: str | None = None
 
 
+class Origin(BaseModel):
+    """Where a row was imported from, beside the name of its data set."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    licence: str | None = Field(default=None, description="SPDX identifier, where the publisher names one")
+    revision: str | None = Field(default=None, description="commit or release of the data set")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="of the record as it was imported")
+
+
 class PromptRow(BaseModel):
     """One request in several languages. Missing languages are allowed, and reported by validation."""
 
@@ -66,6 +76,10 @@ class PromptRow(BaseModel):
         default_factory=dict, description="a good reply per language, for perplexity; never trained on"
     )
     provenance: dict[LanguageTag, Provenance] = Field(default_factory=dict)
+    back_translations: dict[LanguageTag, str] = Field(
+        default_factory=dict, description="each language's text translated back to the source language, for validation"
+    )
+    origin: Origin | None = None
 
     @model_validator(mode="after")
     def _pairs_are_whole(self) -> Self:

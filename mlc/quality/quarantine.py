@@ -75,7 +75,7 @@ def clean_rows(frame: pd.DataFrame, sets: Mapping[str, Sequence[PromptRow]]) -> 
 
 
 def _only(row: PromptRow, tags: set[str]) -> PromptRow:
-    fields = ("prompts", "references", "provenance")
+    fields = ("prompts", "references", "provenance", "back_translations")
     return row.model_copy(
         update={field: {tag: v for tag, v in getattr(row, field).items() if tag in tags} for field in fields}
     )
