@@ -29,8 +29,8 @@ def test_the_default_is_valid_and_frozen() -> None:
     ("find", "replace", "message"),
     [
         ("    hinge: ", "    hing: ", "train.objective.hing is not a setting"),
-        ("[en, es, ru, zh, ja]", "[en, 3]", "train.objective.trusted_languages.1 = 3: input should be a valid string"),
-        ("[en, es, ru, zh, ja]", "atuo", "train.objective.trusted_languages = \"atuo\": input should be 'auto'"),
+        ("_languages: auto", "_languages: [en, 3]", "train.objective.trusted_languages.1 = 3: input should be a valid string"),
+        ("_languages: auto", "_languages: atuo", "train.objective.trusted_languages = \"atuo\": input should be 'auto'"),
         ("every: 1", "every: 0", "train.objective.every = 0: input should be greater than or equal to 1"),
         ("seed: 0", 'seed: "0"', 'train.seed = "0": input should be a valid integer'),
         (
@@ -68,9 +68,9 @@ def test_trusted_languages_are_needed_and_served(tmp_path: Path) -> None:
             load_settings(path)
 
 
-def test_trusted_languages_may_be_left_to_measurement(tmp_path: Path) -> None:
-    text = DEFAULT.replace("trusted_languages: [en, es, ru, zh, ja]", "trusted_languages: auto")
-    assert load_settings(written(tmp_path, text)).train.objective.trusted_languages == "auto"
+def test_trusted_languages_may_be_named(tmp_path: Path) -> None:
+    text = DEFAULT.replace("trusted_languages: auto", "trusted_languages: [en, sw]")
+    assert load_settings(written(tmp_path, text)).train.objective.trusted_languages == ("en", "sw")
 
 
 def test_a_missing_file_names_the_folder(tmp_path: Path) -> None:

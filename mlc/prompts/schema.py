@@ -122,4 +122,4 @@ def read_prompts(path: Path, made_by: str = "dvc pull data.dvc") -> list[PromptR
 
 
 def write_prompts(path: Path, rows: Iterable[PromptRow]) -> None:
-    write_jsonl(path, (json.loads(row.model_dump_json(exclude_none=True)) for row in rows))
+    write_jsonl(path, (json.loads(row.model_dump_json(exclude_defaults=True)) for row in rows))
