@@ -29,8 +29,8 @@ def test_the_default_is_valid_and_frozen() -> None:
     ("find", "replace", "message"),
     [
         ("    hinge: ", "    hing: ", "train.objective.hing is not a setting"),
-        ("_languages: auto", "_languages: [en, 3]", "train.objective.trusted_languages.1 = 3: input should be a valid string"),
-        ("_languages: auto", "_languages: atuo", "train.objective.trusted_languages = \"atuo\": input should be 'auto'"),
+        ("languages: auto", "languages: [en, 3]", "trusted_languages.1 = 3: input should be a valid string"),
+        ("languages: auto", "languages: atuo", "trusted_languages = \"atuo\": input should be 'auto'"),
         ("every: 1", "every: 0", "train.objective.every = 0: input should be greater than or equal to 1"),
         ("seed: 0", 'seed: "0"', 'train.seed = "0": input should be a valid integer'),
         (
