@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -11,25 +11,40 @@ from mlc.prompts.schema import PromptRow
 from mlc.settings import Validate
 
 
-def _own_reasons(line: Any, validate: Validate) -> list[str]:
-    """What is wrong with one line of the frame; each reason begins with the column that shows it."""
+class Reason(NamedTuple):
+    """Why a variant is in quarantine: the check that it failed, what was found, and what is allowed."""
+
+    check: str
+    """The quality column that shows it; ``row`` where the variant itself passed and its row did not."""
+    value: float | str | None
+    """What the check found: a number, or the other row; None where the message says it all."""
+    threshold: float | None
+    """The setting that the value broke; None for a check without one."""
+    message: str
+
+
+def _own_reasons(line: Any, validate: Validate) -> list[Reason]:
+    """What is wrong with one line of the frame."""
     found = []
     if line.empty is True:
-        found.append("empty: holds no letters")
-    if line.script_share < validate.minimum_script_share:
-        found.append(f"script_share: {line.script_share:.2f} of the letters are in the script of {line.language}")
-    if abs(line.length_deviation) > validate.length_ratio_deviations:
+        found.append(Reason("empty", None, None, "holds no letters"))
+    if line.script_share < (least := validate.minimum_script_share):
+        share = float(line.script_share)
         found.append(
-            f"length_deviation: {line.length_ratio:.2f} times as long as the source text, "
+            Reason("script_share", share, least, f"{share:.2f} of the letters are in the script of {line.language}")
+        )
+    if abs(line.length_deviation) > (most := validate.length_ratio_deviations):
+        message = (
+            f"{line.length_ratio:.2f} times as long as the source text, "
             f"{line.length_deviation:+.1f} deviations from what is usual for {line.language}"
         )
+        found.append(Reason("length_deviation", float(line.length_deviation), most, message))
     # Identification of one short text is a guess, so a wrong language is no reason by itself; see columns.untranslated.
     if line.untranslated is True:
-        found.append("untranslated: is the source text, or holds most of its words")
-    if line.duplicate_of is not None:
-        found.append(f"duplicate_of: {line.duplicate_of} has the same text")
-    if line.leaked_from is not None:
-        found.append(f"leaked_from: {line.leaked_from} has the same text")
+        found.append(Reason("untranslated", None, None, "is the source text, or holds most of its words"))
+    for check in ("duplicate_of", "leaked_from"):
+        if (other := getattr(line, check)) is not None:
+            found.append(Reason(check, other, None, f"{other} has the same text"))
     return found
 
 
@@ -41,13 +56,15 @@ def reasons(frame: pd.DataFrame, validate: Validate, source: str) -> pd.Series:
     """
     lines: list[Any] = list(frame.itertuples(index=False))
     own = [_own_reasons(line, validate) for line in lines]
-    whole: dict[tuple[str, str], str] = {}
+    whole: dict[tuple[str, str], Reason] = {}
     for line, found in zip(lines, own, strict=True):
         key = (line.set, line.id)
         if line.language == source and (found or line.text is None):
-            whole[key] = f"row: its text in {source} is {'in quarantine' if found else 'missing'}"
+            word = "in quarantine" if found else "missing"
+            whole[key] = Reason("row", source, None, f"its text in {source} is {word}")
         if line.leaked_from is not None:
-            whole.setdefault(key, f"row: its text in {line.language} leaked from {line.leaked_from}")
+            message = f"its text in {line.language} leaked from {line.leaked_from}"
+            whole.setdefault(key, Reason("row", line.language, None, message))
     for line, found in zip(lines, own, strict=True):
         if not found and line.text is not None and (line.set, line.id) in whole:
             found.append(whole[line.set, line.id])
@@ -56,8 +73,11 @@ def reasons(frame: pd.DataFrame, validate: Validate, source: str) -> pd.Series:
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """The quarantined lines of a frame with the column ``reasons``, as JSON objects."""
-    bad = frame.loc[frame["quarantined"].eq(True), ["set", "id", "language", "text", "reasons"]]
-    return [{str(name): value for name, value in record.items()} for record in bad.to_dict("records")]
+    bad = frame.loc[frame["quarantined"].eq(True), ["set", "id", "language", "text", "source_text", "reasons"]]
+    return [
+        {str(name): value for name, value in record.items()} | {"reasons": [r._asdict() for r in record["reasons"]]}
+        for record in bad.to_dict("records")
+    ]
 
 
 def clean_rows(frame: pd.DataFrame, sets: Mapping[str, Sequence[PromptRow]]) -> dict[str, list[PromptRow]]:

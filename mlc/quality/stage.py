@@ -110,7 +110,7 @@ def _metrics(frame: pd.DataFrame) -> dict[str, dict[str, Any]]:
             "language_share": _share(lines["right_language"]),
             "script_share": None if pd.isna(script) else float(script),
             "median_length_ratio": None if pd.isna(ratio) else float(ratio),
-            "reasons": dict(Counter(reason.split(":")[0] for found in lines["reasons"] for reason in found)),
+            "reasons": dict(Counter(reason.check for found in lines["reasons"] for reason in found)),
         }
     return metrics
 

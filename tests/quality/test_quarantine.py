@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from mlc.prompts.schema import PromptRow
@@ -9,7 +11,7 @@ from mlc.settings import Languages, Validate
 
 from .conftest import Sets, with_text, without
 
-Found = dict[tuple[str, str, str], list[str]]
+Found = dict[tuple[str, str, str], list[dict[str, Any]]]
 
 
 def judge(sets: Sets, languages: Languages, validate: Validate) -> tuple[Found, dict[str, list[PromptRow]]]:
@@ -20,6 +22,10 @@ def judge(sets: Sets, languages: Languages, validate: Validate) -> tuple[Found, 
     frame["clean"] = frame["text"].notna() & ~frame["quarantined"]
     found = {(r["set"], r["id"], r["language"]): r["reasons"] for r in quarantine.records(frame)}
     return found, quarantine.clean_rows(frame, sets)
+
+
+def said(reasons: list[dict[str, Any]]) -> list[str]:
+    return [f"{reason['check']}: {reason['message']}" for reason in reasons]
 
 
 def test_a_good_set_is_left_as_it_is(sets: Sets, languages: Languages, validate: Validate) -> None:
@@ -43,7 +49,7 @@ def test_each_defect_is_named_in_its_language_and_takes_that_variant_alone(
     sets["alignment"][7] = with_text(good, tag, good.prompts["en"].upper() if text is None else text)
     found, clean = judge(sets, languages, validate)
     assert list(found) == [("alignment", good.id, tag)]
-    assert check in [reason.split(":")[0] for reason in found["alignment", good.id, tag]]
+    assert check in [reason["check"] for reason in found["alignment", good.id, tag]]
     kept = clean["alignment"][7]
     for field in (kept.prompts, kept.provenance, kept.references):
         assert set(field) == set(good.prompts) - {tag}
@@ -55,7 +61,8 @@ def test_a_duplicate_is_quarantined_where_it_repeats(sets: Sets, languages: Lang
     assert first.intent == second.intent
     sets["alignment"][4] = with_text(second, "sw", first.prompts["sw"].upper())
     found, _ = judge(sets, languages, validate)
-    assert found == {("alignment", second.id, "sw"): [f"duplicate_of: {first.id} has the same text"]}
+    reason = {"check": "duplicate_of", "value": first.id, "threshold": None, "message": f"{first.id} has the same text"}
+    assert found == {("alignment", second.id, "sw"): [reason]}
 
 
 def test_a_leak_takes_the_alignment_row_whole_and_leaves_the_evaluation(
@@ -65,8 +72,8 @@ def test_a_leak_takes_the_alignment_row_whole_and_leaves_the_evaluation(
     sets["alignment"][5] = with_text(row, "sw", judged.prompts["sw"])
     found, clean = judge(sets, languages, validate)
     assert set(found) == {("alignment", row.id, tag) for tag in row.prompts}
-    assert found["alignment", row.id, "sw"] == [f"leaked_from: evaluation/{judged.id} has the same text"]
-    assert found["alignment", row.id, "zh"] == [f"row: its text in sw leaked from evaluation/{judged.id}"]
+    assert said(found["alignment", row.id, "sw"]) == [f"leaked_from: evaluation/{judged.id} has the same text"]
+    assert said(found["alignment", row.id, "zh"]) == [f"row: its text in sw leaked from evaluation/{judged.id}"]
     assert clean["alignment"] == sets["alignment"][:5] + sets["alignment"][6:]
     assert clean["evaluation"] == sets["evaluation"]
 
@@ -79,7 +86,7 @@ def test_a_row_without_a_good_source_text_goes_whole(
     sets["evaluation"][3] = without(row, "en") if text is None else with_text(row, "en", text)
     found, clean = judge(sets, languages, validate)
     assert set(found) == {("evaluation", row.id, tag) for tag in sets["evaluation"][3].prompts}
-    assert found["evaluation", row.id, "bn"] == [f"row: its text in en is {word}"]
+    assert said(found["evaluation", row.id, "bn"]) == [f"row: its text in en is {word}"]
     assert clean["evaluation"] == sets["evaluation"][:3] + sets["evaluation"][4:]
 
 
