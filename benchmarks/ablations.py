@@ -1,7 +1,7 @@
 """Ablations on the embedded world, one DVC experiment per cell: the tables of docs/ablations.md.
 
     mlc embedded base --seed 1 /tmp/base-1
-    python benchmarks/ablations.py run --base 0=embedded-base --base 1=/tmp/base-1 --seed 0 --seed 1 dpo published default
+    python benchmarks/ablations.py run dpo default --base 0=embedded-base --base 1=/tmp/base-1 --seed 0 --seed 1
     python benchmarks/ablations.py table
 
 A cell is ``dvc exp run --temp --set-param ... gate``: the pipeline's own stages as dvc.yaml has them, judged by the
@@ -121,7 +121,7 @@ def run(
         sets = [part for key, value in changes.items() for part in ("--set-param", f"{key}={value}")]
         sets += ["--set-param", "evaluate.prompts=tuning"]
         result = _dvc("exp", "run", "--temp", "--name", name, *sets, "gate", env=environment)
-        words = "" if result.returncode == 0 else f" FAILED\n{result.stdout[-2000:]}\n{result.stderr[-2000:]}"
+        words = "" if result.returncode == 0 else f" FAILED\n{result.stderr[-800:]}"
         print(f"{name}: {time.perf_counter() - started:.0f} s{words}", flush=True)
 
     with ThreadPoolExecutor(jobs) as pool:
