@@ -4,9 +4,10 @@
     python benchmarks/step_cost.py table --device cuda --layers 24 --width 896 --batch 16 --prompt 120 --reply 300
 
 Random weights: speed needs no training. Every line is a process of its own (peak memory), on the same data, and the
-lines are ratios within one run; time on a CPU is the processor's, on one thread. The *bound* counts tokens alone: a forward pass is 1 per token, a backward pass 2 with
-full weights and 1 with an adapter, one more forward pass where variants are run again. DPO runs its tokens through
-policy and reference; the objective adds the variants', every n-th step.
+lines are ratios within one run; on a CPU it is the processor's time, on one thread. The *bound* counts tokens alone: a
+forward pass is 1 per token, a backward pass 2 with full weights and 1 with an adapter, one more forward pass where
+variants are run again. DPO runs its tokens through policy and reference; the objective adds the variants', every n-th
+step.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def measure(
     batch: int = 2,
     prompt: int = 30,
     reply: int = 90,
-    steps: int = 3,
+    steps: int = 4,
     checkpointing: bool = False,
 ) -> None:
     """Times one line and prints it as JSON: seconds per step, peak memory over the start in MB, padding, tokens."""
