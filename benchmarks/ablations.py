@@ -25,6 +25,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from mlflow import MlflowClient
 
 ROOT = Path(__file__).parents[1]
 app = typer.Typer()
@@ -111,6 +112,7 @@ def run(
     ]
     # The experiment's own code, not an installed copy's: it runs in a folder of its own, on one thread.
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": ".", "MLFLOW_TRACKING_URI": store}
+    MlflowClient(store).search_experiments()  # makes its tables, which two at once cannot
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
 
     def one(planned: tuple[str, dict[str, Any]]) -> None:
