@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from decimal import Decimal
 
 import regex
@@ -23,6 +23,7 @@ _LITERAL = regex.compile(
     """,
     regex.VERBOSE | regex.DOTALL,
 )
+# Any of these has one of these signs: most texts have none, and need not be searched.
 _MAY_HOLD_LITERAL = regex.compile(r"[`/@#{%<\[_]")
 # Inner capitals: TensorFlow, iPhone. Other scripts transliterate such names, so they are asked of Latin texts alone.
 _LATIN_NAME = regex.compile(r"(?<![\p{L}\p{N}_])[A-Za-z]*[a-z][A-Z][A-Za-z]*(?![\p{L}\p{N}_])")
@@ -43,16 +44,14 @@ _FORMS = [
     (group, point, regex.compile(rf"(?:\d+|[1-9]\d{{0,2}}(?:[{group}]\d{{2,3}})*[{group}]\d{{3}})(?:[{point}]\d+)?"))
     for group, point in (",.", ".,")
 ]
-_HAN_LATIN_LETTER = regex.compile(r"\p{Latin}")
-_LETTER = regex.compile(r"\p{L}")
-_NUMBER = regex.compile(r"[〇零一二三四五六七八九两兩十百千万萬亿億]+")
+_HAN_NUMBER = regex.compile(r"[〇零一二三四五六七八九两兩十百千万萬亿億]+")
 _HAN_DIGIT = {sign: value for value, signs in enumerate(("〇零", "一", "二两兩", *"三四五六七八九")) for sign in signs}
 _HAN_POWER = {"十": 10, "百": 100, "千": 1000, "万": 10**4, "萬": 10**4, "亿": 10**8, "億": 10**8}
 
 Readings = frozenset[Decimal]
 
 
-def lost(source: str, translation: str, names: Iterable[str] = ()) -> list[str]:
+def lost(source: str, translation: str, names: Collection[str] = ()) -> list[str]:
     """What ``source`` holds and ``translation`` does not, or less often; in the source's order, empty if all is there.
 
     Code spans, links, mail addresses, placeholders (``{x}``, ``{{x}}``, ``${x}``, ``%s``, ``%(x)d``, ``<tag>``,
@@ -71,7 +70,7 @@ def lost(source: str, translation: str, names: Iterable[str] = ()) -> list[str]:
         gone += _less_often([(m.start(), m.group(), m.lastgroup == "link") for m in literals], translation)
         rest = _LITERAL.sub(lambda m: " " * len(m.group()), source)
     known = [(i, name, False) for name in names for i in _places(name, rest, False)]
-    latin = [(m.start(), m.group(), False) for m in _LATIN_NAME.finditer(rest)]
+    latin = [(m.start(), m.group(), False) for m in _LATIN_NAME.finditer(rest) if m.group() not in names]
     if latin and 2 * len(_LATIN_LETTER.findall(translation)) > len(_LETTER.findall(translation)):
         known += latin
     gone += _less_often(known, translation)

@@ -96,6 +96,8 @@ def test_examples(source: str, translation: str, missing: list[str]) -> None:
 def test_names_that_are_given_stay_to_the_letter() -> None:
     assert lost("Ask Acme about Acme", "Acme'ye sor", names=["Acme"]) == ["Acme"]
     assert lost("Ask Acme", "Acme'ye sor", names=["Acme", "Other"]) == []
+    assert lost("Ask TensorFlow", "টেনসরফ্লো", names=["TensorFlow"]) == ["TensorFlow"]
+    assert lost("Ask TensorFlow", "TensorFlow'a sor", names=["TensorFlow"]) == []
 
 
 def test_it_keeps_up_with_a_large_set() -> None:
