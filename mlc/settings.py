@@ -110,6 +110,7 @@ class Lora(Section):
     alpha: int = Field(ge=1)
     dropout: Share
     target_modules: tuple[str, ...] | Literal["all-linear"]
+    load_in_4bit: bool = Field(description="QLoRA: the base is held in 4 bits (NF4) while training; not when it serves")
 
 
 class Train(Section):

@@ -23,6 +23,7 @@ from peft import LoraConfig, PeftModel
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
+    BitsAndBytesConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PrinterCallback,
@@ -33,6 +34,7 @@ from transformers import (
 )
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import sort_checkpoints
+from transformers.utils import is_bitsandbytes_available
 from transformers.utils.logging import disable_progress_bar as no_transformers_bars
 
 from mlc import manifest, tracking, trust
@@ -232,7 +234,9 @@ def build_trainer(
     no_datasets_bars()
     no_transformers_bars()
     dtype = getattr(torch, train.precision)
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(paths.base, dtype=dtype)
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+        paths.base, dtype=dtype, quantization_config=_quantization(train)
+    )
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(paths.base)
     dataset = training_set(rows, languages, train)
     objective = train.objective
@@ -301,6 +305,24 @@ def build_trainer(
         trainer = MLCDPOTrainer(model, MLCDPOConfig(**common, beta=train.beta, **losses), **rest)
     _check_split(trainer.accelerator.state, train)
     return trainer, tokenizer
+
+
+def _quantization(train: Train) -> BitsAndBytesConfig | None:
+    """How the base is held in 4 bits beneath an adapter (QLoRA, arXiv 2305.14314), None where it is not.
+
+    Raises:
+        MlcError: bitsandbytes is not installed.
+    """
+    if train.lora is None or not train.lora.load_in_4bit:
+        return None
+    if not is_bitsandbytes_available():
+        raise MlcError('train.lora.load_in_4bit needs bitsandbytes: pip install "mlc-pipeline[qlora]"')
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=getattr(torch, train.precision),
+    )
 
 
 def _check_split(state: Any, train: Train) -> None:

@@ -106,6 +106,8 @@ class MLCMixin:
                     ]  # fmt: skip
         super().__init__(model=model, args=args, train_dataset=train_dataset, **kwargs)  # type: ignore[call-arg]
         if args.mlc_weight:
+            if (head := self._head(self.model)) is not None:
+                head.float()  # a parent makes all that is trained over a base in 4 bits bfloat16
             if self.is_fsdp_enabled and args.mlc_chunk_tokens:
                 raise ValueError(
                     "mlc_chunk_tokens runs the model inside the backward pass, which FSDP does not support: set it to "
@@ -268,7 +270,8 @@ class MLCMixin:
             tokens, p = (t[at].to(logits.device) for t in (self._base.tokens, self._base.probabilities))
             parts["retain"] = (args.mlc_retain_weight, retain_loss(logits[kept[present]], tokens, p, kept))
         for name, (_, value) in parts.items():
-            self._consistency_metrics[f"mlc/{name}"].append(value.item())
+            mean = self.accelerator.reduce(value.detach(), "mean")  # over the processes, as the loss is
+            self._consistency_metrics[f"mlc/{name}"].append(mean.item())
         self._consistency_metrics["mlc/padding"].append(padding)
         return torch.stack([weight * value for weight, value in parts.values()]).sum()
 

@@ -28,7 +28,7 @@ from mlc.training import stage
 ROOT = Path(__file__).parents[2]
 LANGUAGES = Languages(source="en", served=("en", "hi"), transfer=())
 PUBLISHED = {"name": "mlc", "layer": -1, "projection": 8, "refusal_weight": 0.0, "retain_weight": 0.0}
-LORA = Lora(r=2, alpha=4, dropout=0.0, target_modules="all-linear")
+LORA = Lora(r=2, alpha=4, dropout=0.0, target_modules="all-linear", load_in_4bit=False)
 BASE = load_settings(ROOT / "params.yaml").base
 STAGE = """
 import json, sys
@@ -96,7 +96,8 @@ def test_two_processes_learn_what_one_does_from_batches_twice_as_large(
     assert capfd.readouterr().out.count("step 4 of 4") == 1  # the main process alone speaks
     for a, b in zip(logged(one), logged(two), strict=True):
         # Both are of all processes: the loss that is logged is their mean, the gradient that of the mean.
-        assert b["loss"] == pytest.approx(a["loss"], rel=1e-4)
+        for name in ("loss", "mlc/loss"):
+            assert b[name] == pytest.approx(a[name], rel=1e-4, abs=1e-6)
         assert b["grad_norm"] == pytest.approx(a["grad_norm"], rel=1e-3)
     trained = weights(two)
     for name, value in weights(one).items():

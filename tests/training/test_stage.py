@@ -44,7 +44,7 @@ def run(paths: Paths, s: Settings) -> None:
     stage.run(LANGUAGES, s.base, s.train, paths)
 
 
-LORA = Lora(r=2, alpha=4, dropout=0.0, target_modules="all-linear")
+LORA = Lora(r=2, alpha=4, dropout=0.0, target_modules="all-linear", load_in_4bit=False)
 PUBLISHED = {"name": "mlc", "layer": -1, "every": 1, "projection": 8, "refusal_weight": 0.0, "retain_weight": 0.0}
 
 
@@ -69,6 +69,28 @@ def test_what_is_saved_is_what_was_trained_without_the_head(paths: Paths, lora: 
         assert b"mlc_head" not in file.read_bytes()[:10_000]
     assert {file.suffix for file in paths.model.iterdir()} <= {".json", ".safetensors", ".jinja"}
     assert not any(str(paths.root) in file.read_text() for file in paths.model.glob("*.json"))
+
+
+@pytest.mark.parametrize("paradigm", ["dpo", "sft", "orpo", "simpo", "kto"])
+def test_an_adapter_trained_over_four_bits_loads_over_the_whole_base(paths: Paths, paradigm: str) -> None:
+    lora = LORA.model_copy(update={"load_in_4bit": True})
+    s = settings(PUBLISHED, lora=lora, paradigm=paradigm, learning_rate=1e-2)
+    rows = stage.read_prompts(paths.prompts / "alignment.jsonl")
+    trainer, tokenizer = stage.build_trainer(rows, LANGUAGES, s.train, paths)
+    assert {p.dtype for name, p in trainer.model.named_parameters() if "mlp" in name and "lora" not in name} == {
+        torch.uint8
+    }
+    trainer.train()
+    stage.save(trainer, paths.model, tokenizer)
+    ids = torch.tensor([chat_ids(tokenizer, rows[0].prompts["hi"])])
+    with torch.no_grad():
+        held_small = trainer.model.eval()(ids).logits.float()
+        whole, before = (
+            load_model(folder, paths.base, "float32")[0](ids).logits for folder in (paths.model, paths.base)
+        )
+    assert not torch.allclose(whole, before, atol=1e-3)
+    # Four bits are coarse, yet what was learnt is far more than what they lose.
+    assert (whole - held_small).norm() < 0.5 * (whole - before).norm()
 
 
 def test_a_run_leaves_model_log_metrics_and_an_ended_run(paths: Paths) -> None:
