@@ -1,6 +1,7 @@
 """What the consistency objective costs: time and peak memory of a training step, over plain DPO's = 1.
 
     python benchmarks/step_cost.py table
+    python benchmarks/step_cost.py growth --layers 4 --width 384
     python benchmarks/step_cost.py table --device cuda --layers 24 --width 896 --batch 16 --prompt 120 --reply 300
 
 Random weights: speed needs no training. Every line is a process of its own (peak memory), on the same data, and the
@@ -159,6 +160,14 @@ def bound(result: dict[str, float], line: dict[str, Any], lora: bool) -> float:
     return 1 + result["variant_tokens"] * (1 + backward + again) / line.get("mlc_every", 1) / dpo
 
 
+def _measured(name: str, options: list[str]) -> dict[str, float]:
+    """One line, measured in a process of its own."""
+    command = [sys.executable, __file__, "measure", name, *options]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    result: dict[str, float] = json.loads(output.strip().splitlines()[-1])
+    return result
+
+
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def table(context: typer.Context) -> None:
     """Measures all lines, full weights and adapter, and prints the table. Options are those of ``measure``."""
@@ -168,9 +177,7 @@ def table(context: typer.Context) -> None:
     for lora in (False, True):
         plain: dict[str, float] = {}
         for name, line in LINES.items():
-            command = [sys.executable, __file__, "measure", name, *context.args, *(["--lora"] if lora else [])]
-            output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-            result = json.loads(output.strip().splitlines()[-1])
+            result = _measured(name, [*context.args, *(["--lora"] if lora else [])])
             plain = plain or result
             time_ratio, memory = result["seconds"] / plain["seconds"], result["peak"] / plain["peak"]
             expected = bound(result, line, lora) if line.get("mlc_weight", 1) else 1.0
@@ -186,6 +193,41 @@ def table(context: typer.Context) -> None:
             f"{plain['peak']:.0f} MB -->",
             flush=True,
         )
+
+
+# What grows, and through which values; the rest stays at the defaults.
+GROWTH: dict[str, tuple[int, ...]] = {"languages": (2, 5, 10, 20), "prompt": (10, 30, 60, 120), "batch": (1, 2, 4)}
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def growth(context: typer.Context, plot: Path = ROOT / "docs" / "step-cost.svg") -> None:
+    """Measures how the cost of ``every 1`` grows with languages, prompt length and batch; a table and a plot."""
+    import matplotlib
+    from matplotlib import pyplot
+
+    matplotlib.use("svg")
+    matplotlib.rcParams |= {"svg.hashsalt": "step cost", "svg.fonttype": "none"}
+    figure, axes = pyplot.subplots(1, len(GROWTH), figsize=(10, 3.2), sharey=True, layout="constrained")
+    print("| grows | to | time | by tokens | over the bound | peak memory |\n|---|---|---|---|---|---|")
+    for axis, (what, values) in zip(axes, GROWTH.items(), strict=True):
+        measured, expected = [], []
+        for value in values:
+            options = [*context.args, f"--{what}", str(value)]
+            plain, result = _measured("plain DPO", options), _measured("every 1", options)
+            measured.append(result["seconds"] / plain["seconds"])
+            expected.append(bound(result, LINES["every 1"], lora=False))
+            print(
+                f"| {what} | {value} | {measured[-1]:.2f} | {expected[-1]:.2f} | {measured[-1] / expected[-1]:.2f} "
+                f"| {result['peak'] / plain['peak']:.2f} |",
+                flush=True,
+            )
+        axis.plot(values, measured, "o-", color="black", label="measured")
+        axis.plot(values, expected, "--", color="gray", label="by tokens alone")
+        axis.set(xlabel={"languages": "languages", "prompt": "prompt tokens", "batch": "pairs in a batch"}[what])
+        axis.set_ylim(bottom=1)
+    axes[0].set_ylabel("step, plain DPO = 1")
+    axes[0].legend(frameon=False)
+    figure.savefig(plot, metadata={"Date": None})
 
 
 @app.command()
