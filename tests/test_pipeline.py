@@ -158,3 +158,14 @@ def test_an_interrupted_training_goes_on_from_its_checkpoint(project: Path) -> N
     assert not (folder / "checkpoint-2").exists()
     write_json(folder / "identity.json", {"identity": "two"})
     shutil.rmtree(folder)
+
+
+@pytest.mark.slow
+def test_an_experiment_runs_beside_the_workspace(project: Path) -> None:
+    """``dvc exp run --temp`` has a folder of its own: nothing in the configuration may be relative to this one."""
+    before = (project / "artifacts/gate/verdict.json").read_bytes()
+    run(project, "dvc", "exp", "run", "--temp", "--name", "other-seed", "--set-param", "train.seed=1", "gate")
+    assert "other-seed" in run(project, "dvc", "exp", "list", "--name-only").stdout
+    assert (project / "artifacts/gate/verdict.json").read_bytes() == before
+    shown = run(project, "dvc", "exp", "diff", "HEAD", "other-seed").stdout
+    assert "train.seed" in shown and "safe_rate" in shown
