@@ -59,6 +59,9 @@ class Validate(Section):
     length_ratio_deviations: float = Field(gt=0, description="robust deviations from the pair's usual length ratio")
     maximum_quarantined: Share = Field(description="variants of a language in quarantine")
     minimum_coverage: Share = Field(description="rows of a set with a clean variant, in each served language")
+    minimum_languages: int = Field(
+        ge=1, description="served languages in which a training row is clean; one with fewer is dropped"
+    )
 
 
 class Base(Section):
@@ -197,6 +200,13 @@ class Settings(Section):
     evaluate: Evaluate
     gate: Gate
     register_: Register = Field(alias="register")
+
+    @model_validator(mode="after")
+    def _rows_can_have_that_many(self) -> Self:
+        asked, served = self.validate_.minimum_languages, len(self.languages.served)
+        if asked > served:
+            raise ValueError(f"validate.minimum_languages is {asked}, and languages.served holds {served}")
+        return self
 
     @model_validator(mode="after")
     def _trusted_are_served(self) -> Self:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
 
 from mlc.prompts.schema import PromptRow
-from mlc.settings import Validate
+from mlc.quality.releases import Releases
+from mlc.settings import Languages, Validate
 
 
 class Reason(NamedTuple):
@@ -48,14 +49,17 @@ def _own_reasons(line: Any, validate: Validate) -> list[Reason]:
     return found
 
 
-def reasons(frame: pd.DataFrame, validate: Validate, source: str) -> pd.Series:
-    """Per line of the frame the list of reasons for quarantine; empty for a clean or a missing variant.
+def reasons(frame: pd.DataFrame, validate: Validate, source: str, releases: Releases) -> pd.Series:
+    """Per line of the frame the list of reasons for quarantine; empty for a clean, released or missing variant.
 
     A row goes whole where its source text is missing or bad, for its translations can then be compared with nothing and
     its replies answer nothing; and where any of its texts leaked, for all of them say the same.
     """
     lines: list[Any] = list(frame.itertuples(index=False))
-    own = [_own_reasons(line, validate) for line in lines]
+    own = [
+        releases.left((line.set, line.id, line.language), line.text, line.source_text, _own_reasons(line, validate))
+        for line in lines
+    ]
     whole: dict[tuple[str, str], Reason] = {}
     for line, found in zip(lines, own, strict=True):
         key = (line.set, line.id)
@@ -71,9 +75,39 @@ def reasons(frame: pd.DataFrame, validate: Validate, source: str) -> pd.Series:
     return pd.Series(own, frame.index, dtype=object)
 
 
+def too_few(name: str, good: Collection[str], languages: Languages, minimum: int) -> Reason | None:
+    """Why a row of the set ``name`` that is good in the languages ``good`` is dropped by rule; None where it stays.
+
+    Training on a row makes its languages agree, so it needs several. What judges or tunes needs none: each of its
+    variants is asked by itself.
+    """
+    there = len(set(good).intersection(languages.served))
+    if name != "alignment" or there >= minimum:
+        return None
+    message = f"its row is good in {there} of the served languages"
+    return Reason("minimum_languages", there, minimum, message)
+
+
+def drop_by_rule(frame: pd.DataFrame, languages: Languages, minimum: int) -> pd.Series:
+    """Whether a line goes because its row has ``too_few`` languages: a rule of the settings, no lack of quality.
+
+    The frame has the columns ``reasons`` and ``clean``; such lines get that reason, and are clean no longer.
+    """
+    dropped = pd.Series(False, frame.index)
+    clean = frame[frame["clean"]]
+    for (name, _), lines in clean.groupby(["set", "id"], sort=False):
+        reason = too_few(str(name), list(lines["language"]), languages, minimum)
+        if reason is not None:
+            dropped[lines.index] = True
+            for found in lines["reasons"]:
+                found.append(reason)
+    frame["clean"] &= ~dropped
+    return dropped
+
+
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """The quarantined lines of a frame with the column ``reasons``, as JSON objects."""
-    bad = frame.loc[frame["quarantined"].eq(True), ["set", "id", "language", "text", "source_text", "reasons"]]
+    """The lines of a frame with ``reasons`` for quarantine, as JSON objects."""
+    bad = frame.loc[frame["reasons"].map(bool), ["set", "id", "language", "text", "source_text", "reasons"]]
     return [
         {str(name): value for name, value in record.items()} | {"reasons": [r._asdict() for r in record["reasons"]]}
         for record in bad.to_dict("records")

@@ -16,6 +16,7 @@ from mlc.prompts.schema import PromptRow, read_prompts, write_prompts
 from mlc.quality import quarantine, suite
 from mlc.quality.columns import add_quality, long_frame
 from mlc.quality.data_docs import make_offline
+from mlc.quality.releases import Release, Releases, read_decisions, releases_file
 from mlc.settings import Languages, Validate
 
 # From what is trained on to what is judged by: a text may not be in an earlier and a later set.
@@ -35,10 +36,14 @@ def run(languages: Languages, validate: Validate, paths: Paths) -> None:
         shutil.rmtree(paths.prompts)
     sets = _read(languages, paths)
     frame = add_quality(long_frame(sets, languages.all, languages.source), languages.source, _SETS)
-    frame["reasons"] = quarantine.reasons(frame, validate, languages.source)
+    releases = Releases(read_decisions(releases_file(paths), Release))
+    frame["reasons"] = quarantine.reasons(frame, validate, languages.source, releases)
     bad, there = frame["reasons"].map(bool), frame["text"].notna()
     frame["quarantined"] = bad.astype(object).where(there, None)
     frame["clean"] = there & ~bad
+    frame["dropped"] = quarantine.drop_by_rule(frame, languages, validate.minimum_languages)
+    variants = zip(frame["set"], frame["id"], frame["language"], strict=True)
+    frame["released"] = frame["clean"] & pd.Series([key in releases.waived for key in variants], frame.index)
 
     with replacing(paths.prompts / "data_docs") as folder:
         outcomes = suite.check(frame, languages, validate, folder)
@@ -51,7 +56,7 @@ def run(languages: Languages, validate: Validate, paths: Paths) -> None:
         {
             "passed": not failures,
             "expectations": {"evaluated": len(outcomes), "failed": len(failures)},
-            "rows": {name: {"read": len(rows), "clean": len(clean[name])} for name, rows in sets.items()},
+            "rows": {name: _rows(frame[frame["set"] == name], languages) for name in sets},
             "dropped": {name: _dropped(rows, languages) for name, rows in sets.items()},
             **_metrics(frame),
         },
@@ -85,6 +90,18 @@ def _read(languages: Languages, paths: Paths) -> dict[str, list[PromptRow]]:
     return sets
 
 
+def _rows(frame: pd.DataFrame, languages: Languages) -> dict[str, int]:
+    """How many rows of a set there are, are clean in any language, go by rule, and stay without a served language."""
+    served = (frame["clean"] & frame["language"].isin(languages.served)).groupby(frame["id"]).sum()
+    clean, dropped = (frame[column].groupby(frame["id"]).any() for column in ("clean", "dropped"))
+    return {
+        "read": len(clean),
+        "clean": int(clean.sum()),
+        "dropped_by_rule": int(dropped.sum()),
+        "kept_incomplete": int((clean & (served < len(languages.served))).sum()),
+    }
+
+
 def _dropped(rows: Sequence[PromptRow], languages: Languages) -> dict[str, int]:
     """Variants per language that the settings do not name."""
     return dict(Counter(tag for row in rows for tag in row.prompts if tag not in languages.all))
@@ -105,6 +122,8 @@ def _metrics(frame: pd.DataFrame) -> dict[str, dict[str, Any]]:
             "variants": int(lines["text"].notna().sum()),
             "clean": int(lines["clean"].sum()),
             "quarantined": int(lines["quarantined"].eq(True).sum()),
+            "dropped_by_rule": int(lines["dropped"].sum()),
+            "released": int(lines["released"].sum()),
             "missing": int(lines["text"].isna().sum()),
             "coverage": float(lines["clean"].mean()),
             "language_share": _share(lines["right_language"]),

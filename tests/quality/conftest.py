@@ -51,6 +51,7 @@ def validate() -> Validate:
         length_ratio_deviations=6.0,
         maximum_quarantined=0.05,
         minimum_coverage=0.9,
+        minimum_languages=2,
     )
 
 

@@ -7,6 +7,7 @@ import pytest
 from mlc.prompts.schema import PromptRow
 from mlc.quality import quarantine
 from mlc.quality.columns import add_quality, long_frame
+from mlc.quality.releases import Releases
 from mlc.settings import Languages, Validate
 
 from .conftest import Sets, with_text, without
@@ -17,7 +18,7 @@ Found = dict[tuple[str, str, str], list[dict[str, Any]]]
 def judge(sets: Sets, languages: Languages, validate: Validate) -> tuple[Found, dict[str, list[PromptRow]]]:
     """(set, id, language) -> reasons of what is in quarantine, and the clean rows."""
     frame = add_quality(long_frame(sets, languages.all, "en"), "en", ("alignment", "evaluation"))
-    frame["reasons"] = quarantine.reasons(frame, validate, "en")
+    frame["reasons"] = quarantine.reasons(frame, validate, "en", Releases())
     frame["quarantined"] = frame["reasons"].map(bool)
     frame["clean"] = frame["text"].notna() & ~frame["quarantined"]
     found = {(r["set"], r["id"], r["language"]): r["reasons"] for r in quarantine.records(frame)}

@@ -37,7 +37,7 @@ def test_a_good_set_comes_through_row_for_row(
     assert quarantined(paths) == []
     metrics = json.loads((paths.prompts / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["passed"] is True
-    assert metrics["rows"]["tuning"] == {"read": 20, "clean": 20}
+    assert metrics["rows"]["tuning"] == {"read": 20, "clean": 20, "dropped_by_rule": 0, "kept_incomplete": 0}
     assert metrics["alignment"]["sw"]["clean"] == metrics["alignment"]["sw"]["variants"] == 60
     assert (paths.prompts / "data_docs" / "index.html").is_file()
     assert not list(paths.prompts.glob(".*"))

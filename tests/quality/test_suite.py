@@ -11,6 +11,7 @@ from mlc.errors import MlcError
 from mlc.quality import quarantine, suite
 from mlc.quality.columns import add_quality, long_frame
 from mlc.quality.data_docs import make_offline
+from mlc.quality.releases import Releases
 from mlc.settings import Languages, Validate
 
 from .conftest import Sets, with_text, world_rows
@@ -18,7 +19,7 @@ from .conftest import Sets, with_text, world_rows
 
 def checked(sets: Sets, languages: Languages, validate: Validate) -> pd.DataFrame:
     frame = add_quality(long_frame(sets, languages.all, "en"), "en", ("alignment", "evaluation"))
-    bad = quarantine.reasons(frame, validate, "en").map(bool)
+    bad = quarantine.reasons(frame, validate, "en", Releases()).map(bool)
     return frame.assign(
         quarantined=bad.astype(object).where(frame["text"].notna(), None), clean=frame["text"].notna() & ~bad
     )
