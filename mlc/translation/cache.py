@@ -1,0 +1,63 @@
+"""What was ever translated, so that nothing is translated twice: not after a kill, nor for another prompt set."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from mlc.errors import MlcError
+from mlc.files import sha256_json
+from mlc.translation import Request, Translator
+
+_TABLE = """
+create table if not exists translations (
+    key text primary key, translation text not null,
+    text text not null, source text not null, target text not null,
+    translator text not null, version text not null, at text not null
+) strict
+"""
+
+
+class Cache:
+    """A SQLite file of finished translations, by the hash of text, languages, translator and version.
+
+    A translation that was put in is kept through any kill of the process. Several processes may share the file.
+    """
+
+    def __init__(self, path: Path, translator: Translator) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._who = (translator.name, translator.version)
+        try:
+            self._connection = sqlite3.connect(path, timeout=60, isolation_level=None)
+            self._connection.execute("pragma journal_mode = wal")
+            self._connection.execute("pragma synchronous = normal")
+            self._connection.execute(_TABLE)
+        except sqlite3.DatabaseError as error:
+            raise MlcError(f"{path} is no translation cache ({error}): move it away, or name another") from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None) -> None:
+        self._connection.close()
+
+    def _key(self, request: Request) -> str:
+        return sha256_json([*request, *self._who])
+
+    def get(self, requests: Iterable[Request]) -> dict[Request, str]:
+        """The translations of those requests that were translated before."""
+        found = {}
+        for request in requests:
+            row = self._connection.execute("select translation from translations where key = ?", [self._key(request)])
+            for (translation,) in row:
+                found[request] = translation
+        return found
+
+    def put(self, request: Request, translation: str) -> None:
+        """Keeps a translation, at once; the first one of a request stays."""
+        line = (self._key(request), translation, *request, *self._who, datetime.now(UTC).isoformat(timespec="seconds"))
+        self._connection.execute("insert or ignore into translations values (?, ?, ?, ?, ?, ?, ?, ?)", line)
