@@ -147,7 +147,11 @@ def sets_at(paths: Paths, revision: str) -> dict[str, list[PromptRow]]:
 
 
 def report(diffs: Mapping[str, SetDiff], texts: bool) -> dict[str, Any]:
-    """The difference as JSON; old and new values only with ``texts``."""
+    """The difference as JSON. With ``texts``, added and removed rows bring their prompts, changed values both texts."""
+
+    def listed(ids: list[str], rows: dict[str, PromptRow]) -> Any:
+        return {id_: rows[id_].prompts for id_ in ids} if texts else ids
+
     result: dict[str, Any] = {}
     for name, diff in diffs.items():
         changed = diff.changed()
@@ -161,7 +165,11 @@ def report(diffs: Mapping[str, SetDiff], texts: bool) -> dict[str, Any]:
         result[name] = {
             "rows": diff.rows(changed),
             "languages": {tag: dict(count) for tag, count in diff.per_language().items()},
-            "ids": {"added": diff.added, "removed": diff.removed, "changed": shown_changes},
+            "ids": {
+                "added": listed(diff.added, diff.after),
+                "removed": listed(diff.removed, diff.before),
+                "changed": shown_changes,
+            },
         }
     return result
 
