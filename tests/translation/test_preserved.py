@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mlc.translation.preserved import lost
@@ -23,6 +23,7 @@ def in_digits(text: str, zero: int) -> str:
     return "".join(chr(zero + int(c)) if c.isdecimal() else c for c in text)
 
 
+@settings(deadline=None)
 @given(
     st.text(
         st.characters(exclude_categories=["Cs"]) | st.sampled_from("0123456789.,' {}%<>`@#_/:httpsaB万十"), max_size=60
@@ -33,6 +34,7 @@ def test_a_text_keeps_all_of_its_own(text: str) -> None:
     assert lost(text, text) == []
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(WORDS, st.sampled_from(PIECES + NUMBERS)), min_size=1, max_size=5), st.data())
 def test_pieces_may_move_but_not_go(parts: list[tuple[str, str]], data: st.DataObject) -> None:
     source = " ".join(f"{words} {piece} ." for words, piece in parts)
@@ -45,6 +47,7 @@ def test_pieces_may_move_but_not_go(parts: list[tuple[str, str]], data: st.DataO
     assert "".join(lost(source, "nichts")).replace("7", "") != ""
 
 
+@settings(deadline=None)
 @given(st.sampled_from(SCRIPTS), st.lists(st.sampled_from(NUMBERS), min_size=1, max_size=4))
 def test_numerals_of_any_script_are_equal(zero: int, numbers: list[str]) -> None:
     source = " and ".join(numbers)
@@ -53,6 +56,7 @@ def test_numerals_of_any_script_are_equal(zero: int, numbers: list[str]) -> None
     assert lost(source, in_digits(" and ".join(numbers[1:]), zero)) != []
 
 
+@settings(deadline=None)
 @given(st.integers(1000, 10**9), st.integers(0, 99))
 def test_separators_are_a_matter_of_the_language(whole: int, cents: int) -> None:
     english = f"{whole:,}.{cents:02d}"
@@ -100,11 +104,10 @@ def test_names_that_are_given_stay_to_the_letter() -> None:
     assert lost("Ask TensorFlow", "TensorFlow'a sor", names=["TensorFlow"]) == []
 
 
-def test_it_keeps_up_with_a_large_set() -> None:
+@pytest.mark.parametrize(
+    "piece", ["a", "1,", "1 234 ", "{", "{a", "`", "a@", "a.", "https://a", "%(", "<a ", "[A", "a_", "aB", "万"]
+)
+def test_no_text_makes_it_hang(piece: str) -> None:
     started = time.perf_counter()
-    for i in range(2000):
-        lost(
-            f"How do I mend {i} bicycles with {{tool}} for $1,234.50? See https://example.org/{i}",
-            f"¿Cómo {i} 1.234,50?",
-        )
-    assert time.perf_counter() - started < 2
+    assert lost(piece * 3000, piece * 3000) == []
+    assert time.perf_counter() - started < 10
