@@ -142,7 +142,7 @@ def sets_at(paths: Paths, revision: str) -> dict[str, list[PromptRow]]:
             "can be reached, run `dvc fetch --all-commits data.dvc`"
         ) from None
     except DvcException as error:
-        raise MlcError(f"the data of {shown_revision} cannot be read: {error}") from None
+        raise MlcError(f"the data of {shown_revision} cannot be read: {shown_name(str(error))}") from None
     return sets
 
 

@@ -7,7 +7,7 @@ languages contribute prompts alone (arXiv 2602.16660, section 3).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -88,37 +88,46 @@ class PromptRow(BaseModel):
         return self
 
 
-def read_prompts(path: Path, made_by: str = "dvc pull data.dvc") -> list[PromptRow]:
-    """Reads a prompt set; ``made_by`` is the command that brings the file, named when it is missing.
+def iter_prompts(path: Path, made_by: str = "dvc pull data.dvc") -> Iterator[PromptRow]:
+    """Reads a prompt set row by row, without holding it; ``made_by`` is the command that brings a missing file.
 
     Raises:
-        MlcError: the file is missing or empty, a line is not JSON or breaks the schema (with line number and
-            field), or two rows share an id.
+        MlcError: the file is missing or empty, a line is not UTF-8, not JSON or breaks the schema (with line number and
+            field), or two rows share an id. What comes before the mistake has been handed out by then.
     """
+    line_of: dict[str, int] = {}
+    position = 0
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    row = _parse(path, number, position, line)
+                    if row.id in line_of:
+                        first = line_of[row.id]
+                        raise MlcError(f"{path}, line {number}, field id: {row.id!r} is already the id of line {first}")
+                    line_of[row.id] = number
+                    yield row
+                position += len(line)
     except FileNotFoundError:
         raise MlcError(f"{path} does not exist: run `{made_by}` first") from None
-    except UnicodeDecodeError as error:
-        raise MlcError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8") from None
-    rows: list[PromptRow] = []
-    line_of: dict[str, int] = {}
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = PromptRow.model_validate_json(line)
-        except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(str(part) for part in first["loc"] if part != "[key]")
-            raise MlcError(f"{path}, line {number}{f', field {field}' if field else ''}: {first['msg']}") from None
-        if row.id in line_of:
-            raise MlcError(f"{path}, line {number}, field id: {row.id!r} is already the id of line {line_of[row.id]}")
-        line_of[row.id] = number
-        rows.append(row)
-    if not rows:
+    if not line_of:
         raise MlcError(f"{path} holds no prompts: run `{made_by}`, or write one JSON object per line into it")
-    return rows
+
+
+def _parse(path: Path, number: int, position: int, line: bytes) -> PromptRow:
+    try:
+        return PromptRow.model_validate_json(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise MlcError(f"{path} is not UTF-8 text (byte {position + error.start}): save it as UTF-8") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"] if part != "[key]")
+        raise MlcError(f"{path}, line {number}{f', field {field}' if field else ''}: {first['msg']}") from None
+
+
+def read_prompts(path: Path, made_by: str = "dvc pull data.dvc") -> list[PromptRow]:
+    """All rows of a prompt set at once; raises what ``iter_prompts`` does."""
+    return list(iter_prompts(path, made_by))
 
 
 def write_prompts(path: Path, rows: Iterable[PromptRow]) -> None:
