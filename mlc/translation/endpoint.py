@@ -114,6 +114,7 @@ class EndpointTranslator:
             headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
             timeout=httpx.Timeout(self._timeout, connect=min(30.0, self._timeout)),
             limits=httpx.Limits(max_connections=self._concurrency),
+            verify=self._url.startswith("https:"),  # a plain address needs no certificates to be loaded
         )
 
     async def _one(self, client: httpx.AsyncClient, request: Request) -> Result:

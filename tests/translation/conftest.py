@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -38,3 +40,15 @@ def texts(path: Path, language: str) -> dict[str, str]:
 def failures(path: Path) -> list[dict[str, Any]]:
     beside = path.with_name(f"{path.stem}.failures.jsonl")
     return [json.loads(line) for line in beside.read_text().splitlines()] if beside.exists() else []
+
+
+def cached(folder: Path) -> int:
+    """How many translations the cache of the commands run in ``folder`` holds."""
+    path = folder / ".cache/translations/translations.sqlite"
+    if not path.exists():
+        return 0
+    with closing(sqlite3.connect(path, timeout=60)) as connection:
+        try:
+            return int(connection.execute("select count(*) from translations").fetchone()[0])
+        except sqlite3.OperationalError:  # the table is not there yet
+            return 0
