@@ -36,6 +36,10 @@ NEVER_RELEASED = {
 def _said(text: str) -> str:
     if not text.strip():
         raise ValueError("is empty: say it")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("is not UTF-8 text") from None
     return text
 
 
@@ -77,7 +81,7 @@ class Fix(Decision):
     """A text that was replaced, with what belonged to it."""
 
     before: str | None = Field(description="null where the row did not have the language")
-    after: str
+    after: Said
     provenance: Provenance | None = Field(description="of the text before")
     back_translation: str | None = Field(description="of the text before, taken out of the row with it")
 
