@@ -73,7 +73,7 @@ class Mapping(Section):
 
     @property
     def data_set(self) -> DataSet:
-        return DataSet(self.source, self.licence, self.provenance, self.split)
+        return DataSet(self.source, self.licence, self.provenance)
 
     @property
     def needed(self) -> list[str]:

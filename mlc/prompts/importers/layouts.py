@@ -9,13 +9,14 @@ from typing import Any
 from mlc.errors import MlcError
 from mlc.prompts.importers.drafts import UNSPECIFIED, DataSet, Draft, LeftOut
 from mlc.prompts.importers.polyrefuse import POLYREFUSE, polyrefuse
-from mlc.prompts.importers.records import Record, Source, read, read_csv, read_json
+from mlc.prompts.importers.records import Format, Record, Source, read, read_csv, read_json
 from mlc.prompts.schema import Intent, Provenance
 from mlc.prompts.show import shown
 
 HUMAN = Provenance(translator="human")
 Layout = Callable[[Source], Iterator[Draft | LeftOut]]
 
+SAFETY_LABELS = ("is_response_0_safe", "is_response_1_safe", "safer_response_id")
 PKU_SAFERLHF = DataSet("PKU-SafeRLHF", "CC-BY-NC-4.0", {}, split="train")
 # Its prompts are PKU-SafeRLHF's, translated by GPT-4o (arXiv 2602.16660).
 MLC_AUTHORS = DataSet(
@@ -32,11 +33,11 @@ def pku_saferlhf(source: Source) -> Iterator[Draft | LeftOut]:
     still unsafe, and training would teach it. Both safe: nothing says that the request is harmful. The order by
     ``better_response_id`` is of helpfulness and not looked at.
     """
-    suffixes = {".jsonl": "jsonl", ".json": "json", ".parquet": "parquet"}
-    form = suffixes.get(source.path.suffix, "hub") if source.path.is_file() else "hub"
-    for record in read(source, form):  # type: ignore[arg-type]
-        record.need("prompt", "response_0", "response_1", "is_response_0_safe", "is_response_1_safe")
-        record.need("safer_response_id")
+    forms: dict[str, Format] = {".jsonl": "jsonl", ".json": "json", ".parquet": "parquet"}
+    if source.path.is_file() and (source.path.suffix not in forms or source.config):
+        raise MlcError(f"{source.path}: a *.jsonl, *.json or *.parquet of PKU-SafeRLHF is needed, without --config")
+    for record in read(source, forms[source.path.suffix] if source.path.is_file() else "hub"):
+        record.need("prompt", "response_0", "response_1", *SAFETY_LABELS)
         safe = [_flag(record, f"is_response_{k}_safe") for k in (0, 1)]
         prompt, *responses = (record.text(name) for name in ("prompt", "response_0", "response_1"))
         if not prompt:
@@ -83,7 +84,7 @@ def mlc_authors(source: Source) -> Iterator[Draft | LeftOut]:
             flat.need("output")
             parts = [part for part in (flat.text("instruction"), flat.text("input")) if part]
             english, output = "\n".join(parts), flat.text("output")
-            references = {"en": output} if output and output != flat.text("instruction") else {}
+            references = {"en": output} if output and output not in {english, flat.text("instruction")} else {}
             texts_ = ({"en": english} if english else {}) | given
             yield Draft(record.where, record.fields, None, "harmful", UNSPECIFIED, texts_, references=references)
         else:

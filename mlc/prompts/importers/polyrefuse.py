@@ -18,6 +18,7 @@ POLYREFUSE = DataSet(
     {"en": Provenance(translator="PolyRefuse"), "*": Provenance(translator="machine translation by PolyRefuse")},
     split="test",
 )
+KINDS: dict[str, Intent] = {"harmful": "harmful", "harmless": "benign"}
 
 
 def polyrefuse(source: Source) -> Iterator[Draft | LeftOut]:
@@ -30,10 +31,10 @@ def polyrefuse(source: Source) -> Iterator[Draft | LeftOut]:
     if not source.path.is_dir():
         raise MlcError(f"{source.path} is no folder: name the one that holds PolyRefuse's JSON files")
     found = False
-    for kind, intent in (("harmful", "harmful"), ("harmless", "benign")):
+    for kind, intent in KINDS.items():
         files = _files(source.path, f"{kind}_{source.split}_translated")
         found = found or bool(files)
-        yield from _drafts(source.path, files, f"{kind}_{source.split}", intent)  # type: ignore[arg-type]
+        yield from _drafts(source.path, files, f"{kind}_{source.split}", intent)
     if not found:
         raise MlcError(
             f"{source.path} holds no harmful_{source.split}_translated_*.json or harmless_{source.split}_translated_*."

@@ -67,30 +67,27 @@ def run(
         )
 
 
-def _resolve(layout: str, source: Source) -> tuple[DataSet, Layout, Source]:
-    """The data set, the function that reads it, and the source with the split and revision that hold for it."""
+def _resolve(layout: str, given: Source) -> tuple[DataSet, Layout, Source]:
+    """The data set, what reads it, and the source with the configuration, split and revision that hold for it."""
     if layout in LAYOUTS:
         data_set, layout_of = LAYOUTS[layout]
-        mapped = Source(source.location)
-    elif Path(layout).suffix in {".yaml", ".yml"}:
-        mapping = load_mapping(Path(layout))
-        data_set, layout_of = mapping.data_set, mapping.drafts
-        mapped = Source(source.location, mapping.revision, mapping.config)
-        if mapping.format != "hub" and source.split:
-            raise MlcError(f"--split: {layout} reads a file, which has no splits")
-    else:
-        raise MlcError(f"{layout} is no layout: name one of {', '.join(LAYOUTS)}, or a mapping file (*.yaml)")
-    if layout in LAYOUTS and source.split and data_set.split is None:
-        raise MlcError(f"--split: {data_set.name} is not published in splits")
-    if source.config and layout != "pku-saferlhf":
-        raise MlcError(f"--config: is of hub sets; {layout} does not take one (a mapping file names its own)")
+        if given.split and data_set.split is None:
+            raise MlcError(f"--split: {data_set.name} is not published in splits")
+        if given.config and layout != "pku-saferlhf":
+            raise MlcError(f"--config: {data_set.name} is not read from the hub, which alone has configurations")
+        return data_set, layout_of, dataclasses.replace(given, split=given.split or data_set.split)
+    if Path(layout).suffix not in {".yaml", ".yml"}:
+        raise MlcError(f"{shown_name(layout)} is no layout: name one of {', '.join(LAYOUTS)}, or a mapping (*.yaml)")
+    mapping = load_mapping(Path(layout))
+    if mapping.format != "hub" and (given.config or given.split):
+        raise MlcError(f"--config, --split: {layout} is of a {mapping.format} file; only hub sets have them")
     resolved = Source(
-        source.location,
-        source.revision or mapped.revision,
-        source.config or mapped.config,
-        source.split or data_set.split,
+        given.location,
+        given.revision or mapping.revision,
+        given.config or mapping.config,
+        given.split or mapping.split,
     )
-    return data_set, layout_of, resolved
+    return mapping.data_set, mapping.drafts, resolved
 
 
 def _summary(
