@@ -69,65 +69,47 @@ def paths(put: Put) -> Paths:
     return put(sets)
 
 
-class TestValidate:
-    """The whole way, through the stage."""
+def test_validate_obeys_a_release_for_what_was_looked_at_and_no_longer(
+    paths: Paths, validate: Validate, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The whole way, through the stage, with a training row in too few languages and an evaluation row in as few."""
+    lenient = {"maximum_quarantined": 1.0, "minimum_coverage": 0.0, "minimum_language_share": 0.0}
+    validate = validate.model_copy(update=lenient)
+    rows = read_prompts(paths.data / "evaluation.jsonl")
+    write_prompts(paths.data / "evaluation.jsonl", [with_text(rows[0], "sw", rows[0].prompts["en"]), *rows[1:]])
 
-    @pytest.fixture
-    def lenient(self, validate: Validate) -> Validate:
-        return validate.model_copy(
-            update={"maximum_quarantined": 1.0, "minimum_coverage": 0.0, "minimum_language_share": 0.0}
-        )
+    def run() -> tuple[dict[Key, list[dict[str, Any]]], dict[str, Any], str]:
+        stage.run(LANGUAGES, validate, paths)
+        held = {(r["set"], r["id"], r["language"]): r["reasons"] for r in deciding.held(paths)}
+        metrics = json.loads((paths.prompts / "metrics.json").read_text(encoding="utf-8"))
+        return held, metrics, (paths.prompts / "datacard.md").read_text(encoding="utf-8")
 
-    def metrics(self, paths: Paths) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads((paths.prompts / "metrics.json").read_text(encoding="utf-8"))
-        return found
+    held, metrics, card = run()
+    assert "untranslated" in [one["check"] for one in held[KEY]]
+    message = "its row is good in 1 of the served languages"
+    assert held["alignment", "a3", "en"] == [Reason("minimum_languages", 1, 2, message)._asdict()]
+    assert metrics["rows"]["alignment"] == {"read": 12, "clean": 11, "dropped_by_rule": 1, "kept_incomplete": 0}
+    assert metrics["rows"]["evaluation"] == {"read": 8, "clean": 8, "dropped_by_rule": 0, "kept_incomplete": 1}
+    of = metrics["alignment"]["en"]
+    assert (of["variants"], of["clean"], of["quarantined"], of["dropped_by_rule"]) == (12, 11, 0, 1)
+    assert "Nothing was released." in card
 
-    def held(self, paths: Paths) -> set[Key]:
-        return {(r["set"], r["id"], r["language"]) for r in deciding.held(paths)}
+    deciding.release(paths, KEY, "a brand name", "Amina")
+    held, metrics, card = run()
+    assert {key for key in held if key[1] == "a3"} == set()
+    clean = {row.id: row for row in read_prompts(paths.prompts / "alignment.jsonl")}
+    assert clean["a3"].prompts["sw"] == clean["a3"].prompts["en"]
+    assert [metrics["alignment"][tag]["released"] for tag in ("en", "sw")] == [0, 1]
+    assert metrics["rows"]["alignment"] == {"read": 12, "clean": 12, "dropped_by_rule": 0, "kept_incomplete": 0}
+    assert "Amina | a brand name" in card and "| yes |" in card
 
-    def test_a_release_holds_for_what_was_looked_at_and_no_longer(
-        self, paths: Paths, lenient: Validate, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        stage.run(LANGUAGES, lenient, paths)
-        assert KEY in self.held(paths)
-        deciding.release(paths, KEY, "a brand name", "Amina")
-        stage.run(LANGUAGES, lenient, paths)
-        assert KEY not in self.held(paths)
-        released = next(row for row in read_prompts(paths.prompts / "alignment.jsonl") if row.id == "a3")
-        assert released.prompts["sw"] == released.prompts["en"]
-        assert self.metrics(paths)["alignment"]["sw"]["released"] == 1
-        assert self.metrics(paths)["alignment"]["en"]["released"] == 0
-
-        edit(paths, "a3", "sw", released.prompts["en"] + " please")
-        capsys.readouterr()
-        stage.run(LANGUAGES, lenient, paths)
-        assert KEY in self.held(paths)
-        assert "the release of alignment a3 sw" in capsys.readouterr().out
-        assert self.metrics(paths)["alignment"]["sw"]["released"] == 0
-
-    def test_a_training_row_in_too_few_languages_is_dropped_and_an_evaluation_row_is_kept(
-        self, paths: Paths, lenient: Validate
-    ) -> None:
-        rows = read_prompts(paths.data / "evaluation.jsonl")
-        write_prompts(paths.data / "evaluation.jsonl", [with_text(rows[0], "sw", rows[0].prompts["en"]), *rows[1:]])
-        stage.run(LANGUAGES, lenient.model_copy(update={"minimum_languages": 2}), paths)
-        found = self.metrics(paths)
-        assert found["rows"]["alignment"] == {"read": 12, "clean": 11, "dropped_by_rule": 1, "kept_incomplete": 0}
-        assert found["rows"]["evaluation"] == {"read": 8, "clean": 8, "dropped_by_rule": 0, "kept_incomplete": 1}
-        of = found["alignment"]["en"]
-        assert (of["variants"], of["clean"], of["quarantined"], of["dropped_by_rule"]) == (12, 11, 0, 1)
-        dropped = next(r for r in deciding.held(paths) if (r["id"], r["language"]) == ("a3", "en"))
-        assert dropped["reasons"] == [
-            {
-                "check": "minimum_languages",
-                "value": 1,
-                "threshold": 2,
-                "message": "its row is good in 1 of the served languages",
-            }
-        ]
-        stage.run(LANGUAGES, lenient.model_copy(update={"minimum_languages": 1}), paths)
-        found = self.metrics(paths)
-        assert found["rows"]["alignment"] == {"read": 12, "clean": 12, "dropped_by_rule": 0, "kept_incomplete": 1}
+    edit(paths, "a3", "sw", clean["a3"].prompts["en"] + " please")
+    capsys.readouterr()
+    held, metrics, card = run()
+    assert KEY in held
+    assert "the release of alignment a3 sw" in capsys.readouterr().out
+    assert metrics["alignment"]["sw"]["released"] == 0
+    assert "Amina | a brand name" in card and "| stale |" in card
 
 
 @given(
