@@ -111,7 +111,11 @@ def compare(before: Sets, after: Sets) -> dict[str, SetDiff]:
 
 
 def sets_now(paths: Paths) -> dict[str, list[PromptRow]]:
-    return {path.stem: read_prompts(path) for path in sorted(paths.data.glob("*.jsonl"))}
+    """The prompt sets as they are, committed or not."""
+    files = sorted(paths.data.glob("*.jsonl"))
+    if not files:
+        raise MlcError(f"{paths.data} holds no prompt sets (*.jsonl): run `dvc pull data.dvc` first")
+    return {path.stem: read_prompts(path) for path in files}
 
 
 def sets_at(paths: Paths, revision: str) -> dict[str, list[PromptRow]]:

@@ -162,6 +162,13 @@ def test_what_is_not_committed_counts() -> None:
 
 
 @pytest.mark.usefixtures("fresh")
+def test_sets_that_were_never_pulled_are_not_taken_for_removed() -> None:
+    shutil.rmtree("data")
+    with pytest.raises(MlcError, match=r"run `dvc pull data\.dvc` first"):
+        diff.run(Paths(), "HEAD", False, False)
+
+
+@pytest.mark.usefixtures("fresh")
 def test_data_that_is_not_in_the_cache_comes_from_the_remote() -> None:
     for scratch in (".dvc/cache", ".dvc/tmp", ".dvc-site-cache"):
         shutil.rmtree(scratch, ignore_errors=True)

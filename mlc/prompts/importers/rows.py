@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from mlc.errors import MlcError
 from mlc.files import sha256_json
+from mlc.progress import track
 from mlc.prompts import tags
 from mlc.prompts.importers.drafts import DataSet, Draft, LeftOut
 from mlc.prompts.schema import Origin, PromptRow
@@ -44,7 +45,7 @@ def assemble(items: Iterable[Draft | LeftOut], data_set: DataSet, revision: str 
     tag_of, warnings = tags.resolve({name: [d.texts[name] for d in drafts if name in d.texts] for name in names})
     rows: dict[str, PromptRow] = {}
     places: dict[str, str] = {}
-    for draft in drafts:
+    for draft in track(drafts, "making rows"):
         row = _row(draft, data_set, tag_of, revision, source)
         if row is None:
             left_out.append(LeftOut(draft.where, f"no text in the source language, {source}"))
