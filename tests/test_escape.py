@@ -3,48 +3,16 @@
 from __future__ import annotations
 
 import unicodedata
-from html.parser import HTMLParser
 
 import pytest
+from hostile import HOSTILE, Read
 from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from mlc.escape import markdown, visible
 
-HOSTILE = [
-    "<script>alert(1)</script>",
-    "<img src=x onerror=alert(1)>",
-    "\x1b[2J\x1b]0;title\x07",
-    "a\u202egnp.exe",
-    "\u2066isolated\u2069",
-    "one\ntwo\r\nthree\u2028four",
-    "=cmd|'/c calc'!A1",
-    "[click](javascript:alert(1)) ![](https://example.org/x.png) <https://example.org>",
-    "| a | b |\n|---|---|\n# title",
-    "`code` **bold** _it_ ~~gone~~ $x^2$ :smile: www.example.org https://example.org a@example.org",
-    "&lt;script&gt; &#60;b&#62;",
-    "\ud800 lone",
-    "\\x1b is not an escape",
-]
 texts = st.one_of(st.sampled_from(HOSTILE), st.text())
-
-
-class Read(HTMLParser):
-    """The tags and the words of a page."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: set[str] = set()
-        self.words = ""
-        self.feed(page)
-        self.close()
-
-    def handle_starttag(self, tag: str, _attrs: object) -> None:
-        self.tags.add(tag)
-
-    def handle_data(self, data: str) -> None:
-        self.words += data
 
 
 @given(texts)
