@@ -76,14 +76,13 @@ class Endpoint:
     ) -> None:
         self.url = url.rstrip("/")
         self.model = model
-        self._headers = {}
-        if key_variable is not None:
-            if not os.environ.get(key_variable):
-                raise MlcError(f"{url} needs a key: set the environment variable {key_variable} to it")
-            self._headers["Authorization"] = f"Bearer {os.environ[key_variable]}"
+        self._key = os.environ.get(key_variable, "").strip() if key_variable else ""
+        if key_variable and not self._key:
+            raise MlcError(f"{url} needs a key: set the environment variable {key_variable} to it")
         self._concurrency = concurrency
         self._timeout = timeout
         self._attempts = attempts
+        self._resume_at = 0.0  # until then nobody sends: the endpoint asked one of us to wait
 
     def complete(self, requests: Iterable[Mapping[str, Any]]) -> Iterator[tuple[int, Completion | Refused]]:
         """Yields each request's index with its answer, in the order in which they are done.
@@ -105,8 +104,9 @@ class Endpoint:
 
     async def _answers(self, requests: Iterable[Mapping[str, Any]]) -> AsyncIterator[tuple[int, Completion | Refused]]:
         waiting = enumerate(requests)
+        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
         limits = httpx.Limits(max_connections=self._concurrency)
-        async with httpx.AsyncClient(headers=self._headers, timeout=self._timeout, limits=limits) as client:
+        async with httpx.AsyncClient(headers=headers, timeout=self._timeout, limits=limits) as client:
 
             async def answer(index: int, body: Mapping[str, Any]) -> tuple[int, Completion | Refused]:
                 return index, await self._answer(client, body)
@@ -131,16 +131,26 @@ class Endpoint:
             raise EndpointError(f"{self.url}: gave up after {self._attempts} attempts: {error}") from None
 
     async def _attempt(self, client: httpx.AsyncClient, body: Mapping[str, Any]) -> Completion | Refused:
+        while (pause := self._resume_at - time.monotonic()) > 0:
+            await asyncio.sleep(pause)
         started = time.perf_counter()
         try:
-            response = await client.post(f"{self.url}/chat/completions", json={"model": self.model, **body})
+            # httpx's own timeout is between two bytes: an endpoint that drips is stuck too.
+            async with asyncio.timeout(self._timeout):
+                response = await client.post(f"{self.url}/chat/completions", json={"model": self.model, **body})
         except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
             raise EndpointError(f"{self.url} is no URL: {error}") from None
+        except (httpx.TimeoutException, TimeoutError):
+            raise _Passing(f"no answer within {self._timeout:g} s") from None
         except httpx.TransportError as error:
             raise _Passing(str(error) or type(error).__name__) from None
-        said = f"{response.status_code} {' '.join(response.text[:200].split())}"
+        said = f"{response.status_code} {' '.join(response.text.split())[:200]}"
+        if self._key:
+            said = said.replace(self._key, "***")
         if response.status_code in (408, 409, 425, 429) or response.status_code >= 500:
-            raise _Passing(said, _asked_wait(response.headers.get("Retry-After", "")))
+            wait = _asked_wait(response.headers.get("Retry-After", ""))
+            self._resume_at = max(self._resume_at, time.monotonic() + wait)
+            raise _Passing(said, wait)
         if response.status_code in (400, 413, 422):
             return Refused(said)
         if response.status_code != 200:
@@ -174,10 +184,10 @@ def _asked_wait(header: str) -> float:
             wait = (parsedate_to_datetime(header) - datetime.now(UTC)).total_seconds()
         except (TypeError, ValueError):
             return 0.0
-    return max(0.0, wait) if wait == wait else 0.0
+    return min(LONGEST_WAIT, wait) if wait > 0 else 0.0  # also for a nan
 
 
 def _wait(state: RetryCallState) -> float:
     error = state.outcome.exception() if state.outcome else None
     asked = error.wait if isinstance(error, _Passing) else 0.0
-    return min(LONGEST_WAIT, max(asked, wait_exponential_jitter(FIRST_WAIT, max=60, jitter=FIRST_WAIT)(state)))
+    return max(asked, wait_exponential_jitter(FIRST_WAIT, max=60, jitter=FIRST_WAIT)(state))

@@ -2,100 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from chat_server import Server, serving
 
 from mlc import endpoint
 from mlc.endpoint import Completion, Endpoint, EndpointError, Refused
 from mlc.errors import MlcError
 
 
-class Server(ThreadingHTTPServer):
-    """Says the last message back in capitals. What the message begins with decides what goes wrong first."""
-
-    daemon_threads = True
-    request_queue_size = 64
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.lock = threading.Lock()
-        self.attempts: Counter[str] = Counter()
-        self.bodies: list[dict[str, Any]] = []
-        self.keys: set[str | None] = set()
-        self.at: dict[str, list[float]] = {}
-        self.busy = self.busiest = 0
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/v1"
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Server
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        text = body["messages"][-1]["content"]
-        with self.server.lock:
-            self.server.busy += 1
-            self.server.busiest = max(self.server.busiest, self.server.busy)
-            self.server.attempts[text] += 1
-            attempt = self.server.attempts[text]
-            self.server.bodies.append(body)
-            self.server.keys.add(self.headers.get("Authorization"))
-            self.server.at.setdefault(text, []).append(time.monotonic())
-        time.sleep(0.02)
-        with self.server.lock:
-            self.server.busy -= 1
-        if self.path != "/v1/chat/completions":
-            self._send(404, {"error": "no such path"})
-        elif text.startswith("down"):
-            self._send(503, {"error": "overloaded"})
-        elif text.startswith("limited") and attempt == 1:
-            self._send(429, {"error": "slow down"}, {"Retry-After": "0.5"})
-        elif text.startswith("dropped") and attempt == 1:
-            self.close_connection = True
-        elif text.startswith("filtered"):
-            self._send(400, {"error": "content filter"})
-        elif text.startswith("nonsense"):
-            self._send(200, {"choices": []})
-        elif text.startswith("key"):
-            self._send(401, {"error": "no such key"})
-        else:
-            choice = {"message": {"content": text.upper()}, "finish_reason": "stop"}
-            usage = {"prompt_tokens": 3, "completion_tokens": 2}
-            whole = {"choices": [choice], "usage": usage, "model": "served", "system_fingerprint": "f1"}
-            self._send(200, whole)
-
-    def _send(self, status: int, answer: dict[str, Any], headers: dict[str, str] | None = None) -> None:
-        content = json.dumps(answer).encode()
-        self.send_response(status)
-        for name, value in (headers or {}).items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setattr(endpoint, "FIRST_WAIT", 0.01)
-    with Server() as served:
-        thread = threading.Thread(target=served.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
+    with serving() as served:
         yield served
-        served.shutdown()
-        thread.join()
 
 
 def bodies(*texts: str) -> list[dict[str, Any]]:
@@ -153,6 +76,8 @@ def test_the_key_comes_from_the_environment(server: Server, monkeypatch: pytest.
     with pytest.raises(MlcError, match="set the environment variable SOME_KEY"):
         Endpoint(server.url, "m", "SOME_KEY")
     monkeypatch.setenv("SOME_KEY", "sesame")
+    with pytest.raises(EndpointError, match=r"no such key: Bearer \*\*\*"):
+        list(Endpoint(server.url, "m", "SOME_KEY").complete(bodies("key")))
     list(Endpoint(server.url, "m", "SOME_KEY").complete(bodies("fine")))
     assert server.keys == {"Bearer sesame"}
 
@@ -164,3 +89,19 @@ def test_stopping_early_asks_no_more(server: Server) -> None:
     asked = len(server.bodies)
     time.sleep(0.1)
     assert len(server.bodies) == asked < 10
+
+
+def test_a_wait_that_is_asked_for_holds_for_all(server: Server) -> None:
+    list(Endpoint(server.url, "m", concurrency=1).complete(bodies("limited", "fine")))
+    assert server.at["fine"][0] - server.at["limited"][0] >= 0.5
+    together = Endpoint(server.url, "m", concurrency=2).complete(bodies("limited too", "slow", *"abcdefgh"))
+    list(together)
+    asked = server.at["limited too"][0]
+    assert not [at for text in "cdefgh" for at in server.at[text] if asked + 0.1 < at < asked + 0.5]
+
+
+def test_an_answer_that_comes_drop_by_drop_takes_no_longer_than_the_timeout(server: Server) -> None:
+    started = time.monotonic()
+    with pytest.raises(EndpointError, match=r"no answer within 0.3 s"):
+        list(Endpoint(server.url, "m", timeout=0.3, attempts=2).complete(bodies("dripping")))
+    assert time.monotonic() - started < 3
