@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from mlc.errors import MlcError
+from mlc.escape import visible
 from mlc.files import replacing
 from mlc.paths import Paths
 from mlc.prompts.schema import PromptRow
@@ -30,6 +31,10 @@ from mlc.quality.releases import (
     text_hash,
     wrong,
 )
+
+
+def _named(key: Key) -> str:
+    return visible(" ".join(key))
 
 
 def user(root: Path) -> str:
@@ -132,7 +137,7 @@ def _decided(kind: type[D], key: Key, who: str | None, why: str, root: Path, **f
     try:
         return kind(who=user(root) if who is None else who, why=why, when=now, **values)
     except ValidationError as error:
-        raise MlcError(f"{' '.join(key)}: {wrong(error)}") from None
+        raise MlcError(f"{_named(key)}: {wrong(error)}") from None
 
 
 _NEXT = "next: `dvc add data` and commit data.dvc, then `mlc validate`"
@@ -145,7 +150,7 @@ def release(paths: Paths, key: Key, why: str, who: str | None = None) -> None:
         MlcError: it is not in quarantine, its text changed since, a check of its reasons cannot be released, or who or
             why is not said.
     """
-    what = " ".join(key)
+    what = _named(key)
     with _alone(paths.data):
         record = next((r for r in held(paths) if (r["set"], r["id"], r["language"]) == key), None)
         if record is None:
@@ -199,7 +204,7 @@ def fix(paths: Paths, key: Key, text: str, why: str, who: str | None = None) -> 
         MlcError: the row does not exist, the text is empty or not UTF-8, or who or why is not said.
     """
     name, row_id, tag = key
-    what, path = " ".join(key), paths.data / f"{name}.jsonl"
+    what, path = _named(key), paths.data / f"{name}.jsonl"
     if not text.strip():
         raise MlcError(f"the new text of {what} is empty: to take a language out of a row, edit {path}")
     with _alone(paths.data):
@@ -232,6 +237,6 @@ def _with_text(line: bytes, content: dict[str, Any], fix: Fix) -> bytes:
     content["provenance"] = (content.get("provenance") or {}) | {fix.language: {"translator": f"human: {fix.who}"}}
     if fix.back_translation is not None:
         del content["back_translations"][fix.language]
-    _row(content, " ".join(fix.key))
+    _row(content, _named(fix.key))
     ending = line[len(line.rstrip(b"\r\n")) :]
     return json.dumps(content, ensure_ascii=False).encode() + ending

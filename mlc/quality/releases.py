@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from mlc.errors import MlcError
+from mlc.escape import visible
 from mlc.paths import Paths
 from mlc.prompts.schema import LanguageTag, Provenance
 
@@ -101,7 +102,7 @@ def wrong(error: ValidationError) -> str:
     """Where the first mistake is, and what it is."""
     first = error.errors()[0]
     field = ".".join(str(part) for part in first["loc"] if part != "[key]")
-    return f"{f'field {field}: ' if field else ''}{first['msg'].removeprefix('Value error, ')}"
+    return f"{f'field {visible(field)}: ' if field else ''}{first['msg'].removeprefix('Value error, ')}"
 
 
 def read_decisions(path: Path, kind: type[D]) -> list[D]:

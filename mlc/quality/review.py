@@ -65,7 +65,10 @@ def show_list(
         found = ", ".join(sorted(map(visible, seen))) or "none"
         raise MlcError(f"no variant is in quarantine for {check!r}; the checks that put any there: {found}")
     for (one, tag), of in counts.items():
-        print(f"{one:<10}  {tag:<8}  " + ", ".join(f"{visible(name)} {n}" for name, n in of.most_common()))
+        print(
+            f"{visible(one):<10}  {visible(tag):<8}  "
+            + ", ".join(f"{visible(name)} {n}" for name, n in of.most_common())
+        )
     print(f"{number} variant{'' if number == 1 else 's'} in quarantine")
     print(*lines, sep="\n", end="\n" if lines else "")
     if number > limit:
@@ -90,7 +93,7 @@ def show_row(paths: Paths, name: str, row_id: str, source: str, language: str | 
     records = {r["language"]: r for r in held(paths) if (r["set"], r["id"]) == (name, row_id)}
     tags = list(dict.fromkeys([*row.prompts, *records]))
     if language is not None and language not in tags:
-        raise MlcError(f"{name} {row_id} has no {language}: it has {', '.join(tags)}")
+        raise MlcError(f"{name} {visible(row_id)} has no {language!r}: it has {', '.join(tags)}")
     for title, value in _about(row):
         print(f"{title:<10}  {visible(value)}")
     for tag in tags:
@@ -114,7 +117,7 @@ def _about(row: PromptRow) -> Iterator[tuple[str, str]]:
 
 def _variant(row: PromptRow, tag: str, record: Record | None) -> Iterator[str]:
     text = row.prompts.get(tag)
-    yield f"{tag}  {'in quarantine' if record else 'not in quarantine'}"
+    yield f"{visible(tag)}  {'in quarantine' if record else 'not in quarantine'}"
     yield "(no text)" if text is None else visible(text)
     if tag in row.provenance:
         by = row.provenance[tag]
