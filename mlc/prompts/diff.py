@@ -13,9 +13,9 @@ from typing import Any
 from pydantic import BaseModel
 
 from mlc.errors import MlcError
+from mlc.escape import shown, shown_name, shown_pair
 from mlc.paths import Paths
 from mlc.prompts.schema import PromptRow, read_prompts
-from mlc.prompts.show import shown, shown_name, shown_pair
 
 BY_LANGUAGE = ("prompts", "references", "back_translations", "provenance")
 SCALAR = tuple(name for name in PromptRow.model_fields if name not in {"id", *BY_LANGUAGE})

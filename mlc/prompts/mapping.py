@@ -12,10 +12,10 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from mlc.errors import MlcError
+from mlc.escape import shown, shown_name
 from mlc.prompts.importers.drafts import UNSPECIFIED, DataSet, Draft, LeftOut
 from mlc.prompts.importers.records import Format, Record, Source, read
 from mlc.prompts.schema import Intent, LanguageTag, Provenance
-from mlc.prompts.show import shown, shown_name
 from mlc.settings import Section
 
 

@@ -8,7 +8,7 @@ import langcodes
 import regex
 
 from mlc.errors import MlcError
-from mlc.prompts.show import shown
+from mlc.escape import shown
 
 
 def in_arabic_script(texts: Collection[str]) -> bool:

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from mlc.errors import MlcError
+from mlc.escape import shown
 from mlc.prompts.importers.drafts import UNSPECIFIED, DataSet, Draft, LeftOut
 from mlc.prompts.importers.polyrefuse import POLYREFUSE, polyrefuse
 from mlc.prompts.importers.records import Format, Record, Source, read, read_csv, read_json
 from mlc.prompts.schema import Intent, Provenance
-from mlc.prompts.show import shown
 
 HUMAN = Provenance(translator="human")
 Layout = Callable[[Source], Iterator[Draft | LeftOut]]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mlc.errors import MlcError
-from mlc.prompts.show import shown
+from mlc.escape import shown
 
 Format = Literal["json", "jsonl", "csv", "parquet", "hub"]
 

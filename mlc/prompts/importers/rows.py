@@ -8,12 +8,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mlc.errors import MlcError
+from mlc.escape import shown_name
 from mlc.files import sha256_json
 from mlc.progress import track
 from mlc.prompts import tags
 from mlc.prompts.importers.drafts import DataSet, Draft, LeftOut
 from mlc.prompts.schema import Origin, PromptRow
-from mlc.prompts.show import shown_name
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from mlc.errors import MlcError
+from mlc.escape import shown_name
 from mlc.files import write_jsonl
 from mlc.progress import track
 from mlc.prompts.diff import Change
@@ -19,7 +20,6 @@ from mlc.prompts.importers.rows import Imported, assemble
 from mlc.prompts.mapping import load_mapping
 from mlc.prompts.merge import ChangedSource, Merged, merge
 from mlc.prompts.schema import check_language, read_prompts, write_prompts
-from mlc.prompts.show import shown_name
 
 SHOWN = 5  # places per reason, and ids per list; --left-out writes all
 

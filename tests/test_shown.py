@@ -6,7 +6,7 @@ import unicodedata
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlc.prompts.show import LONGEST, shown, shown_name, shown_pair
+from mlc.escape import LONGEST, shown, shown_name, shown_pair
 
 ANY = st.text(st.characters(), max_size=LONGEST)  # lone surrogates included
 
