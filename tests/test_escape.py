@@ -6,7 +6,7 @@ import unicodedata
 
 import pytest
 from hostile import HOSTILE, Read
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
@@ -15,6 +15,7 @@ from mlc.escape import markdown, visible
 texts = st.one_of(st.sampled_from(HOSTILE), st.text())
 
 
+@settings(deadline=None)
 @given(texts)
 def test_nothing_that_acts_is_left(text: str) -> None:
     for character in visible(text):
@@ -32,6 +33,7 @@ def test_nothing_that_acts_is_left(text: str) -> None:
         )
 
 
+@settings(deadline=None)
 @given(texts)
 def test_the_text_can_be_had_back(text: str) -> None:
     ascii_alone = "".join(c if ord(c) < 128 else c.encode("unicode_escape").decode() for c in visible(text))
@@ -49,6 +51,7 @@ def test_a_joiner_that_hides_between_latin_letters_is_shown() -> None:
     assert visible("b\u200domb") == r"b\u200domb"
 
 
+@settings(deadline=None)
 @given(texts)
 def test_a_page_shows_the_words_and_nothing_else(text: str) -> None:
     page = MarkdownIt("commonmark", {"linkify": False}).enable(["table", "strikethrough"])

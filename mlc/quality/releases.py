@@ -28,6 +28,7 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 NEVER_RELEASED = {
     "empty": "a text without letters asks nothing: fix it",
     "control_characters": "what cannot be seen is not what people would be asked to judge: fix the text",
+    "characters": "a text of that length is checked for nothing else: shorten it, or raise that setting",
     "leaked_from": "what is trained on must not judge the result: fix the text, or take the row out of one of the sets",
     "row": "it passed by itself: release or fix the text that takes its row along",
     "minimum_languages": "it passed by itself: release or fix the row's other texts, or lower that setting",

@@ -1,98 +1,171 @@
+"""From what the checks found to what is in quarantine, why, and what remains. The findings are set by hand here."""
+
 from __future__ import annotations
 
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
+import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mlc.prompts.schema import PromptRow
 from mlc.quality import quarantine
 from mlc.quality.columns import add_quality, long_frame
-from mlc.quality.releases import Releases
+from mlc.quality.quarantine import Reason
+from mlc.quality.releases import Release, Releases, text_hash
 from mlc.settings import Languages, Validate
 
-from .conftest import Sets, with_text, without
+from .conftest import TAGS, Sets, without, world_rows
 
 Found = dict[tuple[str, str, str], list[dict[str, Any]]]
+SETS: Sets = {"alignment": world_rows("alignment", 60), "evaluation": world_rows("evaluation", 40)}
 
 
-def judge(sets: Sets, languages: Languages, validate: Validate) -> tuple[Found, dict[str, list[PromptRow]]]:
+@pytest.fixture(scope="module")
+def measured() -> Iterator[pd.DataFrame]:
+    yield add_quality(long_frame(SETS, TAGS, "en"), "en", ("alignment", "evaluation"))
+
+
+@pytest.fixture
+def frame(measured: pd.DataFrame) -> pd.DataFrame:
+    """The quality columns of a good set."""
+    return measured.copy()
+
+
+def find(frame: pd.DataFrame, key: tuple[str, str, str], column: str, value: object) -> None:
+    """Makes a check find something in one variant."""
+    line = frame.index[(frame["set"] == key[0]) & (frame["id"] == key[1]) & (frame["language"] == key[2])]
+    frame[column] = frame[column].astype(object)
+    frame.loc[line, column] = value  # type: ignore[call-overload]
+
+
+def judge(frame: pd.DataFrame, validate: Validate, *releases: Release) -> tuple[Found, dict[str, list[PromptRow]]]:
     """(set, id, language) -> reasons of what is in quarantine, and the clean rows."""
-    frame = add_quality(long_frame(sets, languages.all, "en"), "en", ("alignment", "evaluation"))
-    frame["reasons"] = quarantine.reasons(frame, validate, "en", Releases())
-    frame["quarantined"] = frame["reasons"].map(bool)
-    frame["clean"] = frame["text"].notna() & ~frame["quarantined"]
+    frame["reasons"] = quarantine.reasons(frame, validate, "en", Releases(releases))
+    frame["clean"] = frame["text"].notna() & ~frame["reasons"].map(bool)
     found = {(r["set"], r["id"], r["language"]): r["reasons"] for r in quarantine.records(frame)}
-    return found, quarantine.clean_rows(frame, sets)
+    return found, quarantine.clean_rows(frame, SETS)
 
 
 def said(reasons: list[dict[str, Any]]) -> list[str]:
     return [f"{reason['check']}: {reason['message']}" for reason in reasons]
 
 
-def test_a_good_set_is_left_as_it_is(sets: Sets, languages: Languages, validate: Validate) -> None:
-    assert judge(sets, languages, validate) == ({}, sets)
+def test_a_good_set_is_left_as_it_is(frame: pd.DataFrame, validate: Validate) -> None:
+    assert judge(frame, validate) == ({}, SETS)
 
 
 @pytest.mark.parametrize(
-    "check, tag, text",
+    "column, found, value, threshold",
     [
-        ("empty", "sw", " ¿? "),
-        ("script_share", "zh", "Wo zenme neng zuo zhe jian shi ne"),
-        ("length_deviation", "sw", "Ndiyo"),
-        ("untranslated", "sw", None),
-        ("untranslated", "zh", None),
+        ("empty", True, None, None),
+        ("script_share", 0.25, 0.25, 0.5),
+        ("length_deviation", -7.5, -7.5, 5.0),
+        ("leakage", 0.75, 0.75, 0.35),
+        ("untranslated", True, None, None),
+        ("duplicate_of", "a2", "a2", None),
     ],
 )
-def test_each_defect_is_named_in_its_language_and_takes_that_variant_alone(
-    check: str, tag: str, text: str | None, sets: Sets, languages: Languages, validate: Validate
+def test_a_finding_is_a_reason_with_value_and_threshold_and_takes_that_variant_alone(
+    column: str, found: object, value: object, threshold: float | None, frame: pd.DataFrame, validate: Validate
 ) -> None:
-    good = sets["alignment"][7]
-    sets["alignment"][7] = with_text(good, tag, good.prompts["en"].upper() if text is None else text)
-    found, clean = judge(sets, languages, validate)
-    assert list(found) == [("alignment", good.id, tag)]
-    assert check in [reason["check"] for reason in found["alignment", good.id, tag]]
-    kept = clean["alignment"][7]
-    for field in (kept.prompts, kept.provenance, kept.references):
-        assert set(field) == set(good.prompts) - {tag}
-    assert clean["alignment"][:7] + clean["alignment"][8:] == sets["alignment"][:7] + sets["alignment"][8:]
+    find(frame, ("alignment", "a7", "sw"), column, found)
+    held, clean = judge(frame, validate)
+    assert list(held) == [("alignment", "a7", "sw")]
+    (reason,) = held["alignment", "a7", "sw"]
+    assert (reason["check"], reason["value"], reason["threshold"]) == (column, value, threshold)
+    assert reason["message"]
+    good, kept = SETS["alignment"][7], clean["alignment"][7]
+    for field in ("prompts", "provenance", "references"):
+        assert getattr(kept, field) == {t: text for t, text in getattr(good, field).items() if t != "sw"}
+    assert clean["alignment"][:7] + clean["alignment"][8:] == SETS["alignment"][:7] + SETS["alignment"][8:]
 
 
-def test_a_duplicate_is_quarantined_where_it_repeats(sets: Sets, languages: Languages, validate: Validate) -> None:
-    first, second = sets["alignment"][2], sets["alignment"][4]
-    assert first.intent == second.intent
-    sets["alignment"][4] = with_text(second, "sw", first.prompts["sw"].upper())
-    found, _ = judge(sets, languages, validate)
-    reason = {"check": "duplicate_of", "value": first.id, "threshold": None, "message": f"{first.id} has the same text"}
-    assert found == {("alignment", second.id, "sw"): [reason]}
+def test_a_threshold_that_is_met_is_no_reason(frame: pd.DataFrame, validate: Validate) -> None:
+    for column, value in (("script_share", 0.5), ("length_deviation", 5.0), ("leakage", 0.35)):
+        find(frame, ("alignment", "a7", "sw"), column, value)
+    assert judge(frame, validate)[0] == {}
+
+
+def test_an_other_language_alone_is_no_reason(frame: pd.DataFrame, validate: Validate) -> None:
+    find(frame, ("alignment", "a7", "sw"), "identified", "fr")
+    find(frame, ("alignment", "a7", "sw"), "right_language", False)
+    assert judge(frame, validate)[0] == {}
+
+
+def test_what_is_held_is_written_whole(frame: pd.DataFrame, validate: Validate) -> None:
+    find(frame, ("evaluation", "e3", "sw"), "untranslated", True)
+    judge(frame, validate)
+    (record,) = quarantine.records(frame)
+    texts = SETS["evaluation"][3].prompts
+    assert record == {
+        **{"set": "evaluation", "id": "e3", "language": "sw", "text": texts["sw"], "source_text": texts["en"]},
+        "reasons": [Reason("untranslated", None, None, "is the source text, or holds most of its words")._asdict()],
+    }
 
 
 def test_a_leak_takes_the_alignment_row_whole_and_leaves_the_evaluation(
-    sets: Sets, languages: Languages, validate: Validate
+    frame: pd.DataFrame, validate: Validate
 ) -> None:
-    row, judged = sets["alignment"][5], sets["evaluation"][1]
-    sets["alignment"][5] = with_text(row, "sw", judged.prompts["sw"])
-    found, clean = judge(sets, languages, validate)
-    assert set(found) == {("alignment", row.id, tag) for tag in row.prompts}
-    assert said(found["alignment", row.id, "sw"]) == [f"leaked_from: evaluation/{judged.id} has the same text"]
-    assert said(found["alignment", row.id, "zh"]) == [f"row: its text in sw leaked from evaluation/{judged.id}"]
-    assert clean["alignment"] == sets["alignment"][:5] + sets["alignment"][6:]
-    assert clean["evaluation"] == sets["evaluation"]
+    find(frame, ("alignment", "a5", "sw"), "leaked_from", "evaluation/e1")
+    held, clean = judge(frame, validate)
+    assert set(held) == {("alignment", "a5", tag) for tag in TAGS}
+    assert said(held["alignment", "a5", "sw"]) == ["leaked_from: evaluation/e1 has the same text"]
+    assert said(held["alignment", "a5", "zh"]) == ["row: its text in sw leaked from evaluation/e1"]
+    assert clean["alignment"] == SETS["alignment"][:5] + SETS["alignment"][6:]
+    assert clean["evaluation"] == SETS["evaluation"]
 
 
-@pytest.mark.parametrize("text, word", [("...", "in quarantine"), (None, "missing")])
-def test_a_row_without_a_good_source_text_goes_whole(
-    text: str | None, word: str, sets: Sets, languages: Languages, validate: Validate
+@pytest.mark.parametrize("missing", [False, True])
+def test_a_row_without_a_good_source_text_goes_whole(missing: bool, frame: pd.DataFrame, validate: Validate) -> None:
+    if missing:
+        sets = SETS | {"evaluation": [without(row, "en") if row.id == "e3" else row for row in SETS["evaluation"]]}
+        frame = add_quality(long_frame(sets, TAGS, "en"), "en", ("alignment", "evaluation"))
+    else:
+        find(frame, ("evaluation", "e3", "en"), "empty", True)
+    held, clean = judge(frame, validate)
+    assert set(held) == {("evaluation", "e3", tag) for tag in (TAGS[1:] if missing else TAGS)}
+    word = "missing" if missing else "in quarantine"
+    assert said(held["evaluation", "e3", "bn"]) == [f"row: its text in en is {word}"]
+    assert clean["evaluation"] == SETS["evaluation"][:3] + SETS["evaluation"][4:]
+
+
+def test_a_released_source_text_brings_its_row_back(frame: pd.DataFrame, validate: Validate) -> None:
+    find(frame, ("evaluation", "e3", "en"), "script_share", 0.1)
+    find(frame, ("evaluation", "e3", "sw"), "untranslated", True)
+    text = text_hash(SETS["evaluation"][3].prompts["en"])
+    release = Release(
+        **{"set": "evaluation", "id": "e3", "language": "en", "who": "A", "why": "names", "when": datetime.now(UTC)},
+        **{"checks": ("script_share",), "sha256": text, "source_sha256": text},
+    )
+    held, clean = judge(frame, validate, release)
+    assert list(held) == [("evaluation", "e3", "sw")]
+    assert set(clean["evaluation"][3].prompts) == set(TAGS) - {"sw"}
+
+
+@settings(deadline=None, max_examples=50)  # the machine may be busy
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["alignment", "tuning"]), st.sets(st.sampled_from(TAGS))), min_size=1, max_size=8
+    ),
+    st.integers(1, 3),
+)
+def test_training_rows_in_too_few_served_languages_go_and_nothing_else(
+    rows: list[tuple[str, set[str]]], minimum: int
 ) -> None:
-    row = sets["evaluation"][3]
-    sets["evaluation"][3] = without(row, "en") if text is None else with_text(row, "en", text)
-    found, clean = judge(sets, languages, validate)
-    assert set(found) == {("evaluation", row.id, tag) for tag in sets["evaluation"][3].prompts}
-    assert said(found["evaluation", row.id, "bn"]) == [f"row: its text in en is {word}"]
-    assert clean["evaluation"] == sets["evaluation"][:3] + sets["evaluation"][4:]
-
-
-def test_an_other_language_alone_is_no_reason(
-    sets: Sets, languages: Languages, validate: Validate, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("mlc.quality.language.identify", lambda _text: "fr")
-    assert judge(sets, languages, validate)[0] == {}
+    languages = Languages(source="en", served=("en", "sw", "zh"), transfer=("bn",))
+    lines = [(name, str(n), tag, tag in good, []) for n, (name, good) in enumerate(rows) for tag in TAGS]
+    frame = pd.DataFrame(lines, columns=["set", "id", "language", "clean", "reasons"])
+    dropped = quarantine.drop_by_rule(frame, languages, minimum)
+    for n, (name, good) in enumerate(rows):
+        row = frame[frame["id"] == str(n)]
+        too_few = name == "alignment" and len(good - {"bn"}) < minimum
+        assert set(row["language"][row["clean"]]) == (set() if too_few else good)
+        assert set(row["language"][dropped[row.index]]) == (good if too_few else set())
+        for tag, reasons in zip(row["language"], row["reasons"], strict=True):
+            message = f"its row is good in {len(good - {'bn'})} of the served languages"
+            expected = [Reason("minimum_languages", len(good - {"bn"}), minimum, message)]
+            assert reasons == (expected if too_few and tag in good else [])

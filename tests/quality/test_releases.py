@@ -112,6 +112,7 @@ def test_validate_obeys_a_release_for_what_was_looked_at_and_no_longer(
     assert "Amina | a brand name" in card and "| stale |" in card
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.sampled_from(["length_deviation", "untranslated", "script_share", "duplicate_of"])),
     st.lists(st.sampled_from(["length_deviation", "untranslated", "other"]), min_size=1),
