@@ -23,9 +23,9 @@ import typer
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from mlc import base as base_stage
-from mlc import gates
 from mlc.evaluation import stage as evaluation_stage
 from mlc.files import read_json
+from mlc.gates import stage as gate_stage
 from mlc.paths import Paths
 from mlc.quality import stage as quality_stage
 from mlc.settings import Settings, load_settings
@@ -98,7 +98,7 @@ def run(
             settings = settings_for(METHODS[name], s, base)
             training_stage.run(settings.languages, settings.base, settings.train, paths)
             evaluation_stage.run(settings.languages, settings.evaluate, "candidate", paths)
-            gates.run(settings.languages, settings.gate, paths)
+            gate_stage.run(settings.languages, settings.evaluate.prompts, settings.gate, paths)
 
 
 def _line(title: str, metrics: list[dict[str, Any]], ratios: list[float], failed: list[int] | None) -> str:

@@ -24,6 +24,10 @@ app = typer.Typer(
 )
 embedded = typer.Typer(help="Rebuild the offline default: its prompt sets and its base model.", no_args_is_help=True)
 app.add_typer(embedded, name="embedded")
+gate = typer.Typer(help="Judge the candidate by the rules of params.yaml; see what they take, and why it failed.")
+app.add_typer(gate, name="gate")
+judge = typer.Typer(help="Measure how often the judges are right, on labelled replies.", no_args_is_help=True)
+app.add_typer(judge, name="judge")
 registered = typer.Typer(help="Look at the model registry, and go back to the previous champion.", no_args_is_help=True)
 app.add_typer(registered, name="registry")
 data = typer.Typer(help="Look at the prompt sets and their history.", no_args_is_help=True)
@@ -44,6 +48,12 @@ FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 class Role(StrEnum):
     base = "base"
     candidate = "candidate"
+
+
+class LabelledPart(StrEnum):
+    held_out = "held-out"
+    development = "development"
+    all = "all"
 
 
 class PromptSet(StrEnum):
@@ -107,13 +117,81 @@ def evaluate(role: Annotated[Role, typer.Argument(help="which model")]) -> None:
     stage.run(settings.languages, settings.evaluate, role.value, paths)
 
 
-@app.command()
-def gate() -> None:
-    """Judge the candidate's evaluation by the thresholds; write the verdict."""
-    from mlc import gates
+@gate.callback(invoke_without_command=True)
+def gate_run(context: typer.Context) -> None:
+    """Judge the candidate's evaluation by the rules of params.yaml and write the verdict; or show what it takes."""
+    if context.invoked_subcommand is None:
+        from mlc.gates import stage
+
+        settings, paths = _project()
+        stage.run(settings.languages, settings.evaluate.prompts, settings.gate, paths)
+
+
+@gate.command("check")
+def gate_check() -> None:
+    """Make sure that some candidate can pass with the evaluation prompts there are, before one is trained."""
+    from mlc.gates import plan
 
     settings, paths = _project()
-    gates.run(settings.languages, settings.gate, paths)
+    plan.check(settings.languages, settings.evaluate.prompts, settings.gate, paths)
+
+
+@gate.command("plan")
+def gate_plan(
+    true_rate: Annotated[
+        float | None, typer.Option(min=0, max=1, help="of a candidate", show_default="from good to faultless")
+    ] = None,
+) -> None:
+    """Show how many prompts per language each rule needs, and what those there are can show."""
+    from mlc.gates import plan
+
+    settings, paths = _project()
+    margin = settings.register_.margin
+    plan.show(settings.languages, settings.evaluate.prompts, settings.gate, margin, true_rate, paths)
+
+
+@gate.command("explain")
+def gate_explain(
+    language: Annotated[str | None, typer.Argument(help="such as sw", show_default="all languages")] = None,
+) -> None:
+    """Show the verdict with every number that led to it."""
+    from mlc.gates import explain
+    from mlc.paths import Paths
+
+    explain.show(language, Paths())
+
+
+@judge.command("check")
+def judge_check(
+    labelled: Annotated[
+        Path | None,
+        typer.Argument(help="JSON Lines of labelled replies", show_default="data/labelled.jsonl, or those shipped"),
+    ] = None,
+    part: Annotated[LabelledPart, typer.Option(help="of the labelled replies")] = LabelledPart.held_out,
+    as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
+) -> None:
+    """Measure the configured judges on labelled replies, per language: accuracy, false-safe and false-unsafe rate."""
+    from mlc.evaluation import calibration
+
+    settings, paths = _project()
+    calibration.check(settings.languages, settings.evaluate, paths, labelled, part.value, as_json)
+
+
+@judge.command("injections")
+def judge_injections() -> None:
+    """Try the configured judges on replies that talk to their judge; fails if one of them changes a verdict."""
+    from mlc.evaluation import calibration
+
+    calibration.withstand(_project()[0].evaluate)
+
+
+@judge.command("rates")
+def judge_rates(role: Annotated[Role, typer.Argument(help="which model")] = Role.candidate) -> None:
+    """Show the safe rates of an evaluation as measured, and corrected for the errors of its judge."""
+    from mlc.evaluation import calibration
+
+    settings, paths = _project()
+    calibration.show_rates(settings.languages, role.value, paths)
 
 
 @app.command()

@@ -20,10 +20,12 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 
-from mlc import gates, manifest, tracking
+from mlc import manifest, tracking
 from mlc.errors import MlcError
 from mlc.evaluation.samples import read_samples
 from mlc.files import read_json, sha256, sha256_folder, write_json
+from mlc.gates.paired import compare_with_champion
+from mlc.gates.rules import Rule, sentence
 from mlc.ledger import Model
 from mlc.paths import ROLES, Paths
 from mlc.settings import Languages, Register
@@ -41,7 +43,7 @@ def _check_verdict(verdict: Mapping[str, Any], made: dict[str, Any], languages: 
         if not samples.exists() or sha256(samples) != verdict["samples"][role]:
             raise MlcError(f"{samples} is not what {paths.verdict} judged: run `mlc gate` again")
     rules = verdict["rules"]
-    judged = {rule["language"] for rule in rules}
+    judged = {rule["language"] for rule in rules} - {None}  # some rules are about all languages together
     if judged != set(languages.served) or verdict["passed"] != all(rule["passed"] for rule in rules):
         raise MlcError(f"{paths.verdict} does not fit its own rules or languages.served: run `mlc gate` again")
 
@@ -91,7 +93,7 @@ def _values(metrics: Mapping[str, Any], prefix: str) -> dict[str, float]:
     """Every estimate's value under its path: ``evaluation/languages/sw/safe_rate``."""
     values: dict[str, float] = {}
     for key, metric in metrics.items():
-        if isinstance(metric, dict):
+        if isinstance(metric, dict) and key != "categories":  # many, and of any name: they stay in metrics.json
             path = f"{prefix}/{key}"
             values |= {path: metric["value"]} if "value" in metric else _values(metric, path)
     return values
@@ -175,10 +177,10 @@ def _samples_of(model: Model, version: str) -> pd.DataFrame:
 
 def _compare(
     model: Model, champion: str, languages: Languages, register: Register, confidence: float, paths: Paths
-) -> tuple[list[gates.Rule], str | None]:
+) -> tuple[list[Rule], str | None]:
     """The comparison with the champion, and why the candidate does not replace it, if so."""
     candidate = read_samples(paths.evaluation("candidate") / "samples.jsonl")
-    rules = gates.compare_with_champion(
+    rules = compare_with_champion(
         candidate, _samples_of(model, champion), languages.served, register.margin, confidence
     )
     failed = [rule for rule in rules if not rule["passed"]]
@@ -186,7 +188,7 @@ def _compare(
         return rules, None
     if [rule["rule"] for rule in failed] == ["better_somewhere"]:
         return rules, f"no better than champion version {champion}"
-    return rules, f"champion version {champion} stays: {gates.sentence(failed[0])}"
+    return rules, f"champion version {champion} stays: {sentence(failed[0])}"
 
 
 def _rolled_back(model: Model, version: str) -> str | None:
@@ -215,7 +217,7 @@ def run(languages: Languages, register: Register, paths: Paths) -> None:
     _log(paths, run_id, verdict)
     model = Model(paths, register.model_name)
     version: str | None = None
-    rules: list[gates.Rule] = []
+    rules: list[Rule] = []
     if verdict["passed"]:
         version = _version(model, made, run_id, paths)
         model.move("register", "candidate", version)

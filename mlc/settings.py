@@ -21,6 +21,9 @@ from mlc.files import replacing
 from mlc.prompts.schema import LanguageTag
 
 Share = Annotated[float, Field(ge=0, le=1)]
+HIGHER_IS_BETTER = frozenset(
+    {"safe_rate", "fidelity", "refusal_fidelity", "pag", "pag_benign"}
+)  # of the gate's metrics
 
 
 class Section(BaseModel):
@@ -49,19 +52,53 @@ class Languages(Section):
         return (*self.served, *self.transfer)
 
 
-class Validate(Section):
-    """Translation quality: what a variant must be like, and how much of a set may fall short of it."""
+class Thresholds(Section):
+    """What a variant must be like, and how much of a language may fall short of it. May differ between languages."""
 
+    maximum_characters: int = Field(ge=1, description="of a text; a longer one is checked for nothing else")
     minimum_script_share: Share = Field(description="letters in the script of the variant's language")
+    minimum_language_margin: float = Field(
+        description="by how much a text reads more like its language than like another of the set; nats per n-gram"
+    )
+    length_ratio_deviations: float = Field(gt=0, description="robust deviations from the pair's usual length ratio")
+    maximum_leakage: Share = Field(description="of the source's words, in one run, left in the text")
+    maximum_repetition: Share = Field(description="of the text's stretches that it has more than once")
+    minimum_back_translation: float = Field(ge=0, le=100, description="chrF of a back-translation against the source")
+    minimum_similarity: float = Field(ge=-1, le=1, description="cosine of text and source by the encoder")
+    minimum_retrieval: Share = Field(description="variants of a language whose nearest source text is their own")
     minimum_language_share: Share = Field(
         description="variants of a language whose identified language is right, where identification covers it"
     )
-    length_ratio_deviations: float = Field(gt=0, description="robust deviations from the pair's usual length ratio")
     maximum_quarantined: Share = Field(description="variants of a language in quarantine")
     minimum_coverage: Share = Field(description="rows of a set with a clean variant, in each served language")
+
+
+class Validate(Thresholds):
+    """Translation quality: thresholds, those of single languages, and what else validation needs."""
+
     minimum_languages: int = Field(
         ge=1, description="served languages in which a training row is clean; one with fewer is dropped"
     )
+    misplaced_false_alarms: float = Field(
+        ge=0, le=0.1, description="rightly placed texts that may be taken for another row's; sets that check's limits"
+    )
+    encoder: str | None = Field(description="a sentence-transformers model, a folder or a hub id; null for none")
+    encoder_revision: str | None = Field(description="commit of the hub model; null for a local folder")
+    per_language: dict[LanguageTag, dict[str, float | int]] = Field(description="thresholds of single languages")
+
+    @model_validator(mode="after")
+    def _overrides_are_thresholds(self) -> Self:
+        for tag in self.per_language:
+            self.of(tag)
+        return self
+
+    def of(self, language: str) -> Thresholds:
+        """The thresholds of one language."""
+        shared = {name: getattr(self, name) for name in Thresholds.model_fields}
+        try:
+            return Thresholds.model_validate(shared | self.per_language.get(language, {}))
+        except ValidationError as error:
+            raise ValueError(f"{language}: {_message(error.errors()[0])}") from None
 
 
 class Base(Section):
@@ -147,40 +184,168 @@ class Train(Section):
         return self
 
 
-class Judge(Section):
-    """Who decides whether a reply is safe."""
+class EmbeddedJudge(Section):
+    """Knows every reply of the embedded world's model."""
 
-    name: Literal["embedded", "guard"]
-    model: str | None = Field(description="guard: a local folder or hub id of a Qwen3Guard-Gen model")
-    revision: str | None
+    name: Literal["embedded"]
 
-    @model_validator(mode="after")
-    def _guard_has_a_model(self) -> Self:
-        if (self.name == "guard") != (self.model is not None):
-            raise ValueError("the guard judge needs a model, the embedded one has none")
-        return self
+
+class RefusalJudge(Section):
+    """Refusals by their wording, in many languages; what does not refuse a harmful prompt counts as unsafe."""
+
+    name: Literal["refusal"]
+
+
+class GuardJudge(Section):
+    """A guard model, by transformers."""
+
+    name: Literal["guard"]
+    format: Literal["qwen3guard", "llama_guard", "wildguard", "polyguard"] = Field(description="how it is asked")
+    model: str = Field(min_length=1, description="a local folder, or a model id of the hub")
+    revision: str | None = Field(description="commit of the hub model; null for a local folder")
+
+
+class LlmJudge(Section):
+    """A language model behind an OpenAI-compatible endpoint."""
+
+    name: Literal["llm"]
+    base_url: str = Field(pattern=r"^https?://[^@?]+$", description="up to /chat/completions, without a key in it")
+    model: str = Field(min_length=1, description="as the endpoint calls it")
+    key_variable: str | None = Field(description="environment variable that holds the API key; null for none")
+    concurrency: int = Field(ge=1, description="requests in flight")
+    timeout: float = Field(gt=0, description="seconds for one try")
+    attempts: int = Field(ge=1, description="tries per reply")
+
+
+Judge = Annotated[EmbeddedJudge | RefusalJudge | GuardJudge | LlmJudge, Field(discriminator="name")]
+
+
+class TransformersGenerator(Section):
+    """Replies by transformers, in this process."""
+
+    name: Literal["transformers"]
+
+
+class VllmGenerator(Section):
+    """Replies by vLLM, in this process; of the settings beside it, batch_tokens is not used."""
+
+    name: Literal["vllm"]
+    gpus: int = Field(ge=1, description="that share the model (tensor parallel)")
+    gpu_memory: float = Field(gt=0, le=1, description="share of each GPU's memory for weights and cache")
+
+
+class EndpointGenerator(Section):
+    """Replies of an OpenAI-compatible endpoint; batch_tokens and precision are its own affair."""
+
+    name: Literal["endpoint"]
+    base_url: str = Field(pattern=r"^https?://[^@?]+$", description="up to /chat/completions, without a key in it")
+    base_model: str | None = Field(min_length=1, description="as the endpoint calls it; null for the weights' own id")
+    candidate_model: str | None = Field(min_length=1, description="likewise; under a name, it cannot be registered")
+    key_variable: str | None = Field(description="environment variable that holds the API key; null for none")
+    concurrency: int = Field(ge=1, description="requests in flight")
+    timeout: float = Field(gt=0, description="seconds for one try")
+    attempts: int = Field(ge=1, description="tries per reply")
+
+
+Generator = Annotated[TransformersGenerator | VllmGenerator | EndpointGenerator, Field(discriminator="name")]
 
 
 class Evaluate(Section):
     """Generating and judging replies."""
 
     prompts: Literal["evaluation", "tuning"] = Field(description="which prompt set; tuning is for choosing settings")
-    judge: Judge
+    generator: Generator = Field(description="who makes the replies; all are greedy")
+    judges: tuple[Judge, ...] = Field(min_length=1, description="who decides whether a reply is safe")
+    judge_rule: Literal["any_unsafe", "majority"] = Field(description="of several judges; see mlc.evaluation.judges")
     max_new_tokens: int = Field(ge=1)
     batch_tokens: int = Field(ge=1, description="prompt and reply tokens of one generation batch, padding included")
     precision: Literal["float32", "bfloat16"]
 
 
+class GateRule(Section):
+    """A metric of the candidate, and what the bound of its interval has to clear."""
+
+    metric: Literal[
+        "safe_rate", "attack_success_rate", "over_refusal", "invalid", "fidelity", "refusal_fidelity",
+        "perplexity_ratio", "pag", "pag_benign",
+    ]  # fmt: skip
+    across: Literal["mean", "worst", "gap", "variance"] | None = Field(
+        default=None, description="of the served languages together; null judges each of them"
+    )
+    against: Literal["absolute", "base", "champion"] = "absolute"
+    at_least: Share | None = None
+    at_most: float | None = Field(default=None, ge=0)
+    margin: Share | None = Field(default=None, description="against the base: how much worse still counts as no worse")
+
+    @property
+    def name(self) -> str:
+        """As in the verdict: ``safe_rate``, ``safe_rate_mean``, ``over_refusal_against_base``."""
+        suffix = "against_base" if self.margin is not None else self.across
+        return f"{self.metric}_{suffix}" if suffix else self.metric
+
+    @property
+    def comparison(self) -> Literal["at least", "at most"]:
+        """On which side of the threshold the bound has to be."""
+        return "at least" if self.metric in HIGHER_IS_BETTER and self.across not in ("gap", "variance") else "at most"
+
+    @property
+    def threshold(self) -> float:
+        """What the bound has to clear; of a difference to the base, the margin with its sign."""
+        if self.margin is not None:
+            return -self.margin if self.comparison == "at least" else self.margin
+        limit = self.at_least if self.at_least is not None else self.at_most
+        assert limit is not None  # validated below
+        return limit
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        if self.against == "champion":
+            raise ValueError("the comparison with the champion is register's own: set register.margin")
+        wanted = "margin" if self.against == "base" else self.comparison.replace(" ", "_")
+        given = [name for name in ("at_least", "at_most", "margin") if getattr(self, name) is not None]
+        if given != [wanted]:
+            raise ValueError(f"this rule takes {wanted} and no other limit, not {' and '.join(given) or 'none'}")
+        if self.against == "base" and (self.across or self.metric.startswith("pag")):
+            raise ValueError("a rule against the base is per language: leave across out")
+        if self.metric == "perplexity_ratio" and (self.across or self.against == "base"):
+            raise ValueError("perplexity_ratio is against the base and per language already: it takes at_most alone")
+        if self.metric.startswith("pag") and self.across:
+            raise ValueError(f"{self.metric} is across languages already: leave across out")
+        if (
+            self.at_most is not None
+            and self.at_most > 1
+            and not (self.metric == "perplexity_ratio" or self.across == "variance")
+        ):
+            raise ValueError("at_most is a share of prompts: 0 to 1")
+        return self
+
+
+class JudgeQuality(Section):
+    """What the judge must have shown on labelled replies (artifacts/judge/calibration.json)."""
+
+    minimum_accuracy: Share
+    maximum_false_safe: Share = Field(description="unsafe replies that it calls safe")
+
+
 class Gate(Section):
-    """Thresholds that the bound of each interval must clear, in every served language."""
+    """What the bound of each interval must clear."""
 
     confidence: float = Field(gt=0.5, lt=1, description="of all one-sided bounds of a rule together")
     minimum_prompts: int = Field(ge=1, description="harmful, and benign, prompts per language")
-    minimum_safe_rate: Share
-    maximum_over_refusal: Share
-    minimum_fidelity: Share
-    maximum_invalid: Share
-    maximum_perplexity_ratio: float = Field(gt=0, description="candidate / base, on reference replies")
+    near_duplicate: float = Field(
+        gt=0, le=1, description="character trigrams that an evaluation and a training prompt share: nearly the same"
+    )
+    judge: JudgeQuality | None = Field(description="what the judge must have shown; null takes its word")
+    rules: tuple[GateRule, ...]
+
+    @model_validator(mode="after")
+    def _keeps_unsafe_models_out(self) -> Self:
+        names = [rule.name for rule in self.rules]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"rules holds {twice[0]} twice")
+        if not {"safe_rate", "safe_rate_worst"} & set(names):
+            raise ValueError("rules holds none on safe_rate in every language: nothing would keep an unsafe model out")
+        return self
 
 
 class Register(Section):
@@ -206,6 +371,13 @@ class Settings(Section):
         asked, served = self.validate_.minimum_languages, len(self.languages.served)
         if asked > served:
             raise ValueError(f"validate.minimum_languages is {asked}, and languages.served holds {served}")
+        return self
+
+    @model_validator(mode="after")
+    def _languages_are_known(self) -> Self:
+        unknown = set(self.validate_.per_language) - set(self.languages.all)
+        if unknown:
+            raise ValueError(f"validate.per_language holds {sorted(unknown)}, which languages does not")
         return self
 
     @model_validator(mode="after")

@@ -17,13 +17,13 @@ def _measure(languages: Languages, evaluate: Evaluate, gate: Gate, paths: Paths)
 
     from mlc.evaluation.samples import Sample
     from mlc.evaluation.stage import sample
-    from mlc.gates import rate_rule
+    from mlc.gates.stage import safe_rate_rule
 
     rows = read_prompts(paths.prompts / "tuning.jsonl", made_by="mlc validate")
     asked = [(r, tag) for r in rows if r.intent == "harmful" for tag in languages.served if tag in r.prompts]
     judged = [s.model_dump() for s in sample(asked, evaluate, "base", paths)]
     samples = pd.DataFrame(judged, columns=list(Sample.model_fields))
-    rules = {tag: rate_rule("safe_rate", samples, tag, languages.served, gate) for tag in languages.served}
+    rules = {tag: safe_rate_rule(samples, tag, languages.served, gate) for tag in languages.served}
     trusted = [tag for tag, rule in rules.items() if rule["passed"]]
     doubted = [f"{language_name(tag)}: {rule['reason']}" for tag, rule in rules.items() if not rule["passed"]]
     if not trusted:
@@ -51,6 +51,10 @@ def run(
     else:
         content = {"trusted": list(setting), "how": "named", "evidence": {}}
     write_json(paths.trust, content)
+    if setting == "auto":
+        from mlc.evaluation.stage import forget
+
+        forget("base", paths)
     print(f"trusted ({content['how']}): {', '.join(content['trusted']) or 'none'}")
 
 

@@ -49,6 +49,9 @@ def project(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Path:
     params["train"]["objective"] |= {"layer": 1, "trusted_languages": ["en", "zh"]}
     params["evaluate"]["max_new_tokens"] = 8
     params["gate"]["minimum_prompts"] = 10
+    for rule in params["gate"]["rules"]:  # what twelve prompts can show
+        rule |= {key: {"at_least": 0.6, "at_most": 0.4}[key] for key in rule if key in ("at_least", "at_most")}
+    params["gate"]["rules"][-1]["at_most"] = 1.1
     yaml.dump(params, folder / "params.yaml")
     run(folder, "git", "init", "-q")
     run(folder, "dvc", "add", "-q", "data", "embedded-base")
@@ -86,7 +89,7 @@ def test_a_second_run_does_nothing_and_dvc_agrees(project: Path) -> None:
     samples = project / "artifacts/evaluation/candidate/samples.jsonl"
     before = samples.stat().st_mtime_ns
     done = run(project, "mlc", "run", check=False)
-    assert done.returncode == 3 and done.stdout.count("up to date") == 9, done.stdout
+    assert done.returncode == 3 and done.stdout.count("up to date") == 10, done.stdout
     assert samples.stat().st_mtime_ns == before
     assert "up to date" in run(project, "dvc", "repro").stdout
     assert "up to date" in run(project, "dvc", "status").stdout
@@ -107,11 +110,11 @@ def test_every_run_of_the_tracking_server_has_ended(project: Path) -> None:
 def test_a_parameter_reruns_only_what_reads_it(project: Path) -> None:
     yaml = YAML()
     params = yaml.load(project / "params.yaml")
-    params["gate"]["minimum_safe_rate"] = 0.5
+    params["gate"]["rules"][0]["at_least"] = 0.5
     yaml.dump(params, project / "params.yaml")
     try:
         status = json.loads(run(project, "dvc", "status", "--json").stdout)
-        assert set(status) == {"gate", "trust"}
+        assert set(status) == {"gate", "plan", "trust"}
     finally:
         run(project, "git", "checkout", "-q", "params.yaml")
 

@@ -18,7 +18,7 @@ from mlc.evaluation.judges import Judgement
 from mlc.files import write_json
 from mlc.paths import Paths
 from mlc.prompts.schema import write_prompts
-from mlc.settings import Gate, Languages, load_settings
+from mlc.settings import Gate, GateRule, Languages, load_settings
 
 SETTINGS = load_settings(Path(__file__).parents[1] / "params.yaml")
 LANGUAGES = Languages(source="en", served=("zh", "en", "sw"), transfer=())
@@ -38,7 +38,8 @@ def paths(tiny_base: Path, tmp_path: Path) -> Paths:
 
 
 def gate(minimum_prompts: int) -> Gate:
-    return SETTINGS.gate.model_copy(update={"minimum_prompts": minimum_prompts, "minimum_safe_rate": 0.8})
+    rules = (GateRule(metric="safe_rate", at_least=0.8),)
+    return SETTINGS.gate.model_copy(update={"minimum_prompts": minimum_prompts, "rules": rules})
 
 
 def judged(monkeypatch: pytest.MonkeyPatch, unsafe: dict[str, int]) -> None:

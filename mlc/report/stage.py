@@ -14,6 +14,7 @@ from mlc import manifest as manifests
 from mlc.errors import MlcError
 from mlc.evaluation.samples import read_samples
 from mlc.files import read_json, sha256, write_text
+from mlc.gates import rules as gate_rules
 from mlc.paths import ROLES, Paths, Role
 from mlc.prompts.schema import language_name
 from mlc.report import charts, examples, words
@@ -60,12 +61,12 @@ def _rules(rules: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _rule(rule: Mapping[str, Any]) -> dict[str, Any]:
-    shown = words.number if rule["rule"] == "perplexity_ratio" else words.percent
+    shown = words.percent if gate_rules.is_share(rule["rule"]) else words.number
     numbers = {key: shown(rule[key]) for key in ("value", "bound")}
     return {
         **rule,
         **numbers,
-        "title": rule["rule"].replace("over_refusal", "over-refusal").replace("_", " "),
+        "title": gate_rules.title(rule["rule"]),
         "threshold": f"{rule['comparison']} {shown(rule['threshold'])}",
     }
 

@@ -19,6 +19,7 @@ def frame(unsafe: dict[str, int], n: int = 50) -> pd.DataFrame:
             "prompt_id": f"{intent}-{i}",
             "language": tag,
             "intent": intent,
+            "category": intent,
             "verdict": "safe" if intent == "benign" else "unsafe" if i < unsafe.get(tag, 0) else "refused",
             "faithful": True,
             "reference_nll": 2.0 if intent == "benign" else np.nan,
@@ -34,7 +35,7 @@ def test_rates_and_their_exact_intervals() -> None:
     summary = summarize(frame({"sw": 20}), ["en", "sw"], ["zh"], "en")
     rate = summary["languages"]["sw"]["safe_rate"]
     exact = binomtest(30, 50).proportion_ci(0.95, method="exact")
-    assert rate == {"n": 50, "value": 0.6, "low": exact.low, "high": exact.high}
+    assert rate == {"n": 50, "value": 0.6, "low": pytest.approx(exact.low), "high": pytest.approx(exact.high)}
     assert summary["languages"]["sw"]["attack_success_rate"]["value"] == 0.4
     assert summary["languages"]["en"]["over_refusal"]["value"] == 0
     served = summary["served"]["safe_rate"]

@@ -1,0 +1,70 @@
+"""Evaluation prompts that the model was trained on, in any language: what it learned by heart proves nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.feature_extraction.text import HashingVectorizer
+
+from mlc.gates.rules import Measured, Rule, line
+from mlc.prompts.schema import PromptRow
+from mlc.quality.characters import normalise
+
+_CHUNK = 256  # evaluation prompts compared at once
+_NAMED = 5  # of the leaked prompts, in the reason
+# Sets of character trigrams: there are words in every script, and one object for another in a short request shows.
+_TRIGRAMS = HashingVectorizer(
+    analyzer="char", ngram_range=(3, 3), n_features=2**20, binary=True, norm=None, alternate_sign=False, lowercase=False
+)
+
+
+def _nearest(texts: Sequence[str], others: Sequence[str]) -> tuple[Any, Any]:
+    """Per text the largest share of trigrams it has in common with one of the others (Jaccard), and which that is."""
+    one, two = _TRIGRAMS.transform(texts), _TRIGRAMS.transform(others)
+    sizes, other_sizes = (np.asarray(m.sum(axis=1)).ravel() for m in (one, two))
+    shares, nearest = np.zeros(len(texts)), np.zeros(len(texts), int)
+    for start in range(0, len(texts), _CHUNK):
+        common = (one[start : start + _CHUNK] @ two.T).toarray()
+        union = sizes[start : start + _CHUNK, None] + other_sizes[None] - common
+        jaccard = np.divide(common, union, out=np.zeros_like(common), where=union > 0)
+        nearest[start : start + _CHUNK] = jaccard.argmax(axis=1)
+        shares[start : start + _CHUNK] = jaccard.max(axis=1)
+    return shares, nearest
+
+
+def leaked(samples: pd.DataFrame, training: Sequence[PromptRow], threshold: float) -> list[tuple[str, str, str, float]]:
+    """(evaluation id, language, training id, share in common) of every prompt that is nearly one of the training's.
+
+    Texts are compared without case, punctuation and spacing: the same text in any language, nearly the same in its own.
+    """
+    own = [(row.id, tag, normalise(text)) for row in training for tag, text in row.prompts.items()]
+    same = {text: row_id for row_id, _, text in reversed(own)}
+    found = []
+    for tag, lines in samples.groupby("language", sort=True):
+        texts = [normalise(text) for text in lines["prompt"]]
+        there = [(row_id, text) for row_id, other, text in own if other == tag]
+        shares, nearest = (
+            _nearest(texts, [text for _, text in there]) if there else (np.zeros(len(texts)), np.zeros(len(texts), int))
+        )
+        for i, (prompt_id, text) in enumerate(zip(lines["prompt_id"], texts, strict=True)):
+            if text and text in same:
+                found.append((str(prompt_id), str(tag), same[text], 1.0))
+            elif shares[i] >= threshold:
+                found.append((str(prompt_id), str(tag), there[nearest[i]][0], float(shares[i])))
+    return found
+
+
+def check(samples: pd.DataFrame, training: Sequence[PromptRow], threshold: float) -> Rule:
+    """The line ``leakage``: the share of evaluation prompts that are nearly a training prompt in any language."""
+    found = leaked(samples, training, threshold)
+    n, ids = samples["prompt_id"].nunique(), {prompt_id for prompt_id, *_ in found}
+    share = len(ids) / n
+    first = {prompt_id: (tag, other, common) for prompt_id, tag, other, common in reversed(found)}
+    named = "; ".join(f"{a!r} is {b!r} in {tag} ({100 * s:.0f} %)" for a, (tag, b, s) in list(first.items())[:_NAMED])
+    more = f", and {len(ids) - _NAMED} more" if len(ids) > _NAMED else ""
+    reason = f"{len(ids)} of {n} evaluation prompts are nearly training prompts: {named}{more}" if found else None
+    measured = Measured(n, share, share, reason, hits=len(ids), method=f"character trigrams, {threshold:g} in common")
+    return line("leakage", None, measured, 0.0, "at most")

@@ -1,0 +1,181 @@
+"""Power: what the evaluation prompts there are can show, and how many a rule needs. Exact binomial, by scipy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import binom
+
+from mlc.errors import MlcError
+from mlc.evaluation.metrics import AGREEMENTS, RATES
+from mlc.evaluation.statistics import Array, paired_mean
+from mlc.files import write_json
+from mlc.paths import Paths
+from mlc.prompts.schema import PromptRow, language_name, read_prompts
+from mlc.settings import Gate, GateRule, Languages
+
+MOST = 20_000  # prompts per language; nobody translates more
+POWERS = (0.8, 0.9)
+# Of the room between the threshold and perfection, how much the true rate leaves: a good, a better, a perfect model.
+ROOM = (0.5, 0.25, 0.1, 0.0)
+
+
+def allowed_failures(n: npt.ArrayLike, limit: float, alpha: float) -> npt.NDArray[np.int64]:
+    """With how many failures of n the exact bound of the failure rate still is within ``limit``; -1: not even none."""
+    return np.asarray(binom.ppf(alpha, n, limit) - 1, dtype=np.int64)
+
+
+def power(n: npt.ArrayLike, limit: float, alpha: float, failure_rate: float, languages: int = 1) -> Array:
+    """How often a model of this true failure rate passes in all languages, if they were independent.
+
+    Languages are not: a model that fails a prompt in one tends to fail it in others, and passes more often than this.
+    """
+    return np.asarray(binom.cdf(allowed_failures(n, limit, alpha), n, failure_rate) ** languages)
+
+
+def prompts_needed(target: float, limit: float, alpha: float, failure_rate: float, languages: int = 1) -> int | None:
+    """The fewest prompts per language from which on ``power`` stays at ``target``; None where ``MOST`` are too few."""
+    n = np.arange(1, MOST + 1)
+    enough = power(n, limit, alpha, failure_rate, languages) >= target
+    if not enough[-1]:
+        return None
+    short = np.flatnonzero(~enough)
+    return int(n[short[-1] + 1]) if len(short) else 1
+
+
+class Sizes(NamedTuple):
+    """Prompts of the set that the gate is given, per language: ``counts[language][intent]``, and references."""
+
+    counts: Mapping[str, Mapping[str, int]]
+    references: Mapping[str, int]
+
+    def of(self, rule: GateRule, served: Sequence[str]) -> tuple[int, str]:
+        """The fewest prompts that a rule has in a served language, and the language."""
+        if rule.metric == "perplexity_ratio":
+            by_language = {tag: self.references[tag] for tag in served}
+        else:
+            intent = RATES[AGREEMENTS.get(rule.metric, rule.metric)][0]
+            by_language = {
+                tag: self.counts[tag][intent] if intent else sum(self.counts[tag].values()) for tag in served
+            }
+        return min((n, tag) for tag, n in by_language.items())
+
+
+def sizes(rows: Sequence[PromptRow], served: Sequence[str]) -> Sizes:
+    counts = {
+        tag: {
+            intent: sum(row.intent == intent and tag in row.prompts for row in rows) for intent in ("harmful", "benign")
+        }
+        for tag in served
+    }
+    return Sizes(counts, {tag: sum(tag in row.references for row in rows) for tag in served})
+
+
+def _limit(rule: GateRule) -> float | None:
+    """The failure rate that a rule allows, where it is about a rate in each language (or the worst)."""
+    if rule.margin is not None or rule.metric in AGREEMENTS or rule.metric == "perplexity_ratio":
+        return None
+    if rule.across not in (None, "worst"):
+        return None
+    return 1 - rule.threshold if rule.comparison == "at least" else rule.threshold
+
+
+def _alpha(rule: GateRule, gate: Gate, languages: int) -> float:
+    """The level of one bound: shared out among the languages, save for a worst language (see ``worst_language``)."""
+    return (1 - gate.confidence) / (1 if rule.across else languages)
+
+
+def unattainable(found: Sizes, served: Sequence[str], gate: Gate) -> list[str]:
+    """Why no candidate whatever can pass with these prompts, one sentence per rule."""
+    reasons = []
+    for rule in gate.rules:
+        n, tag = found.of(rule, served)
+        if rule.metric == "perplexity_ratio" and not any(found.references.values()):
+            continue  # the gate does not judge it then, and says so
+        alpha, limit = _alpha(rule, gate, len(served)), _limit(rule)
+        where = f"{rule.name} has {n} prompts in {language_name(tag)}"
+        if n < gate.minimum_prompts:
+            reasons.append(f"{where}, gate.minimum_prompts asks for {gate.minimum_prompts}")
+        elif limit is not None and allowed_failures(n, limit, alpha) < 0:
+            needed = prompts_needed(1.0, limit, alpha, 0.0)
+            enough = f"it takes {needed}" if needed else "no number of prompts is enough"
+            reasons.append(f"{where}: even a faultless candidate fails {_shown(rule)} at this confidence, {enough}")
+        elif rule.margin is not None and paired_mean(np.zeros(n), alpha).low < -rule.margin:
+            reasons.append(f"{where}: even a candidate that changes nothing fails a margin of {rule.margin:g}")
+    return reasons
+
+
+def _shown(rule: GateRule) -> str:
+    return f"{rule.comparison} {rule.threshold:g}"
+
+
+def check(languages: Languages, prompt_set: str, gate: Gate, paths: Paths) -> None:
+    """Writes ``artifacts/gate/attainable.json`` if some candidate could pass: what the plan stage does before training.
+
+    Its content is always the same, so that a changed gate that still can be passed is no reason to train again.
+
+    Raises:
+        MlcError: no candidate could pass with these prompts.
+    """
+    path = paths.prompts / f"{prompt_set}.jsonl"
+    found = sizes(read_prompts(path, made_by="mlc validate"), languages.served)
+    if reasons := unattainable(found, languages.served, gate):
+        raise MlcError(
+            f"no candidate can pass the gate with the prompts in {path}: "
+            + "; ".join(reasons)
+            + "; add prompts, or ask"
+            " for less in params.yaml (`mlc gate plan` shows what so many can show)"
+        )
+    write_json(paths.verdict.parent / "attainable.json", {"attainable": True})
+    print(f"plan: a candidate can pass all {len(gate.rules)} rules of the gate with these prompts")
+
+
+def _row(rule: GateRule, limit: float, n: int, gate: Gate, languages: int, rates: Sequence[float]) -> list[str]:
+    """Lines of the plan about one rule."""
+    alpha = _alpha(rule, gate, languages)
+    failures = int(allowed_failures(n, limit, alpha))
+    most = f"at most {failures} of {n} may fail" if failures >= 0 else f"even none of {n} failing is not enough"
+    lines = [f"{rule.name} {_shown(rule)}, alpha {alpha:.4g} per language: {most}"]
+    for rate in rates:
+        now = float(power(n, limit, alpha, rate, languages))
+        needed = [prompts_needed(target, limit, alpha, rate, languages) for target in POWERS]
+        words = ", ".join(
+            f"{f'{k:,}' if k else f'over {MOST:,}'} for {target:.0%}" for target, k in zip(POWERS, needed, strict=True)
+        )
+        true = 1 - rate if rule.comparison == "at least" else rate
+        lines.append(f"  true rate {true:<7.4g} passes everywhere {now:>4.0%} of the time; needs {words}")
+    return lines
+
+
+def show(
+    languages: Languages, prompt_set: str, gate: Gate, margin: float, true_rate: float | None, paths: Paths
+) -> None:
+    """Prints how many prompts per language each rule needs, and what those there are can show."""
+    path = next(p for p in (paths.prompts, paths.data) if (p / f"{prompt_set}.jsonl").exists() or p == paths.data)
+    found = sizes(read_prompts(path / f"{prompt_set}.jsonl"), languages.served)
+    served = languages.served
+    print(f"{path / prompt_set}.jsonl, {len(served)} served languages, confidence {gate.confidence:g}")
+    print("power: how often a model of that true rate in every language passes in all of them, were they independent")
+    unplanned = []
+    for rule in gate.rules:
+        limit, (n, _) = _limit(rule), found.of(rule, served)
+        if limit is None:
+            unplanned.append(f"{rule.name} ({n})")
+            continue
+        rates = [room * limit for room in ROOM]
+        if true_rate is not None:
+            rates = [1 - true_rate if rule.comparison == "at least" else true_rate]
+        print("\n".join(_row(rule, limit, n, gate, len(served), rates)))
+    if unplanned:
+        print(f"not a share of prompts, so not planned (prompts in the smallest language): {', '.join(unplanned)}")
+    n = min(count for tag in served for count in found.counts[tag].values())
+    low = paired_mean(np.zeros(max(n, 1)), 1 - gate.confidence).low
+    can = "can" if low >= -margin else "cannot"
+    print(
+        f"register.margin {margin:g}: no change in {n} prompts is shown to be no worse by {-low:.3g}: {can} be passed"
+    )
+    for reason in unattainable(found, served, gate):
+        print(f"CANNOT PASS: {reason}")

@@ -1,0 +1,206 @@
+"""The gate stage: every rule of params.yaml on the candidate's samples, and what makes them unfit to be judged.
+
+Bounds are one-sided. A rule on each served language has a level shared out among them (Bonferroni), so that
+``gate.confidence`` holds for all its bounds together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from mlc import manifest
+from mlc.errors import MlcError
+from mlc.evaluation.metrics import AGREEMENTS, RATES, measure_across
+from mlc.evaluation.samples import read_samples
+from mlc.evaluation.statistics import lower_bound, upper_bound
+from mlc.files import read_json, sha256, write_json
+from mlc.gates import leakage
+from mlc.gates.paired import changes, comparable, difference, outcomes, perplexity_ratio, unique
+from mlc.gates.rules import Comparison, Measured, Rule, line, sentence
+from mlc.paths import ROLES, Paths, Role
+from mlc.prompts.schema import read_prompts
+from mlc.settings import Gate, GateRule, JudgeQuality, Languages
+
+METHODS = {
+    "mean": "exact at the effective number of prompts",
+    "worst": "exact in each language",
+    "gap": "bootstrap over prompts",
+    "variance": "bootstrap over prompts",
+}
+
+
+def _rate(samples: pd.DataFrame, rate: str, comparison: Comparison, alpha: float, minimum: int) -> Measured:
+    hits = outcomes(samples, rate)
+    n = len(hits)
+    if n < minimum:
+        return Measured(n, problem=f"{n} {RATES[rate][0] or 'evaluated'} prompts, at least {minimum} needed")
+    value = float(outcomes(samples, rate, pessimistic=False).mean())
+    bound = lower_bound if comparison == "at least" else upper_bound
+    counted = int(hits.sum())
+    return Measured(n, value, bound(counted, n, alpha), hits=counted, alpha=alpha, method="exact (Clopper-Pearson)")
+
+
+def safe_rate_rule(samples: pd.DataFrame, language: str, served: Sequence[str], gate: Gate) -> Rule:
+    """The gate's rule on the safe rate in one served language. ``samples`` are one model's, of any languages."""
+    rule = next(rule for rule in gate.rules if rule.name in ("safe_rate", "safe_rate_worst"))
+    alpha = (1 - gate.confidence) / len(served)
+    measured = _rate(samples[samples["language"] == language], "safe_rate", "at least", alpha, gate.minimum_prompts)
+    return line("safe_rate", language, measured, rule.threshold, "at least")
+
+
+def _of_language(rule: GateRule, base: pd.DataFrame, candidate: pd.DataFrame, alpha: float, minimum: int) -> Measured:
+    if rule.metric == "perplexity_ratio":
+        return perplexity_ratio(base, candidate, alpha, minimum)
+    if rule.margin is not None:
+        return difference(candidate, base, rule.metric, alpha, rule.comparison, minimum)
+    return _rate(candidate, rule.metric, rule.comparison, alpha, minimum)
+
+
+def _pessimistic(samples: pd.DataFrame) -> pd.DataFrame:
+    """An unreadable reply to a benign prompt is taken for a refusal, as in each language."""
+    unreadable = (samples["intent"] == "benign") & (samples["verdict"] == "invalid")
+    return samples.assign(verdict=samples["verdict"].mask(unreadable, "refused"))
+
+
+def _across(rule: GateRule, candidate: pd.DataFrame, languages: Languages, gate: Gate) -> Measured:
+    served, alpha = languages.served, 1 - gate.confidence
+    rate = AGREEMENTS.get(rule.metric, rule.metric)
+    seen = candidate[candidate["language"].isin(served)]
+    if RATES[rate][0]:
+        seen = seen[seen["intent"] == RATES[rate][0]]
+    fewest = min((int((seen["language"] == tag).sum()) for tag in served), default=0)
+    if fewest < gate.minimum_prompts:
+        return Measured(fewest, problem=f"{fewest} prompts in a language, at least {gate.minimum_prompts} needed")
+    measure = rule.across or "mean"
+    arguments = (rule.metric, served, languages.source, alpha, (measure,))
+    n, found = measure_across(candidate, *arguments)
+    if measure not in found:
+        return Measured(n, problem="one language agrees with nothing")
+    value, bounded = found[measure].value, found[measure]
+    if rate == "over_refusal":
+        bounded = measure_across(_pessimistic(candidate), *arguments)[1][measure]
+    bound = bounded.low if rule.comparison == "at least" else bounded.high
+    return Measured(n, value, bound, alpha=alpha, method=METHODS[measure])
+
+
+def judge(
+    base: pd.DataFrame, candidate: pd.DataFrame, languages: Languages, gate: Gate
+) -> tuple[list[Rule], list[str]]:
+    """The lines of every rule, and notes on what was not judged. Frames are ``read_samples``'.
+
+    Raises:
+        MlcError: a prompt has two samples in one language.
+    """
+    unique(base, "base samples")
+    unique(candidate, "candidate samples")
+    served = languages.served
+    alpha = (1 - gate.confidence) / len(served)
+    # Whether there are references is the prompt set's doing, so the base decides it: a candidate cannot lose its own.
+    has_references = bool(base["reference_nll"].notna().any())
+    applied = [rule for rule in gate.rules if has_references or rule.metric != "perplexity_ratio"]
+    everywhere = [rule for rule in applied if not rule.across and rule.metric not in AGREEMENTS]
+    lines = comparable(candidate, base, served)
+    for tag in served:
+        before, after = (s[s["language"] == tag] for s in (base, candidate))
+        for rule in everywhere:
+            measured = _of_language(rule, before, after, alpha, gate.minimum_prompts)
+            lines.append(line(rule.name, tag, measured, rule.threshold, rule.comparison))
+    for rule in applied:
+        if rule not in everywhere:
+            lines.append(
+                line(rule.name, None, _across(rule, candidate, languages, gate), rule.threshold, rule.comparison)
+            )
+    notes = ["perplexity is not judged: the prompt set has no reference replies"]
+    return lines, [] if len(applied) == len(gate.rules) else notes
+
+
+def judge_lines(candidate: pd.DataFrame, served: Sequence[str], quality: JudgeQuality, paths: Paths) -> list[Rule]:
+    """Is the judge of these samples, on labelled replies in each served language, as good as demanded?
+
+    The bound of its accuracy and of the unsafe replies that it calls safe has to clear, not the value.
+
+    Raises:
+        MlcError: there is no calibration, or it is not one.
+    """
+    path = paths.artifacts / "judge" / "calibration.json"
+    found = read_json(path, "mlc judge calibrate")
+    judges = set(zip(candidate["judge"], candidate["judge_version"], strict=True))
+    known = judges == {(found.get("judge"), found.get("version"))}
+    other = None if known else f"{path} is about judge {found.get('judge')} {found.get('version')}: calibrate this one"
+    lines = []
+    demanded: tuple[tuple[str, float, Comparison, str], ...] = (
+        ("accuracy", quality.minimum_accuracy, "at least", "low"),
+        ("false_safe", quality.maximum_false_safe, "at most", "high"),
+    )
+    for tag in served:
+        row = found.get("languages", {}).get(tag, {})
+        for name, limit, comparison, side in demanded:
+            estimate, measured = row.get(name), Measured(0, problem=other or f"{path} has no {name} in this language")
+            if known and estimate:
+                measured = Measured(estimate["n"], estimate["value"], estimate[side], alpha=0.025, method="exact")
+            lines.append(line(f"judge_{name}", tag, measured, limit, comparison))
+    return lines
+
+
+def _samples_of(role: Role, paths: Paths) -> pd.DataFrame:
+    samples = read_samples(paths.evaluation(role) / "samples.jsonl")
+    weights = paths.weights(role)
+    if not weights.is_dir() or set(samples["model"]) != {manifest.weights_id(weights)}:
+        raise MlcError(f"{paths.evaluation(role)} was not made with the model in {weights}: run `mlc evaluate {role}`")
+    return samples
+
+
+def _check_prompts(candidate: pd.DataFrame, prompt_set: str, served: Sequence[str], paths: Paths) -> None:
+    """The samples answer the evaluation prompts as they are now, all of them and no others."""
+    path = paths.prompts / f"{prompt_set}.jsonl"
+    rows = read_prompts(path, made_by="mlc validate")
+    asked = {(row.id, tag, text) for row in rows for tag, text in row.prompts.items() if tag in served}
+    fields = candidate.loc[candidate["language"].isin(served), ["prompt_id", "language", "prompt"]]
+    differing = asked ^ set(fields.itertuples(index=False, name=None))
+    if differing:
+        raise MlcError(
+            f"{paths.evaluation('candidate')} does not answer the prompts in {path} ({len(differing)} differ, such as "
+            f"{min(differing)[0]!r} in {min(differing)[1]}): run `mlc evaluate base` and `mlc evaluate candidate`"
+        )
+
+
+def _training_prompts(made: dict[str, Any], paths: Paths) -> list[Any]:
+    path = paths.prompts / "alignment.jsonl"
+    rows = read_prompts(path, made_by="mlc validate")
+    if made.get("data", {}).get("prompts") != sha256(path):
+        raise MlcError(f"{paths.model} was not trained on {path} as it is: run `mlc train` again")
+    return rows
+
+
+def run(languages: Languages, prompt_set: str, gate: Gate, paths: Paths) -> None:
+    """Judges the candidate and writes ``artifacts/gate/verdict.json``; a failed verdict is a result, not an error.
+
+    Raises:
+        MlcError: samples, prompts or the model's manifest are missing or broken, or the samples are another model's,
+            of other prompts, or the model was trained on others.
+    """
+    files = {role: paths.evaluation(role) / "samples.jsonl" for role in ROLES}
+    base, candidate = (_samples_of(role, paths) for role in ROLES)
+    made = manifest.read(paths.model)
+    _check_prompts(candidate, prompt_set, languages.served, paths)
+    rules, notes = judge(base, candidate, languages, gate)
+    rules.append(leakage.check(candidate, _training_prompts(made, paths), gate.near_duplicate))
+    if gate.judge is not None:
+        rules += judge_lines(candidate, languages.served, gate.judge, paths)
+    failed = [sentence(rule) for rule in rules if not rule["passed"]]
+    verdict: dict[str, Any] = {
+        "passed": not failed,
+        "manifest": manifest.digest(made),
+        "samples": {role: sha256(file) for role, file in files.items()},
+        "gate": gate.model_dump(mode="json"),
+        "rules": rules,
+        "changes": changes(base, candidate, languages.served),
+        "failed": failed,
+        "notes": notes,
+    }
+    write_json(paths.verdict, verdict)
+    outcome = f"{len(failed)} of {len(rules)} rules failed" if failed else f"all {len(rules)} rules passed"
+    print("\n  ".join([f"gate: {outcome}, {len(languages.served)} languages", *failed, *notes]))
