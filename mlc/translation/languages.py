@@ -17,7 +17,7 @@ _TOKEN: dict[Family, regex.Pattern[str]] = {
     "madlad": regex.compile(r"<2([a-z]{2,3}(?:_[A-Z][a-z]{3})?(?:_[A-Z]{2})?)>"),
 }
 _UNLINKED = {"pbt": "ps"}  # individual languages that CLDR does not link to what people call the language
-_SAME_REGIONS_APART = 4  # CLDR's distance between regional varieties: de and de-CH
+_NEAR = 9  # CLDR's distance, beyond any between regional varieties
 
 
 class Codes(NamedTuple):
@@ -28,8 +28,8 @@ class Codes(NamedTuple):
 
     def token(self, tag: str) -> str | None:
         """The token for ``tag``; none if the vocabulary holds neither the language nor a regional variety of it."""
-        found, distance = langcodes.closest_match(tag, list(self.tokens), max_distance=_SAME_REGIONS_APART)
-        if found == "und" or (distance > 1 and _language(found) != _language(tag)):
+        found, distance = langcodes.closest_match(tag, list(self.tokens), max_distance=_NEAR)
+        if found == "und" or (distance > 1 and _written(found) != _written(tag)):
             return None
         return self.tokens[found]
 
@@ -50,5 +50,7 @@ def codes(vocabulary: Iterable[str]) -> Codes | None:
     return None
 
 
-def _language(tag: str) -> str:
-    return str(langcodes.Language.get(langcodes.standardize_tag(tag, macro=True)).language)
+def _written(tag: str) -> tuple[str | None, str | None]:
+    """Language and script of a tag."""
+    whole = langcodes.Language.get(langcodes.standardize_tag(tag, macro=True)).maximize()
+    return whole.language, whole.script

@@ -47,7 +47,8 @@ class Seq2SeqTranslator:
         disable_progress_bar()
         folder = _folder(model, revision)
         self._tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-        found = codes(self._tokenizer.get_vocab())
+        # M2M-100's tokenizer keeps its codes beside the vocabulary.
+        found = codes([*self._tokenizer.get_vocab(), *vars(self._tokenizer).get("lang_token_to_id", ())])
         if found is None:
             raise MlcError(f"--model {model}: its tokenizer holds no language codes of NLLB, M2M-100 or MADLAD")
         self._codes = found
@@ -88,7 +89,7 @@ class Seq2SeqTranslator:
             text = f"{self._codes.token(target)} {text}"
         else:
             self._tokenizer.src_lang = (self._codes.token(source) or "").strip("_")
-        return list(self._tokenizer(text)["input_ids"])
+        return list(self._tokenizer(text, verbose=False)["input_ids"])
 
     def _batch(self, members: Sequence[tuple[Request, list[int]]], target: str, new: int) -> Iterator[Result]:
         """Translates one batch, or its halves where memory does not suffice for it."""
@@ -122,7 +123,8 @@ class Seq2SeqTranslator:
             max_length=None,
             **first,
         )
-        rows: list[list[int]] = output[:, 1:].tolist()  # without the decoder's start, which is NLLB's end token too
+        start = 1 + len(first)  # the decoder's start token, which is NLLB's end token too, and the language's
+        rows: list[list[int]] = output[:, start:].tolist()
         return rows
 
     def _result(self, request: Request, row: list[int]) -> Result:
