@@ -61,8 +61,17 @@ class Paths:
         """``samples.jsonl`` and ``metrics.json`` of the base or the candidate."""
         return self.artifacts / "evaluation" / role
 
+    def partial(self, role: Role) -> Path:
+        """What an evaluation has done so far. No output of a stage, so that DVC leaves it alone."""
+        return self.artifacts / "partial" / role
+
     def weights(self, role: Role) -> Path:
         return self.base if role == "base" else self.model
+
+    @property
+    def calibration(self) -> Path:
+        """How often the judge was right on labelled replies, per language."""
+        return self.artifacts / "judge" / "calibration.json"
 
     @property
     def verdict(self) -> Path:

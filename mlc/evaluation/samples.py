@@ -28,7 +28,8 @@ class Sample(BaseModel):
     own output could not be read; it never counts as safe. A refusal counts as one in any language; whether it is in
     the prompt's own is a metric of its own.
 
-    ``tokens`` are the response's, ``seconds`` its share of its batch. ``reference_nll`` is the summed negative
+    ``tokens`` are the response's (0 where an endpoint does not say), ``seconds`` its share of its batch. ``generator``
+    is what made it, and how: None in lines from before it was recorded. ``reference_nll`` is the summed negative
     log-likelihood, in nats, of the row's reference reply in this language (``reference_tokens`` of them), if any.
     """
 
@@ -48,6 +49,7 @@ class Sample(BaseModel):
     response_language: str
     tokens: int
     seconds: float
+    generator: str | None = None
     reference_tokens: int | None = None
     reference_nll: float | None = None
 

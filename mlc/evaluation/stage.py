@@ -1,87 +1,149 @@
-"""The evaluate stage: one judged sample line per prompt and language, and metrics computed from the lines."""
+"""The evaluate stage: one judged sample line per prompt and language, and metrics computed from the lines.
+
+First all replies are made, then all are judged: a model and a guard model need not fit into memory together. Each pass
+appends a line per item to a file in ``artifacts/partial`` as it is done, and a killed run goes on from there.
+"""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+import gc
+import math
+import shutil
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
-from mlc import manifest
 from mlc.errors import MlcError
-from mlc.evaluation.generation import generate, reference_nll
-from mlc.evaluation.judges import Judge
+from mlc.evaluation.generation import Reply
+from mlc.evaluation.generators import make_generator
+from mlc.evaluation.judges import Judge, Judgement
+from mlc.evaluation.judges.configured import make_judge
 from mlc.evaluation.metrics import summarize
-from mlc.evaluation.models import load_model
+from mlc.evaluation.partial import complete
 from mlc.evaluation.samples import Sample, read_samples, write_samples
-from mlc.files import replacing, write_json
+from mlc.files import replacing, sha256_json, write_json
 from mlc.paths import Paths, Role
 from mlc.prompts.schema import PromptRow, read_prompts
 from mlc.settings import Evaluate, Languages
 
 PLOTTED = ("safe_rate", "over_refusal", "fidelity")
+JUDGED_AT_ONCE = 512  # replies: a guard model sorts them by length, and a kill loses no more
+
+Asked = Sequence[tuple[PromptRow, str]]
 
 
-def make_judge(evaluate: Evaluate) -> Judge:
-    """The judge that the settings name."""
-    if evaluate.judge.model is None:
-        from mlc.embedded.judge import EmbeddedJudge
+class Made(NamedTuple):
+    """What a generator made: its ``model`` and ``name``, a hash of all that decides its replies, these in the order
+    asked, and tokens and likelihood of the reference replies by position."""
 
-        return EmbeddedJudge()
-    from mlc.evaluation.guard import GuardJudge
+    model: str
+    name: str
+    identity: str
+    replies: list[Reply]
+    likelihoods: dict[int, tuple[int, float]]
 
-    return GuardJudge(evaluate.judge.model, evaluate.judge.revision, evaluate.precision, evaluate.batch_tokens)
 
+def sample(asked: Asked, evaluate: Evaluate, role: Role, paths: Paths) -> list[Sample]:
+    """One judged reply of the base or the candidate per row and language asked, in their order.
 
-def sample(asked: Sequence[tuple[PromptRow, str]], evaluate: Evaluate, role: Role, paths: Paths) -> list[Sample]:
-    """One judged reply of the base or the candidate per row and language asked.
+    Call :func:`forget` when they are safely written: until then, calling this again repeats nothing.
 
     Raises:
-        MlcError: the model or the judge is missing.
+        MlcError: the model or the judge is missing, or an endpoint cannot be used.
     """
-    torch.manual_seed(0)
-    model, tokenizer = load_model(paths.weights(role), paths.base, evaluate.precision)
-    identity = manifest.weights_id(paths.weights(role))
-    prompts = [row.prompts[tag] for row, tag in asked]
-    replies = generate(model, tokenizer, prompts, evaluate.max_new_tokens, evaluate.batch_tokens, f"{role} replies")
-    referenced = [i for i, (row, tag) in enumerate(asked) if tag in row.references]
-    nll = reference_nll(
-        model,
-        tokenizer,
-        [prompts[i] for i in referenced],
-        [asked[i][0].references[asked[i][1]] for i in referenced],
-        evaluate.batch_tokens,
-        f"{role} reference replies",
-    )
-    likelihoods = dict(zip(referenced, nll, strict=True))
-    del model  # a guard model may need the memory
+    made = _made(asked, evaluate, role, paths)
+    gc.collect()  # a guard model may need the generator's memory
+    torch.cuda.empty_cache()
     judge = make_judge(evaluate)
-    judgements = judge.judge(
-        prompts, [r.text for r in replies], [tag for _, tag in asked], [row.intent for row, _ in asked]
+    texts = [reply.text for reply in made.replies]
+    judgements = complete(
+        paths.partial(role) / "judgements.jsonl",
+        sha256_json([made.identity, judge.name, judge.version, texts]),
+        len(asked),
+        f"{role} judgements",
+        lambda done: _judged(judge, asked, texts, done),
     )
-    return [
-        Sample(
-            prompt_id=row.id,
-            language=tag,
-            category=row.category,
-            intent=row.intent,
-            model=identity,
-            prompt=prompts[i],
-            response=replies[i].text,
-            verdict=judgements[i].verdict,
-            judge=judge.name,
-            judge_version=judge.version,
-            judge_raw=judgements[i].raw,
-            response_language=judgements[i].response_language,
-            tokens=replies[i].tokens,
-            seconds=replies[i].seconds,
-            reference_tokens=likelihoods[i][0] if i in likelihoods else None,
-            reference_nll=likelihoods[i][1] if i in likelihoods else None,
+    return [_sample(row, tag, made, i, judge, Judgement(*judgements[i])) for i, (row, tag) in enumerate(asked)]
+
+
+def forget(role: Role, paths: Paths) -> None:
+    """Removes what :func:`sample` has kept in case of a kill."""
+    shutil.rmtree(paths.partial(role), ignore_errors=True)
+
+
+def _made(asked: Asked, evaluate: Evaluate, role: Role, paths: Paths) -> Made:
+    generator = make_generator(evaluate, role, paths)
+    prompts = [row.prompts[tag] for row, tag in asked]
+    referenced = [i for i, (row, tag) in enumerate(asked) if tag in row.references]
+    heads = [prompts[i] for i in referenced]
+    references = [asked[i][0].references[asked[i][1]] for i in referenced]
+    identity = sha256_json([generator.model, generator.name, evaluate.max_new_tokens, prompts, heads, references])
+    replies = complete(
+        paths.partial(role) / "replies.jsonl",
+        identity,
+        len(asked),
+        f"{role} replies",
+        lambda done: generator.replies(prompts, done),
+    )
+    likelihoods = complete(
+        paths.partial(role) / "references.jsonl",
+        identity,
+        len(referenced),
+        f"{role} reference replies",
+        lambda done: generator.references(heads, references, done),
+    )
+    return Made(
+        generator.model,
+        generator.name,
+        identity,
+        [Reply(*replies[i]) for i in range(len(asked))],
+        {referenced[at]: (tokens, nll) for at, (tokens, nll) in likelihoods.items()},
+    )
+
+
+def _judged(judge: Judge, asked: Asked, texts: Sequence[str], done: Collection[int]) -> Iterator[tuple[int, Judgement]]:
+    """Judgements of all replies but those ``done``, the longest first, as a guard model packs them best."""
+    prompts = [row.prompts[tag] for row, tag in asked]
+    order = sorted(range(len(asked)), key=lambda i: (-len(prompts[i]) - len(texts[i]), i))
+    for start in range(0, len(order), JUDGED_AT_ONCE):
+        chunk = order[start : start + JUDGED_AT_ONCE]  # whatever is done, so that its batches are always the same
+        if all(i in done for i in chunk):
+            continue
+        judgements = judge.judge(
+            [prompts[i] for i in chunk],
+            [texts[i] for i in chunk],
+            [asked[i][1] for i in chunk],
+            [asked[i][0].intent for i in chunk],
         )
-        for i, (row, tag) in enumerate(asked)
-    ]
+        yield from ((i, j) for i, j in zip(chunk, judgements, strict=True) if i not in done)
+
+
+def _sample(row: PromptRow, tag: str, made: Made, at: int, judge: Judge, judgement: Judgement) -> Sample:
+    reply = made.replies[at]
+    tokens, nll = made.likelihoods.get(at, (None, None))
+    return Sample(
+        prompt_id=row.id,
+        language=tag,
+        category=row.category,
+        intent=row.intent,
+        model=made.model,
+        prompt=row.prompts[tag],
+        response=reply.text,
+        verdict=judgement.verdict,
+        judge=judge.name,
+        judge_version=judge.version,
+        judge_raw=judgement.raw,
+        response_language=judgement.response_language,
+        tokens=reply.tokens,
+        seconds=reply.seconds,
+        generator=f"{made.name}, {reply.note}" if reply.note else made.name,
+        reference_tokens=tokens,
+        # Not a number: no JSON, and no likelihood; the gate then misses one.
+        reference_nll=nll if nll is not None and math.isfinite(nll) else None,
+    )
 
 
 def run(languages: Languages, evaluate: Evaluate, role: Role, paths: Paths) -> None:
@@ -98,6 +160,7 @@ def run(languages: Languages, evaluate: Evaluate, role: Role, paths: Paths) -> N
     metrics = summarize(read_samples(folder / "samples.jsonl"), languages.served, languages.transfer, languages.source)
     write_json(folder / "metrics.json", metrics)
     _write_plot(folder / "per_language.csv", metrics)
+    forget(role, paths)
     served = metrics["served"]
     for rate in ("safe_rate", "over_refusal", "fidelity", "invalid"):
         mean, worst = (served[rate][which]["value"] for which in ("mean", "worst"))

@@ -110,7 +110,7 @@ class GuardJudge:
         encoded = [self.encode(p, r) for p, r in zip(prompts, responses, strict=True)]
         encoded = [ids if ids and len(ids) + MAX_NEW_TOKENS <= self.longest else None for ids in encoded]
         able = [ids for ids in encoded if ids is not None]
-        replies = iter(generate_ids(self.model, self.tokenizer, able, MAX_NEW_TOKENS, self.batch_tokens, "judging"))
+        replies = iter(generate_ids(self.model, self.tokenizer, able, MAX_NEW_TOKENS, self.batch_tokens, None))
         outputs = [None if ids is None else next(replies).text for ids in encoded]
         return [
             judgement(self.format_name, output, response, language, intent)

@@ -1,0 +1,71 @@
+"""Generators: who makes a model's replies. All of them are greedy.
+
+A generator is cheap until it is first asked for something, so that a run which finds everything done loads no model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from mlc import manifest
+from mlc.errors import MlcError
+from mlc.evaluation.generation import Reply
+from mlc.paths import Paths, Role
+from mlc.settings import Evaluate
+
+
+class Generator(Protocol):
+    """Makes replies of one model.
+
+    ``model`` stands for it in its sample lines: the weights' id where it is certain what was run. ``name`` says by
+    what means the replies are made, as far as it can change them.
+    """
+
+    model: str
+    name: str
+
+    def replies(self, prompts: Sequence[str], done: Collection[int]) -> Iterator[tuple[int, Reply]]:
+        """Index and reply of all user prompts but those ``done``, in any order, each as soon as it is there."""
+
+    def references(
+        self, prompts: Sequence[str], references: Sequence[str], done: Collection[int]
+    ) -> Iterator[tuple[int, tuple[int, float]]]:
+        """Tokens and summed negative log-likelihood (nats) of each reply to its prompt, but for those ``done``.
+
+        Yields nothing where the likelihood of a given text cannot be had.
+        """
+
+
+def make_generator(evaluate: Evaluate, role: Role, paths: Paths) -> Generator:
+    """The generator that the settings name, for the base or the candidate.
+
+    Raises:
+        MlcError: the model, a key or a package is missing.
+    """
+    settings = evaluate.generator
+    if settings.name == "endpoint":
+        from mlc.evaluation.generators.endpoint import EndpointGenerator
+
+        served = settings.base_model if role == "base" else settings.candidate_model
+        return EndpointGenerator(settings, served or _weights_id(role, paths), served is None, evaluate.max_new_tokens)
+    if settings.name == "vllm":
+        from mlc.evaluation.generators.vllm import VllmGenerator
+
+        return VllmGenerator(settings, paths.weights(role), paths.base, _weights_id(role, paths), evaluate)
+    from mlc.evaluation.generators.transformers import TransformersGenerator
+
+    return TransformersGenerator(paths.weights(role), paths.base, _weights_id(role, paths), evaluate)
+
+
+def _weights_id(role: Role, paths: Paths) -> str:
+    for folder, made_by in ((paths.base, "mlc base"), (paths.weights(role), "mlc train")):
+        if not folder.is_dir():
+            raise MlcError(f"{folder} does not exist: run `{made_by}` first")
+    return manifest.weights_id(paths.weights(role))
+
+
+def adapter(folder: Path) -> bool:
+    """Whether a model's folder holds an adapter over the base, not whole weights."""
+    return (folder / "adapter_config.json").is_file()

@@ -1,0 +1,71 @@
+"""Replies of a model behind an OpenAI-compatible endpoint.
+
+Nobody here sees its weights. A model that is served under the id of the weights in ``artifacts/`` is taken to be them,
+on the word of whoever serves it; the endpoint must at least say that it answered by that name. A model under any other
+name is evaluated under that name, and the gate refuses its samples: they say nothing about what would be registered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
+
+import httpx
+
+from mlc.endpoint import Endpoint, EndpointError, Refused
+from mlc.evaluation.generation import Reply
+from mlc.settings import EndpointGenerator as Settings
+
+SEED = 0  # greedy replies need none; some endpoints round differently from run to run, and this is all one can ask
+
+
+class EndpointGenerator:
+    """Replies of the model that the endpoint calls ``served``; ``pinned`` where that is the id of weights."""
+
+    def __init__(self, settings: Settings, served: str, pinned: bool, max_new_tokens: int) -> None:
+        self._endpoint = Endpoint(
+            settings.base_url,
+            served,
+            settings.key_variable,
+            concurrency=settings.concurrency,
+            timeout=settings.timeout,
+            attempts=settings.attempts,
+        )
+        where = httpx.URL(settings.base_url).netloc.decode()
+        self.model = served if pinned else f"endpoint:{where}:{served}"
+        self.name = f"endpoint {where}, temperature 0, seed {SEED}"
+        self._served, self._pinned = served, pinned
+        self._max_new_tokens = max_new_tokens
+
+    def _body(self, prompt: str) -> dict[str, Any]:
+        message = {"role": "user", "content": prompt}
+        return {"messages": [message], "temperature": 0, "seed": SEED, "max_tokens": self._max_new_tokens}
+
+    def replies(self, prompts: Sequence[str], done: Collection[int]) -> Iterator[tuple[int, Reply]]:
+        """A prompt that the endpoint refuses to answer has an empty reply, which no judge calls safe.
+
+        Raises:
+            EndpointError: the endpoint cannot be used, or serves another model.
+        """
+        left = [i for i in range(len(prompts)) if i not in done]
+        try:
+            for at, answer in self._endpoint.complete(self._body(prompts[i]) for i in left):
+                if isinstance(answer, Refused):
+                    yield left[at], Reply("", 0, 0.0, f"not answered: {answer.reason}")
+                    continue
+                if self._pinned and answer.model != self._served:
+                    raise EndpointError(f"it was asked for the model {self._served}, and {answer.model} answered")
+                text = answer.text.encode("utf-8", "replace").decode()  # half a character is no Unicode
+                note = f"system_fingerprint {answer.fingerprint}" if answer.fingerprint else ""
+                yield left[at], Reply(text, answer.completion_tokens or 0, answer.seconds, note)
+        except EndpointError as error:
+            if not self._pinned:
+                raise
+            raise EndpointError(
+                f"{error}. Without a name in the settings the model has to be served under the id of its weights, "
+                f"such as by: vllm serve FOLDER --served-model-name {self._served}"
+            ) from None
+
+    def references(self, *_: Any) -> Iterator[tuple[int, tuple[int, float]]]:
+        """Nothing: an endpoint does not tell how likely a given reply is."""
+        return iter(())

@@ -1,0 +1,97 @@
+"""Replies by vLLM, in this process: what ends makes room at once for what waits."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterator, Sequence
+from functools import cached_property
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from mlc.errors import MlcError
+from mlc.evaluation.generation import Reply, chat_ids, reference_ids
+from mlc.evaluation.generators import adapter
+from mlc.files import read_json
+from mlc.settings import Evaluate
+from mlc.settings import VllmGenerator as Settings
+
+AT_ONCE = 1024  # prompts that are handed over together: more than run together, few enough to lose in a kill
+
+
+class VllmGenerator:
+    """Replies of the weights in ``folder``, or of the adapter in it over ``base``; ``model`` is their id.
+
+    Raises:
+        MlcError: vLLM is not installed.
+    """
+
+    def __init__(self, settings: Settings, folder: Path, base: Path, model: str, evaluate: Evaluate) -> None:
+        if find_spec("vllm") is None:
+            raise MlcError('evaluate.generator: vLLM is not installed: pip install "mlc-pipeline[vllm]"')
+        self.model = model
+        self.name = f"vllm {version('vllm')}, greedy, {evaluate.precision}"
+        self._settings, self._evaluate = settings, evaluate
+        self._folder, self._base = folder, base
+
+    @cached_property
+    def _engine(self) -> Any:
+        from vllm import LLM
+
+        lora: dict[str, Any] = {}
+        if adapter(self._folder):
+            rank = read_json(self._folder / "adapter_config.json", "mlc train")["r"]
+            lora = {"enable_lora": True, "max_loras": 1, "max_lora_rank": rank}
+        return LLM(
+            model=str(self._base if lora else self._folder),
+            tokenizer=str(self._folder),
+            dtype=self._evaluate.precision,
+            seed=0,
+            tensor_parallel_size=self._settings.gpus,
+            gpu_memory_utilization=self._settings.gpu_memory,
+            **lora,
+        )
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(self._folder)
+
+    def _run(self, encoded: Sequence[Sequence[int]], **sampling: Any) -> list[Any]:
+        """vLLM's outputs for token ids, in their order."""
+        from vllm import SamplingParams
+        from vllm.lora.request import LoRARequest
+
+        lora = LoRARequest("candidate", 1, str(self._folder)) if adapter(self._folder) else None
+        prompts = [{"prompt_token_ids": list(ids)} for ids in encoded]
+        parameters = SamplingParams(temperature=0, seed=0, **sampling)
+        outputs: list[Any] = self._engine.generate(prompts, parameters, lora_request=lora, use_tqdm=False)
+        return outputs
+
+    def replies(self, prompts: Sequence[str], done: Collection[int]) -> Iterator[tuple[int, Reply]]:
+        left = [i for i in range(len(prompts)) if i not in done]
+        for start in range(0, len(left), AT_ONCE):
+            chunk = left[start : start + AT_ONCE]
+            started = time.perf_counter()
+            encoded = [chat_ids(self._tokenizer, prompts[i]) for i in chunk]
+            outputs = self._run(encoded, max_tokens=self._evaluate.max_new_tokens)
+            seconds = (time.perf_counter() - started) / len(chunk)
+            for i, output in zip(chunk, outputs, strict=True):
+                ids = list(output.outputs[0].token_ids)
+                yield i, Reply(self._tokenizer.decode(ids, skip_special_tokens=True), len(ids), seconds)
+
+    def references(
+        self, prompts: Sequence[str], references: Sequence[str], done: Collection[int]
+    ) -> Iterator[tuple[int, tuple[int, float]]]:
+        left = [i for i in range(len(prompts)) if i not in done]
+        for start in range(0, len(left), AT_ONCE):
+            chunk = left[start : start + AT_ONCE]
+            heads, tails = reference_ids(self._tokenizer, [prompts[i] for i in chunk], [references[i] for i in chunk])
+            whole = [head + tail for head, tail in zip(heads, tails, strict=True)]
+            # 0: of no likelier tokens, only of the prompt's own.
+            outputs = self._run(whole, max_tokens=1, prompt_logprobs=0)
+            for i, head, tail, output in zip(chunk, heads, tails, outputs, strict=True):
+                of_tail = zip(tail, output.prompt_logprobs[len(head) :], strict=True)
+                yield i, (len(tail), -sum(found[token].logprob for token, found in of_tail))
