@@ -30,6 +30,7 @@ class Cache:
 
     def __init__(self, path: Path, translator: Translator) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
         self._who = (translator.name, translator.version)
         try:
             self._connection = sqlite3.connect(path, timeout=60, isolation_level=None)
@@ -58,6 +59,13 @@ class Cache:
         return found
 
     def put(self, request: Request, translation: str) -> None:
-        """Keeps a translation, at once; the first one of a request stays."""
+        """Keeps a translation, at once; the first one of a request stays.
+
+        Raises:
+            MlcError: it cannot be written.
+        """
         line = (self._key(request), translation, *request, *self._who, datetime.now(UTC).isoformat(timespec="seconds"))
-        self._connection.execute("insert or ignore into translations values (?, ?, ?, ?, ?, ?, ?, ?)", line)
+        try:
+            self._connection.execute("insert or ignore into translations values (?, ?, ?, ?, ?, ?, ?, ?)", line)
+        except sqlite3.OperationalError as error:  # a full disk, or another process that does not let go
+            raise MlcError(f"{self._path}: {error}; what it holds is safe, run the same command again") from None

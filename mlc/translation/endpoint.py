@@ -49,7 +49,7 @@ class EndpointTranslator:
         spending: what it may cost. extra: fields of the request body to replace, or with null to leave out.
 
     Raises:
-        MlcError: the address is none, or the variable is not set.
+        MlcError: the address is none, the variable is not set, or spending is limited and answers are not.
     """
 
     def __init__(
@@ -79,6 +79,7 @@ class EndpointTranslator:
         self.version = f"{address.netloc.decode()}{address.path} {answers.version(self._extra)}"
         self._concurrency, self._timeout, self._attempts = concurrency, timeout, attempts
         self.spending = spending or Spending(Price(0, 0), None)
+        self.spending.most(answers.body(model, Request("", "en", "en"), 0, self._extra))  # is there a most?
         self._resume_at = 0.0  # until then, nobody sends: the endpoint asked one of us to wait
         self._in_a_row = 0
 

@@ -72,14 +72,14 @@ def job(
             raise MlcError(f"--languages: {error}") from None
     if not tags or source in tags:
         raise MlcError(f"--languages {languages}: name one or more, and not the source language {source}")
-    return Job(tags, source, back, limit, tuple(names or ()), keep_flagged)
+    return Job(tags, source, back, limit, tuple(name for name in names or () if name), keep_flagged)
 
 
 def wanted(rows: Iterable[PromptRow], job: Job, back: bool) -> Iterator[Want]:
     """The variants that are missing, or with ``back`` the back-translations of those there are."""
     for row in rows:
         for tag in job.languages:
-            if back and tag in row.prompts and tag not in row.back_translations:
+            if back and row.prompts.get(tag, "").strip() and tag not in row.back_translations:
                 yield Want(row.id, tag, True, Request(row.prompts[tag], tag, job.source))
             elif not back and tag not in row.prompts:
                 text = row.prompts.get(job.source, "")

@@ -37,9 +37,13 @@ class Spending:
         self.spent = 0.0
 
     def most(self, body: dict[str, Any]) -> float:
-        """The most that a request can cost, in currency units."""
+        """The most that a request can cost, in currency units; 0 where that is neither known nor limited.
+
+        Raises:
+            MlcError: it is limited and not known.
+        """
         answer = body.get("max_completion_tokens", body.get("max_tokens"))
-        if answer is None:
+        if not isinstance(answer, int):
             if self._limit is not None:
                 raise MlcError("--spending-limit: --body leaves answers without max_tokens, so without a most cost")
             return 0.0

@@ -262,7 +262,7 @@ def test_limit_and_price_go_together() -> None:
     with pytest.raises(MlcError, match="--price-in"):
         Spending(Price(0, 0), 1.0)
     with pytest.raises(MlcError, match="max_tokens"):
-        Spending(Price(1, 1), 1.0).most({"messages": []})
+        EndpointTranslator("http://host", "tiny", spending=Spending(Price(1, 1), 1.0), extra={"max_tokens": None})
 
 
 def test_a_spent_run_is_gone_on_with_and_pays_nothing_twice(serve: Callable[..., Endpoint], prompt_set: Any) -> None:
@@ -309,6 +309,24 @@ def test_a_run_that_is_killed_twice_repeats_no_answered_request(
     for language in ("sw", "bn"):
         assert texts(path, language) == {f"r{i}": shout(f"text {i}", language) for i in range(40)}
     print(f"\n80 texts, kept at the kills {kept}, requests {len(server.log)}: {dict(server.kinds())}; twice: {again}")
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_interrupted_writes_what_it_has(
+    serve: Callable[..., Endpoint], prompt_set: Callable[..., Path], sign: signal.Signals
+) -> None:
+    server = serve(lambda text, _: "stall" if text in ("text 3", "text 4") else "good")
+    path = prompt_set(*(f"text {i}" for i in range(5)))
+    arguments = [MLC, "translate", "endpoint", path.name, "--languages", "sw", "--base-url", server.url]
+    process = subprocess.Popen([*arguments, "--model", "tiny"], cwd=path.parent, stderr=subprocess.PIPE, text=True)
+    while cached(path.parent) < 3:
+        time.sleep(0.02)
+        assert process.poll() is None
+    process.send_signal(sign)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in said, said
+    assert "mlc: interrupted. What was translated is in set.jsonl" in said
+    assert set(texts(path, "sw")) == {"r0", "r1", "r2"}
 
 
 def test_a_mixed_day(serve: Callable[..., Endpoint], prompt_set: Callable[..., Path]) -> None:

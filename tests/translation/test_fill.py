@@ -89,6 +89,17 @@ def test_back_translations_are_of_every_variant_and_keep_what_was_lost(prompt_se
     assert third.asked == []
 
 
+def test_a_cache_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "cache.sqlite"
+    with Cache(path, Shouting()) as cache:
+        cache._connection.execute(f"pragma max_page_count = {path.stat().st_size // 4096 + 8}")
+        with pytest.raises(MlcError, match="disk is full; what it holds is safe"):
+            for i in range(1000):
+                cache.put(Request(f"{i}" * 100, "en", "sw"), "x" * 1000)
+    with Cache(path, Shouting()) as cache:
+        assert cache.get([Request("0" * 100, "en", "sw")])
+
+
 def test_what_is_no_translation_is_a_failure_and_no_text(
     prompt_set: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -175,7 +186,7 @@ def test_mistakes_are_found_before_anything_is_translated(prompt_set: Callable[.
     for languages in ("", "en,sw", "swahili", "sw;bn"):
         with pytest.raises(MlcError, match="--languages"):
             fill.job(languages, "en", False, None, None, False)
-    assert fill.job("sw, bn,sw", "en", False, None, ["A"], False) == Job(("sw", "bn"), "en", names=("A",))
+    assert fill.job("sw, bn,sw", "en", False, None, ["A", ""], False) == Job(("sw", "bn"), "en", names=("A",))
     (path.parent / "cache.sqlite").write_text("no database, but long enough to be looked at as one" * 20)
     with pytest.raises(MlcError, match="no translation cache"):
         run(path, translator, Job(("sw",), "en"))
