@@ -22,7 +22,19 @@ def test_help_imports_nothing_heavy() -> None:
 
 def test_every_stage_and_command_is_listed() -> None:
     shown = CliRunner().invoke(app, ["--help"]).stdout
-    for command in ("validate", "base", "trust", "train", "evaluate", "gate", "register", "report", "run", "registry"):
+    for command in (
+        "validate",
+        "base",
+        "trust",
+        "train",
+        "evaluate",
+        "gate",
+        "register",
+        "report",
+        "run",
+        "registry",
+        "quarantine",
+    ):
         assert command in shown
 
 

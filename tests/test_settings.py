@@ -44,6 +44,7 @@ def test_the_default_is_valid_and_frozen() -> None:
         ("transfer: [bn]", "transfer: [xx-nonsense-]", "is not a BCP-47 language tag"),
         ("transfer: [bn]", "transfer: [zh-hant]", "write 'zh-Hant'"),
         ("name: embedded", "name: guard", "evaluate.judge: the guard judge needs a model"),
+        ("minimum_languages: 2", "minimum_languages: 9", "minimum_languages is 9, and languages.served holds 8"),
         ("languages:", "languages: [", "is not valid YAML"),
     ],
 )
