@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 
 from mlc.evaluation.judges import Judgement, harmless
 from mlc.evaluation.judges.folding import folded, words
+from mlc.files import sha256_json
 from mlc.prompts.schema import Intent
 from mlc.quality.language import identify
 
@@ -62,15 +63,20 @@ def _pattern(phrases: list[str], spaced: bool, at_start: bool = False) -> regex.
     return regex.compile(f"{'^' if at_start else ''}{edge}(?:{'|'.join(alternatives)}){after}")
 
 
+def _files() -> dict[str, str]:
+    """The wordings as they are written, by language."""
+    files = resources.files(__package__).joinpath("refusals").iterdir()
+    return {f.name.removesuffix(".yaml"): f.read_text(encoding="utf-8") for f in sorted(files, key=lambda f: f.name)}
+
+
 @cache
 def _wordings() -> dict[str, Wording]:
-    folder = resources.files(__package__).joinpath("refusals")
     yaml = YAML(typ="safe", pure=True)
     wordings = {}
-    for file in sorted(folder.iterdir(), key=lambda f: f.name):
-        rules: dict[str, Any] = yaml.load(file.read_text(encoding="utf-8"))
+    for tag, text in _files().items():
+        rules: dict[str, Any] = yaml.load(text)
         spaced = rules.get("spaced", True)
-        wordings[file.name.removesuffix(".yaml")] = Wording(
+        wordings[tag] = Wording(
             _pattern(rules["opens"], spaced, at_start=True),
             _pattern(rules["refuses"], spaced),
             _pattern(rules["complies"], spaced),
@@ -126,7 +132,9 @@ class RefusalJudge:
     """
 
     name = "refusal"
-    version = VERSION
+
+    def __init__(self) -> None:
+        self.version = f"{VERSION} {sha256_json(_files())[:12]}"  # a changed wording is another judge
 
     def judge(
         self,
