@@ -1,188 +1,264 @@
 """Translation quality as plain columns of a long frame: one line per row and language.
 
-``long_frame`` makes the frame; every other function takes it and returns one column with its index. The frame holds
-``set``, ``id``, ``intent``, ``language``, ``text`` (null where the row lacks the language) and ``source_text`` (the
-row's text in the source language, null where it has none). A null in a quality column means "not checked": the text is
-missing or holds no letters, or the check cannot say anything about its language. A null never counts as passed.
+``long_frame`` makes the frame. Each quality column is one function of characters.py (the text alone), similarity.py
+(beside its source text), language.py and learned.py (what the set teaches), duplicates.py, encoder.py, or of this file
+(beside its language's other texts). A null in a quality column means "not checked": the text is missing, too long or
+without letters, or the check cannot say anything about its language. A null never counts as passed.
+
+Columns are made in two steps, so that a set of any size needs only its compact columns in memory: ``text_columns`` for
+a chunk of rows with their texts, ``set_columns`` for all lines together, without texts.
 """
 
 from __future__ import annotations
 
 import math
-import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
-import regex
 
-from mlc.progress import track
 from mlc.prompts.schema import PromptRow
-from mlc.quality import language as languages
+from mlc.quality import characters, duplicates, language, similarity
+from mlc.quality.encoder import Encoder
+from mlc.quality.learned import Learned, association_limit, associations, language_margins, learn, ngrams
 
 # Translations of ordinary requests vary in length by a tenth and more. In a set that varies less (short requests from
 # one template, or the source against itself) a small spread would turn ordinary rows into outliers.
 _SMALLEST_SPREAD = 0.1
 _MAD_TO_DEVIATION = 1.4826  # makes the median absolute deviation of a normal distribution its standard deviation
+_SHORTER = -1.0  # deviations of length from which on a missing end is taken for a cut
+_ENDED = 0.7  # share of a language's texts that end like their source; with fewer the language has no such custom
+_LINE = ("set", "id", "intent", "language")
 
 
-def long_frame(sets: Mapping[str, Sequence[PromptRow]], tags: Sequence[str], source: str) -> pd.DataFrame:
-    """One line per row and language of ``tags``, in the order of the sets, their rows, and ``tags``."""
+def long_frame(sets: Mapping[str, Iterable[PromptRow]], tags: Sequence[str], source: str) -> pd.DataFrame:
+    """One line per row and language of ``tags``, in the order of the sets, their rows, and ``tags``.
+
+    Columns: set, id, intent, language, text (null where the row lacks the language), source_text (the row's text in the
+    source language, null where it has none), and back_translation.
+    """
     lines = [
-        (name, row.id, row.intent, tag, row.prompts.get(tag), row.prompts.get(source))
+        (name, row.id, row.intent, tag, row.prompts.get(tag), row.prompts.get(source), row.back_translations.get(tag))
         for name, rows in sets.items()
         for row in rows
         for tag in tags
     ]
-    return pd.DataFrame(lines, columns=["set", "id", "intent", "language", "text", "source_text"], dtype=object)
+    return pd.DataFrame(lines, columns=[*_LINE, "text", "source_text", "back_translation"], dtype=object)
 
 
-def normalise(text: str) -> str:
-    """``text`` without case, punctuation, and differences of spacing or of Unicode form."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    return " ".join(regex.findall(r"[\p{L}\p{M}\p{N}]+", folded))
+def learn_from(lines: pd.DataFrame) -> Learned | None:
+    """Learns from a sample of one set, as ``long_frame`` has it."""
+    texts = {str(tag): _texts(group["text"]) for tag, group in lines.groupby("language", sort=False)}
+    return learn(list(dict.fromkeys(lines["id"])), texts)
 
 
-def _normalised(texts: pd.Series) -> pd.Series:
-    """Normalised texts; null for missing ones and for those of which nothing remains."""
-    return pd.Series([(normalise(t) or None) if isinstance(t, str) else None for t in texts], texts.index, dtype=object)
+def _texts(column: pd.Series) -> list[str | None]:
+    return [text if isinstance(text, str) else None for text in column]
 
 
-def _has_letters(texts: pd.Series) -> pd.Series:
-    return pd.Series([isinstance(t, str) and bool(regex.search(r"\p{L}", t)) for t in texts], texts.index, dtype=bool)
+def text_columns(
+    lines: pd.DataFrame,
+    source: str,
+    learned: Learned | None,
+    maximum_characters: Mapping[str, int],
+    encoder: Encoder | None = None,
+) -> tuple[pd.DataFrame, npt.NDArray[np.uint16]]:
+    """The columns that need texts, of a chunk of one set, and the MinHash signatures of its lines.
 
-
-def empty(frame: pd.DataFrame) -> pd.Series:
-    """Whether the text holds no letter; null where it is missing.
-
-    Fails on: a request that truly is only digits or signs ("2 + 2 = ?").
+    The lines are in ``long_frame``'s order. ``script_share``, ``identified``, ``right_language``, ``other_language``,
+    ``language_margin``, ``association`` and ``similarity`` are documented where they are made.
     """
-    return (~_has_letters(frame["text"])).astype(object).where(frame["text"].notna(), None)
+    tags = [str(tag) for tag in lines["language"].unique()]
+    columns = {name: np.full(len(lines), None, dtype=object) for name in _OBJECTS}
+    columns |= {name: np.full(len(lines), np.nan, dtype=np.float32) for name in _NUMBERS}
+    marks = np.zeros((len(lines), 64), np.uint16)
+    counts: dict[str, Any] = {}
+    of_tag = {tag: np.flatnonzero((lines["language"] == tag).to_numpy()) for tag in tags}
+    sources = _texts(lines["source_text"].iloc[of_tag[tags[0]]])
+    most = maximum_characters.get(source, math.inf)
+    sources = [None if s is None or len(s) > most else s for s in sources]
+    usable: dict[str, list[str | None]] = {}
+    for tag, at in of_tag.items():
+        part, texts, counts[tag] = _one_language(lines.iloc[at], tag, sources, source, maximum_characters[tag])
+        usable[tag] = texts
+        for name, values in part.items():
+            columns[name][at] = np.array(values, dtype=columns[name].dtype)
+        marks[at] = duplicates.signatures(counts[tag])
+    hashes = np.zeros(len(lines), np.uint64)
+    ids = list(lines["id"].iloc[of_tag[tags[0]]])
+    margins = language_margins(learned, ids, counts) if learned else {}
+    fits = associations(learned, ids, counts) if learned else {}
+    similar = encoder.columns(usable, source) if encoder else {}
+    for tag, at in of_tag.items():
+        hashes[at] = duplicates.text_hash(usable[tag])
+        if tag in margins:
+            columns["language_margin"][at], rivals = margins[tag]
+            columns["reads_like"][at] = np.array(rivals, dtype=object)
+            columns["association"][at] = fits[tag]
+        if tag in similar:
+            columns["similarity"][at], columns["retrieved"][at] = similar[tag]
+    # As series, for pandas would take columns of texts and nulls for its own strings, whose null is NaN.
+    series = {name: pd.Series(values, lines.index, dtype=values.dtype) for name, values in columns.items()}
+    return lines[list(_LINE)].assign(there=lines["text"].notna(), **series, hash=hashes), marks
 
 
-def script_share(frame: pd.DataFrame) -> pd.Series:
+_OBJECTS = (
+    "empty", "control_characters", "mojibake", "untranslated", "lost", "chatter", "unended", "right_language",
+    "other_language", "reads_like", "retrieved", "identified",
+)  # fmt: skip
+_NUMBERS = (
+    "characters", "script_share", "repetition", "length_ratio", "source_characters", "leakage", "back_translation",
+    "language_margin", "association", "similarity",
+)  # fmt: skip
+
+
+def _one_language(
+    lines: pd.DataFrame, tag: str, sources: Sequence[str | None], source: str, most: int
+) -> tuple[dict[str, Sequence[Any]], list[str | None], Any]:
+    """The columns of one language's texts, the texts that are not too long, and their n-gram counts."""
+    there = _texts(lines["text"])
+    texts = [None if text is None or len(text) > most else text for text in there]
+    worded = [text if ok else None for text, ok in zip(texts, characters.has_letters(texts), strict=True)]
+    beside = [None] * len(sources) if tag == source else sources
+    found = identified(worded)
+    taken = [name is not None and language.same_language(source, name) for name in found]
+    columns: dict[str, Sequence[Any]] = {
+        "characters": characters.characters(there),
+        "empty": characters.empty(texts),
+        "control_characters": characters.control_characters(texts, tag),
+        "mojibake": characters.mojibake(texts),
+        "repetition": characters.repetition(worded, [None] * len(texts) if tag == source else sources),
+        "script_share": script_share(worded, tag),
+        "identified": found,
+        "right_language": right_language(found, tag),
+        "other_language": other_language(worded, tag),
+        "length_ratio": similarity.length_ratio(worded, sources),
+        "source_characters": [math.nan if text is None else len(text) for text in sources],
+        "untranslated": similarity.untranslated(worded, beside, taken),
+        "leakage": similarity.leakage(worded, beside),
+        "lost": similarity.lost(worded, beside),
+        "chatter": similarity.chatter(worded, beside),
+        "unended": similarity.unended(worded, beside),
+        "back_translation": similarity.back_translation(_texts(lines["back_translation"]), beside),
+    }
+    return columns, texts, ngrams(worded)
+
+
+def script_share(texts: Sequence[str | None], tag: str) -> list[float | None]:
     """Share of the letters that are in the script of the text's language, 0 to 1; null where that is not known.
 
     Fails on: languages that share a script (Spanish left in English scores 1), and names or code in another script,
     which weigh more in dense scripts: one Latin name of ten letters is half of a short Chinese request.
     """
-    known = {tag: languages.script_known(tag) for tag in frame["language"].unique()}
-    shares = [
-        languages.script_share(text, tag) if ok and known[tag] else np.nan
-        for text, tag, ok in zip(frame["text"], frame["language"], _has_letters(frame["text"]), strict=True)
-    ]
-    return pd.Series(shares, frame.index, dtype=float)
+    if not language.script_known(tag):
+        return [None] * len(texts)
+    return [None if text is None else language.script_share(text, tag) for text in texts]
 
 
-def identified(frame: pd.DataFrame) -> pd.Series:
-    """Language subtag that identification gives the text; null without letters.
+def identified(texts: Sequence[str | None]) -> list[str | None]:
+    """Language subtag that identification gives the text.
 
     Fails on: texts of a few words, mixed texts, and close relatives (Hindi and Nepali, Chinese and Wu).
     """
-    texts = frame["text"].where(_has_letters(frame["text"]), None)
-    known = {text: languages.identify(text) for text in track(texts.dropna().unique(), "identifying languages")}
-    return pd.Series([known.get(text) for text in texts], frame.index, dtype=object)
+    return [None if text is None else language.identify(text) for text in texts]
 
 
-def right_language(frame: pd.DataFrame) -> pd.Series:
+def right_language(found: Sequence[str | None], tag: str) -> list[bool | None]:
     """Whether the column ``identified`` names the text's language; null where identification does not cover it.
 
     Fails on: what ``identified`` fails on, so it is a measure of a language in a set, never of one text.
     """
-    covered = {tag: languages.covered(tag) for tag in frame["language"].unique()}
-    right = [
-        languages.same_language(tag, found) if isinstance(found, str) and covered[tag] else None
-        for tag, found in zip(frame["language"], frame["identified"], strict=True)
-    ]
-    return pd.Series(right, frame.index, dtype=object)
+    if not language.covered(tag):
+        return [None] * len(found)
+    return [None if name is None else language.same_language(tag, name) for name in found]
 
 
-def length_ratio(frame: pd.DataFrame) -> pd.Series:
-    """Characters of the text per character of its source text; null where either has no letters.
+def other_language(texts: Sequence[str | None], tag: str) -> list[str | None]:
+    """Another language on which two identifiers surely agree, ``""`` if they do not; null where none covers the text's.
 
-    Fails on: nothing by itself, but it compares only within a language: Chinese needs a third of English's characters.
+    Fails on: what is said at ``language.surely_other``; it misses more than it finds, and is right where it finds.
     """
-    both = _has_letters(frame["text"]) & _has_letters(frame["source_text"])
-    text, source = (frame[name].where(both, "").str.strip().str.len() for name in ("text", "source_text"))
-    return (text / source.where(both, np.nan)).astype(float)
+    if not language.covered(tag):
+        return [None] * len(texts)
+    return [None if text is None else (language.surely_other(text, tag) or "") for text in texts]
 
 
 def length_deviation(frame: pd.DataFrame) -> pd.Series:
     """How far the logarithm of ``length_ratio`` is from its median for the language in the set, in robust deviations.
 
-    Fails on: a language of which most texts are cut off alike (the median moves along), and a very short source, where
-    one word more doubles the ratio.
+    Short sources vary more: a distance counts by the square root of the source's length over the median length, at most
+    twice and at least half. Fails on: a language of which most texts are cut off alike (the median moves along), and
+    texts of which less than about a half is missing.
     """
-    log = frame["length_ratio"].map(math.log, na_action="ignore")
+    log = frame["length_ratio"].astype(float).map(math.log, na_action="ignore")
     pair = [frame["set"], frame["language"]]
-    distance = log - log.groupby(pair).transform("median")
-    spread = _MAD_TO_DEVIATION * distance.abs().groupby(pair).transform("median")
-    return distance / spread.clip(lower=_SMALLEST_SPREAD)
+    usual = frame["source_characters"].groupby(pair, observed=True).transform("median")
+    distance = log - log.groupby(pair, observed=True).transform("median")
+    distance *= np.sqrt(frame["source_characters"] / usual).clip(0.5, 2.0)
+    spread = _MAD_TO_DEVIATION * distance.abs().groupby(pair, observed=True).transform("median")
+    deviation: pd.Series = distance / spread.clip(lower=_SMALLEST_SPREAD)
+    return deviation.astype(np.float32)
 
 
-def untranslated(frame: pd.DataFrame, source: str) -> pd.Series:
-    """Whether the text is its source text, wholly or in most of its words; null where there is nothing to compare.
+def cut_off(frame: pd.DataFrame) -> pd.Series:
+    """Whether the text ends without punctuation, unlike its source and its language's custom, and is short as well.
 
-    Most of its words counts only where identification also takes the text for the source language: one check alone is
-    wrong too often (a request made of names; a short text), both together were never wrong on the sets at hand.
-    Fails on: a request that is the same in both languages ("Obama?"), a source language written without spaces, of
-    which only whole copies are seen, and a paraphrase of the source in its own language.
+    Null where the source ends without, and in languages in which more than three texts in ten do. Fails on: a text cut
+    at the end of a sentence, and one that lost less than its language's lengths vary.
     """
-    texts, sources = _normalised(frame["text"]), _normalised(frame["source_text"])
-    comparable = texts.notna() & sources.notna() & (frame["language"] != source)
-    taken_for_source = [isinstance(f, str) and languages.same_language(source, f) for f in frame["identified"]]
-    copied = [
-        (text == original or (maybe and _shared_words(text, original) > 0.5)) if ok else None
-        for text, original, maybe, ok in zip(texts, sources, taken_for_source, comparable, strict=True)
-    ]
-    return pd.Series(copied, frame.index, dtype=object)
+    ended = frame["unended"].eq(False).astype(float).where(frame["unended"].notna())
+    custom = ended.groupby([frame["set"], frame["language"]], observed=True).transform("mean") >= _ENDED
+    checked = frame["unended"].notna() & custom & frame["length_deviation"].notna()
+    found = frame["unended"].eq(True) & (frame["length_deviation"] < _SHORTER)
+    return found.astype(object).where(checked, None)
 
 
-def _shared_words(text: str, original: str) -> float:
-    words = text.split()
-    return len(set(words).intersection(original.split())) / len(set(words))
+def misplaced(frame: pd.DataFrame, false_alarms: float) -> tuple[pd.Series, pd.Series]:
+    """Whether the text belongs to another row by its ``association``, and the share of such texts that this would find.
 
-
-def duplicate_of(frame: pd.DataFrame) -> pd.Series:
-    """Id of an earlier row of the set with the same text in the language, null where there is none.
-
-    Where the rows disagree on the intent, one of them is mislabelled or mistranslated and nobody can say which, so all
-    of them have another's id. Fails on: paraphrases, and a first row that is itself in quarantine, which takes its
-    repetition along.
+    The limit is set per language from the set itself, such that false alarms stay rare; where it could not find half of
+    the misplaced texts so carefully, all are null: the check has no power there. Fails on: requests that hardly differ,
+    loose translations in small sets, and sets in which every fifth text is misplaced.
     """
-    lines = frame[["id", "intent"]]
-    same = lines.groupby([frame["set"], frame["language"], _normalised(frame["text"])], sort=False)
-    first, last = same["id"].transform("first"), same["id"].transform("last")
-    contradictory = same["intent"].transform("nunique") > 1
-    other = first.where(first != frame["id"], last.where(contradictory, None))
-    return other.astype(object).where(other.notna(), None)
+    found = pd.Series(np.full(len(frame), None), frame.index, dtype=object)
+    power = pd.Series(np.nan, frame.index, dtype=np.float32)
+    for _, lines in frame.groupby(["set", "language"], sort=False, observed=True):
+        values = lines["association"].dropna()
+        limit = association_limit(values.to_numpy(), false_alarms)
+        if limit >= 0.5:
+            found[values.index] = (values < limit).astype(object)
+            power[lines.index] = limit
+    return found, power
 
 
-def leaked_from(frame: pd.DataFrame, order: Sequence[str]) -> pd.Series:
-    """``set/id`` of a row with the same text in the same language in a later set of ``order``, null without one.
-
-    ``order`` goes from what is trained on to what is judged by. Fails on: paraphrases, and two different requests that
-    one language happens to word alike.
-    """
-    texts = _normalised(frame["text"])
-    key = pd.Series(list(zip(frame["language"], texts, strict=True)), frame.index)
-    found = pd.Series(None, frame.index, dtype=object)
-    for number, name in enumerate(order):
-        later = frame["set"].isin(order[number + 1 :]) & texts.notna()
-        where = (frame["set"] + "/" + frame["id"])[later].groupby(key[later]).first()
-        own = (frame["set"] == name) & texts.notna()
-        found[own] = key[own].map(where)
-    return found.where(found.notna(), None)
-
-
-def add_quality(frame: pd.DataFrame, source: str, order: Sequence[str]) -> pd.DataFrame:
-    """The frame of ``long_frame`` with every quality column."""
-    frame = frame.assign(empty=empty(frame), script_share=script_share(frame), identified=identified(frame))
+def set_columns(
+    frame: pd.DataFrame, marks: npt.NDArray[np.uint16], order: Sequence[str], false_alarms: float
+) -> pd.DataFrame:
+    """The frame of ``text_columns`` (of all sets, in order) with the columns that need all lines together."""
     frame = frame.assign(
-        right_language=right_language(frame),
-        length_ratio=length_ratio(frame),
-        untranslated=untranslated(frame, source),
-        duplicate_of=duplicate_of(frame),
-        leaked_from=leaked_from(frame, order),
+        length_deviation=length_deviation(frame),
+        duplicate_of=duplicates.duplicate_of(frame),
+        near_duplicate_of=duplicates.near_duplicate_of(frame, marks),
+        leaked_from=duplicates.leaked_from(frame, order),
     )
-    return frame.assign(length_deviation=length_deviation(frame))
+    wrong, power = misplaced(frame, false_alarms)
+    return frame.assign(cut_off=cut_off(frame), misplaced=wrong, association_power=power)
+
+
+def add_quality(
+    frame: pd.DataFrame,
+    source: str,
+    order: Sequence[str],
+    maximum_characters: int = 20_000,
+    false_alarms: float = 0.005,
+) -> pd.DataFrame:
+    """The frame of ``long_frame``, texts included, with every quality column: all in memory."""
+    most = dict.fromkeys(map(str, frame["language"].unique()), maximum_characters)
+    parts = []
+    for _, lines in frame.groupby("set", sort=False):
+        parts.append(text_columns(lines, source, learn_from(lines), most))
+    whole = pd.concat([columns for columns, _ in parts])
+    whole = set_columns(whole, np.concatenate([marks for _, marks in parts]), order, false_alarms)
+    return whole.assign(text=frame["text"], source_text=frame["source_text"])

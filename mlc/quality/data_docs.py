@@ -7,7 +7,7 @@ index is drawn by a script from there: offline it is an empty page. The result p
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from urllib.parse import quote
@@ -28,20 +28,29 @@ td .fa-times::before { content: "failed"; color: #5c1010; }
 </style>"""
 
 
-def make_offline(folder: Path, outcomes: Iterable[Outcome]) -> None:
-    """Takes everything remote out of the pages below ``folder`` and replaces its index by a table of the outcomes."""
+def make_offline(folder: Path, outcomes: Iterable[Outcome], unchecked: Mapping[tuple[str, str], Sequence[str]]) -> None:
+    """Takes everything remote out of the pages below ``folder`` and replaces its index by a table of the outcomes.
+
+    Args:
+        folder: of Data Docs.
+        outcomes: of every expectation.
+        unchecked: (set, language) -> the checks that say nothing about it.
+    """
     for page in folder.rglob("*.html"):
         text = _REMOTE.sub("", page.read_text(encoding="utf-8"))
         page.write_text(text.replace("</head>", _STYLE + "</head>", 1), encoding="utf-8")
-    (folder / "index.html").write_text(_index(folder, list(outcomes)), encoding="utf-8")
+    (folder / "index.html").write_text(_index(folder, list(outcomes), unchecked), encoding="utf-8")
 
 
-def _index(folder: Path, outcomes: list[Outcome]) -> str:
+def _index(folder: Path, outcomes: list[Outcome], unchecked: Mapping[tuple[str, str], Sequence[str]]) -> str:
     sets, tags = (list(dict.fromkeys(getattr(o, field) for o in outcomes)) for field in ("set", "language"))
     head = "".join(f"<th>{escape(name)}</th>" for name in sets)
     body = "".join(
         f"<tr><th>{escape(tag)}</th>"
-        + "".join(_cell(folder, [o for o in outcomes if (o.set, o.language) == (name, tag)]) for name in sets)
+        + "".join(
+            _cell(folder, [o for o in outcomes if (o.set, o.language) == (name, tag)], unchecked.get((name, tag), ()))
+            for name in sets
+        )
         + "</tr>\n"
         for tag in tags
     )
@@ -49,17 +58,19 @@ def _index(folder: Path, outcomes: list[Outcome]) -> str:
 <html lang="en"><head><meta charset="utf-8"><title>Translation quality</title>{_STYLE}</head><body>
 <h1>Translation quality</h1>
 <p>Each cell leads to what was demanded of the language in the set and what was found.
+Checks that are named as unchecked say nothing about the language there, for or against it.
 The variants that fell short, and why, are in quarantine.jsonl.</p>
 <table><tr><th>language</th>{head}</tr>
 {body}</table></body></html>
 """
 
 
-def _cell(folder: Path, outcomes: list[Outcome]) -> str:
+def _cell(folder: Path, outcomes: list[Outcome], unchecked: Sequence[str]) -> str:
     if not outcomes:
         return "<td>no variants</td>"
     first, failed = outcomes[0], [o.check for o in outcomes if not o.success]
     page = next((folder / "validations" / f"{first.set}-{first.language}").rglob("*.html"))
     words = "failed: " + ", ".join(failed) if failed else "passed"
+    silent = f"<br><small>unchecked: {escape(', '.join(unchecked))}</small>" if unchecked else ""
     link = quote(page.relative_to(folder).as_posix())
-    return f'<td class="{"failed" if failed else "passed"}"><a href="{link}">{escape(words)}</a></td>'
+    return f'<td class="{"failed" if failed else "passed"}"><a href="{link}">{escape(words)}</a>{silent}</td>'

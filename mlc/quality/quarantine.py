@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
 
 from mlc.prompts.schema import PromptRow
 from mlc.quality.releases import Releases
-from mlc.settings import Languages, Validate
+from mlc.settings import Languages, Thresholds, Validate
 
 
 class Reason(NamedTuple):
@@ -24,25 +24,67 @@ class Reason(NamedTuple):
     message: str
 
 
-def _own_reasons(line: Any, validate: Validate) -> list[Reason]:
-    """What is wrong with one line of the frame."""
+def _measured(line: Any, limits: Thresholds) -> list[Reason]:
+    """The numbers of a line that are past a threshold of its language."""
+    tag = line.language
     found = []
-    if line.empty is True:
-        found.append(Reason("empty", None, None, "holds no letters"))
-    if line.script_share < (least := validate.minimum_script_share):
-        share = float(line.script_share)
-        found.append(
-            Reason("script_share", share, least, f"{share:.2f} of the letters are in the script of {line.language}")
+
+    def add(check: str, threshold: float, message: str) -> None:
+        found.append(Reason(check, float(getattr(line, check)), threshold, message))
+
+    if line.characters > limits.maximum_characters:
+        add(
+            "characters", limits.maximum_characters, f"is {line.characters:.0f} characters long, and checked no further"
         )
-    if abs(line.length_deviation) > (most := validate.length_ratio_deviations):
+    if line.script_share < limits.minimum_script_share:
+        message = f"{line.script_share:.2f} of the letters are in the script of {tag}"
+        add("script_share", limits.minimum_script_share, message)
+    if line.language_margin < limits.minimum_language_margin:
+        message = f"reads like the set's {line.reads_like}, not like its {tag} ({line.language_margin:+.2f} per n-gram)"
+        add("language_margin", limits.minimum_language_margin, message)
+    if abs(line.length_deviation) > limits.length_ratio_deviations:
         message = (
             f"{line.length_ratio:.2f} times as long as the source text, "
-            f"{line.length_deviation:+.1f} deviations from what is usual for {line.language}"
+            f"{line.length_deviation:+.1f} deviations from what is usual for {tag}"
         )
-        found.append(Reason("length_deviation", float(line.length_deviation), most, message))
-    # Identification of one short text is a guess, so a wrong language is no reason by itself; see columns.untranslated.
+        add("length_deviation", limits.length_ratio_deviations, message)
+    if line.leakage > limits.maximum_leakage:
+        add("leakage", limits.maximum_leakage, f"holds a run of {line.leakage:.0%} of the source text's words")
+    if line.repetition > limits.maximum_repetition:
+        add("repetition", limits.maximum_repetition, f"{line.repetition:.0%} of it is there more than once")
+    if line.back_translation < limits.minimum_back_translation:
+        message = f"its back-translation is unlike the source text (chrF {line.back_translation:.0f})"
+        add("back_translation", limits.minimum_back_translation, message)
+    if line.similarity < limits.minimum_similarity:
+        message = f"the encoder finds it unlike the source text ({line.similarity:.2f})"
+        add("similarity", limits.minimum_similarity, message)
+    return found
+
+
+def _own_reasons(line: Any, limits: Thresholds) -> list[Reason]:
+    """What is wrong with one line of the frame."""
+    found = _measured(line, limits)
+    if line.empty is True:
+        found.append(Reason("empty", None, None, "holds no letters"))
+    if line.control_characters:
+        found.append(Reason("control_characters", None, None, f"holds {line.control_characters}"))
+    if line.mojibake is True:
+        found.append(Reason("mojibake", None, None, "was decoded with the wrong encoding"))
+    # Identification of one short text is a guess, so a wrong language is a reason only where two identifiers are sure.
+    if line.other_language:
+        message = f"two identifiers are sure that it is {line.other_language}"
+        found.append(Reason("other_language", line.other_language, None, message))
     if line.untranslated is True:
         found.append(Reason("untranslated", None, None, "is the source text, or holds most of its words"))
+    if line.chatter:
+        found.append(Reason("chatter", line.chatter, None, f'says "{line.chatter}", which the source text does not'))
+    if line.lost:
+        found.append(Reason("lost", line.lost, None, f"has lost {line.lost}"))
+    if line.cut_off is True:
+        found.append(Reason("cut_off", None, None, "is short, and ends without punctuation"))
+    if line.misplaced is True:
+        message = f"{1 - line.association:.0%} of wrong pairings fit its row better"
+        found.append(Reason("misplaced", float(line.association), None, message))
     for check in ("duplicate_of", "leaked_from"):
         if (other := getattr(line, check)) is not None:
             found.append(Reason(check, other, None, f"{other} has the same text"))
@@ -55,52 +97,44 @@ def reasons(frame: pd.DataFrame, validate: Validate, source: str, releases: Rele
     A row goes whole where its source text is missing or bad, for its translations can then be compared with nothing and
     its replies answer nothing; and where any of its texts leaked, for all of them say the same.
     """
+    tags = frame["language"].unique()
+    limits = {str(tag): validate.of(str(tag)) for tag in tags}
     lines: list[Any] = list(frame.itertuples(index=False))
     own = [
-        releases.left((line.set, line.id, line.language), line.text, line.source_text, _own_reasons(line, validate))
+        releases.left((line.set, line.id, line.language), line.text, line.source_text, found)
+        if (found := _own_reasons(line, limits[line.language])) or line.text is not None
+        else found
         for line in lines
     ]
     whole: dict[tuple[str, str], Reason] = {}
     for line, found in zip(lines, own, strict=True):
         key = (line.set, line.id)
-        if line.language == source and (found or line.text is None):
+        if line.language == source and (found or not line.there):
             word = "in quarantine" if found else "missing"
             whole[key] = Reason("row", source, None, f"its text in {source} is {word}")
         if line.leaked_from is not None:
             message = f"its text in {line.language} leaked from {line.leaked_from}"
             whole.setdefault(key, Reason("row", line.language, None, message))
     for line, found in zip(lines, own, strict=True):
-        if not found and line.text is not None and (line.set, line.id) in whole:
+        if not found and line.there and (line.set, line.id) in whole:
             found.append(whole[line.set, line.id])
     return pd.Series(own, frame.index, dtype=object)
 
 
-def too_few(name: str, good: Collection[str], languages: Languages, minimum: int) -> Reason | None:
-    """Why a row of the set ``name`` that is good in the languages ``good`` is dropped by rule; None where it stays.
-
-    Training on a row makes its languages agree, so it needs several. What judges or tunes needs none: each of its
-    variants is asked by itself.
-    """
-    there = len(set(good).intersection(languages.served))
-    if name != "alignment" or there >= minimum:
-        return None
-    message = f"its row is good in {there} of the served languages"
-    return Reason("minimum_languages", there, minimum, message)
-
-
 def drop_by_rule(frame: pd.DataFrame, languages: Languages, minimum: int) -> pd.Series:
-    """Whether a line goes because its row has ``too_few`` languages: a rule of the settings, no lack of quality.
+    """Whether a line goes because its training row is good in fewer than ``minimum`` served languages.
 
-    The frame has the columns ``reasons`` and ``clean``; such lines get that reason, and are clean no longer.
+    Training on a row makes its languages agree, so it needs several. What judges or tunes stays: each of its variants
+    is asked by itself. This is a rule of the settings, no lack of quality, so such lines are not ``quarantined``. The
+    frame has the columns ``reasons`` and ``clean``; the lines that go get that reason, and are clean no longer.
     """
-    dropped = pd.Series(False, frame.index)
-    clean = frame[frame["clean"]]
-    for (name, _), lines in clean.groupby(["set", "id"], sort=False):
-        reason = too_few(str(name), list(lines["language"]), languages, minimum)
-        if reason is not None:
-            dropped[lines.index] = True
-            for found in lines["reasons"]:
-                found.append(reason)
+    served = frame["clean"] & frame["language"].isin(languages.served)
+    row = [frame["set"], frame["id"]]
+    good = served.groupby(row, sort=False, observed=True).transform("sum")
+    dropped = frame["clean"] & (frame["set"] == "alignment") & (good < minimum)
+    for found, count in zip(frame.loc[dropped, "reasons"], good[dropped], strict=True):
+        message = f"its row is good in {count} of the served languages"
+        found.append(Reason("minimum_languages", int(count), minimum, message))
     frame["clean"] &= ~dropped
     return dropped
 

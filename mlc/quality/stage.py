@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import pandas as pd
 
 from mlc.errors import MlcError, QualityError
-from mlc.files import replacing, write_json, write_jsonl
+from mlc.escape import visible
+from mlc.files import replacing, sha256_folder, write_json, write_jsonl
 from mlc.paths import Paths
-from mlc.prompts.schema import PromptRow, read_prompts, write_prompts
+from mlc.prompts import datacard
+from mlc.prompts.schema import PromptRow, write_prompts
 from mlc.quality import quarantine, suite
-from mlc.quality.columns import add_quality, long_frame
+from mlc.quality.columns import long_frame
 from mlc.quality.data_docs import make_offline
-from mlc.quality.releases import Release, Releases, read_decisions, releases_file
+from mlc.quality.measure import PromptSet, chunks, measure, survey
+from mlc.quality.releases import Fix, Release, Releases, fixes_file, read_decisions, releases_file
 from mlc.settings import Languages, Validate
 
 # From what is trained on to what is judged by: a text may not be in an earlier and a later set.
@@ -34,60 +38,105 @@ def run(languages: Languages, validate: Validate, paths: Paths) -> None:
     # What an earlier run left would otherwise pass for checked when this one fails.
     if paths.prompts.exists():
         shutil.rmtree(paths.prompts)
-    sets = _read(languages, paths)
-    frame = add_quality(long_frame(sets, languages.all, languages.source), languages.source, _SETS)
-    releases = Releases(read_decisions(releases_file(paths), Release))
+    contents = datacard.Contents()
+    sets = _survey(languages, paths, contents)
+    releases = Releases(decisions := read_decisions(releases_file(paths), Release))
+    frame = measure(sets, languages, validate, {release.key for release in decisions})
     frame["reasons"] = quarantine.reasons(frame, validate, languages.source, releases)
-    bad, there = frame["reasons"].map(bool), frame["text"].notna()
-    frame["quarantined"] = bad.astype(object).where(there, None)
-    frame["clean"] = there & ~bad
+    bad = frame["reasons"].map(bool)
+    frame["quarantined"] = bad.astype(object).where(frame["there"], None)
+    frame["clean"] = frame["there"] & ~bad
     frame["dropped"] = quarantine.drop_by_rule(frame, languages, validate.minimum_languages)
     variants = zip(frame["set"], frame["id"], frame["language"], strict=True)
     frame["released"] = frame["clean"] & pd.Series([key in releases.waived for key in variants], frame.index)
 
     with replacing(paths.prompts / "data_docs") as folder:
         outcomes = suite.check(frame, languages, validate, folder)
-        make_offline(folder, outcomes)
+        make_offline(
+            folder,
+            outcomes,
+            {key: suite.unchecked(lines, key[1] == languages.source) for key, lines in _per_language(frame)},
+        )
     failures = [outcome for outcome in outcomes if not outcome.success]
-    clean = quarantine.clean_rows(frame, sets)
-    write_jsonl(paths.prompts / "quarantine.jsonl", quarantine.records(frame))
-    write_json(
-        paths.prompts / "metrics.json",
-        {
-            "passed": not failures,
-            "expectations": {"evaluated": len(outcomes), "failed": len(failures)},
-            "rows": {name: _rows(frame[frame["set"] == name], languages) for name in sets},
-            "dropped": {name: _dropped(rows, languages) for name, rows in sets.items()},
-            **_metrics(frame),
+    quarantined = (record for lines, _ in _with_texts(frame, sets, languages) for record in quarantine.records(lines))
+    write_jsonl(paths.prompts / "quarantine.jsonl", quarantined)
+    rows = {name: _rows(frame[frame["set"] == name], languages) for name in sets}
+    metrics = {
+        "passed": not failures,
+        "expectations": {"evaluated": len(outcomes), "failed": len(failures)},
+        "rows": rows,
+        "dropped": {
+            name: {tag: n for tag, n in prompts.languages.items() if tag not in languages.all}
+            for name, prompts in sets.items()
         },
+        **_metrics(frame, languages.source),
+    }
+    write_json(paths.prompts / "metrics.json", metrics)
+    stale = releases.stale()
+    datacard.write(
+        paths.prompts / "datacard.md",
+        contents,
+        metrics,
+        [str(failure) for failure in failures],
+        decisions,
+        stale,
+        read_decisions(fixes_file(paths), Fix),
+        sha256_folder(paths.data),
+        languages,
+        validate.minimum_languages,
     )
+    for release in stale:
+        print(f"stale, and not obeyed: the release of {visible(' '.join(release.key))}, whose text is another by now")
     if failures:
         raise QualityError(
             "the prompts are below the quality that params.yaml asks for:\n"
             + "\n".join(f"  {failure}" for failure in failures)
             + f"\n  look at {paths.prompts / 'data_docs' / 'index.html'} and {paths.prompts / 'quarantine.jsonl'}"
         )
-    for name, rows in clean.items():
-        write_prompts(paths.prompts / f"{name}.jsonl", rows)
-    _summarise(frame, sets, clean, len(outcomes))
+    for name, prompts in sets.items():
+        clean = (
+            row
+            for lines, chunk in _with_texts(frame, {name: prompts}, languages)
+            for row in quarantine.clean_rows(lines, {name: chunk})[name]
+        )
+        write_prompts(paths.prompts / f"{name}.jsonl", clean)
+    _summarise(frame, rows, len(outcomes), languages.source)
 
 
-def _read(languages: Languages, paths: Paths) -> dict[str, list[PromptRow]]:
+def _survey(languages: Languages, paths: Paths, contents: datacard.Contents) -> dict[str, PromptSet]:
     sets = {}
     for name in _SETS:
         path = paths.data / f"{name}.jsonl"
         if name == _OPTIONAL and not path.exists():
             continue
-        rows = sets[name] = read_prompts(path)
-        present = {tag for row in rows for tag in row.prompts}
+        sets[name] = survey(path, partial(contents.add, name))
         # Transfer languages are for evaluation alone; a served one is trained on, tuned on and judged.
         needed = languages.all if name == "evaluation" else languages.served
-        if absent := [tag for tag in needed if tag not in present]:
+        if absent := [tag for tag in needed if tag not in sets[name].languages]:
             raise MlcError(
                 f"{path} has no prompt in {', '.join(absent)}: add translations, "
                 "or take the language out of languages in params.yaml"
             )
     return sets
+
+
+def _with_texts(
+    frame: pd.DataFrame, sets: Mapping[str, PromptSet], languages: Languages
+) -> Iterator[tuple[pd.DataFrame, list[PromptRow]]]:
+    """The sets' rows chunk by chunk, read once more, with their lines of the frame and these lines' texts."""
+    for name, prompts in sets.items():
+        measured = frame[frame["set"] == name]
+        start = 0
+        for chunk in chunks(prompts):
+            lines = long_frame({name: chunk}, languages.all, languages.source)
+            judged = measured.iloc[start : start + len(lines)]
+            start += len(lines)
+            yield lines.assign(reasons=judged["reasons"].to_numpy(), clean=judged["clean"].to_numpy()), chunk
+
+
+def _per_language(frame: pd.DataFrame) -> Iterator[tuple[tuple[str, str], pd.DataFrame]]:
+    for (name, tag), lines in frame.groupby(["set", "language"], sort=False, observed=True):
+        yield (str(name), str(tag)), lines
 
 
 def _rows(frame: pd.DataFrame, languages: Languages) -> dict[str, int]:
@@ -102,52 +151,60 @@ def _rows(frame: pd.DataFrame, languages: Languages) -> dict[str, int]:
     }
 
 
-def _dropped(rows: Sequence[PromptRow], languages: Languages) -> dict[str, int]:
-    """Variants per language that the settings do not name."""
-    return dict(Counter(tag for row in rows for tag in row.prompts if tag not in languages.all))
-
-
 def _share(column: pd.Series) -> float | None:
     """The share of true among what was checked, None if nothing was."""
     checked = column.dropna()
     return float(checked.astype(bool).mean()) if len(checked) else None
 
 
-def _metrics(frame: pd.DataFrame) -> dict[str, dict[str, Any]]:
+def _number(value: float) -> float | None:
+    return None if pd.isna(value) else round(float(value), 6)
+
+
+def _metrics(frame: pd.DataFrame, source: str) -> dict[str, dict[str, Any]]:
     """Set -> language -> counts of variants and shares; JSON values."""
     metrics: dict[str, dict[str, Any]] = {}
-    for (name, tag), lines in frame.groupby(["set", "language"], sort=False):
-        ratio, script = lines["length_ratio"].median(), lines["script_share"].mean()
-        metrics.setdefault(str(name), {})[str(tag)] = {
-            "variants": int(lines["text"].notna().sum()),
+    for (name, tag), lines in _per_language(frame):
+        power = lines["association_power"].iloc[0]
+        metrics.setdefault(name, {})[tag] = {
+            "variants": int(lines["there"].sum()),
             "clean": int(lines["clean"].sum()),
             "quarantined": int(lines["quarantined"].eq(True).sum()),
             "dropped_by_rule": int(lines["dropped"].sum()),
             "released": int(lines["released"].sum()),
-            "missing": int(lines["text"].isna().sum()),
+            "missing": int((~lines["there"]).sum()),
             "coverage": float(lines["clean"].mean()),
             "language_share": _share(lines["right_language"]),
-            "script_share": None if pd.isna(script) else float(script),
-            "median_length_ratio": None if pd.isna(ratio) else float(ratio),
+            "retrieval": _share(lines["retrieved"]),
+            "script_share": _number(lines["script_share"].mean()),
+            "median_length_ratio": _number(lines["length_ratio"].median()),
+            "near_duplicates": int(lines["near_duplicate_of"].notna().sum()),
+            "misplaced_power": _number(power),
+            "unchecked": suite.unchecked(lines, tag == source),
             "reasons": dict(Counter(reason.check for found in lines["reasons"] for reason in found)),
         }
     return metrics
 
 
-def _summarise(
-    frame: pd.DataFrame,
-    sets: Mapping[str, Sequence[PromptRow]],
-    clean: Mapping[str, Sequence[PromptRow]],
-    checks: int,
-) -> None:
-    for name, rows in sets.items():
+def _summarise(frame: pd.DataFrame, rows: Mapping[str, Mapping[str, int]], checks: int, source: str) -> None:
+    for name, counts in rows.items():
         lines = frame[frame["set"] == name]
         print(
-            f"{name}: {len(clean[name])} of {len(rows)} rows clean; {lines['clean'].sum()} variants, "
-            f"{lines['quarantined'].eq(True).sum()} in quarantine, {lines['text'].isna().sum()} missing"
+            f"{name}: {counts['clean']} of {counts['read']} rows clean; {lines['clean'].sum()} variants, "
+            f"{lines['quarantined'].eq(True).sum()} in quarantine, {(~lines['there']).sum()} missing"
         )
-    for column, what in (("right_language", "language identification"), ("script_share", "the script")):
-        checked = frame[column].notna().groupby(frame["language"], sort=False).any()
-        if not checked.all():
-            print(f"{what} is not known for {', '.join(checked.index[~checked])}: unchecked")
+    for line in _unchecked(frame, source):
+        print(line)
     print(f"all {checks} expectations hold")
+
+
+def _unchecked(frame: pd.DataFrame, source: str) -> list[str]:
+    """One line per check that says nothing about some language, in some set."""
+    where: dict[str, dict[str, list[str]]] = {}
+    for (name, tag), lines in _per_language(frame):
+        for check in suite.unchecked(lines, tag == source):
+            where.setdefault(check, {}).setdefault(name, []).append(tag)
+    return [
+        f"{check}: unchecked in " + "; ".join(f"{name} {', '.join(tags)}" for name, tags in places.items())
+        for check, places in where.items()
+    ]

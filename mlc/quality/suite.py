@@ -17,23 +17,51 @@ from great_expectations.data_context.types.base import ProgressBarsConfig
 
 from mlc.errors import MlcError
 from mlc.progress import track
-from mlc.settings import Languages, Validate
+from mlc.settings import Languages, Thresholds, Validate
 
 _SITE = "quality"
-# Null in these columns is "not checked"; in the others it is a missing variant, or nothing found.
-_CHECKED = ("script_share", "length_deviation", "untranslated", "right_language")
 # What it means for a line to fail a check, in messages and on the result pages.
 _MEANING = {
+    "characters": "too long",
     "empty": "without letters",
+    "control_characters": "with invisible or undecodable characters",
+    "mojibake": "decoded with the wrong encoding",
     "script_share": "in another script",
+    "language_margin": "reading like another language of the set",
+    "other_language": "surely in another language",
     "length_deviation": "of unusual length",
+    "cut_off": "cut off",
     "untranslated": "left in the source language",
+    "leakage": "partly left in the source language",
+    "repetition": "repeating themselves",
+    "chatter": "with a translator's own words",
+    "lost": "without a number, link, placeholder or code span of the source",
+    "misplaced": "belonging to another row",
+    "back_translation": "with an unlike back-translation",
+    "similarity": "unlike the source to the encoder",
+    "retrieved": "nearest to another row's source text",
     "duplicate_of": "repeating another row",
     "leaked_from": "standing in a later set",
     "quarantined": "in quarantine for any reason",
     "right_language": "identified as another language",
     "clean": "missing or in quarantine",
 }
+# Null in these is a missing variant or nothing found; in all others it is "not checked".
+_NULL_IS_GOOD = ("duplicate_of", "leaked_from")
+_COUNTS = ("quarantined", "clean", *_NULL_IS_GOOD)
+CHECKS = tuple(check for check in _MEANING if check not in _COUNTS)
+
+
+# What compares a text with its source text; the source text itself has nothing to be compared with.
+_BESIDE_SOURCE = {
+    "untranslated", "leakage", "chatter", "lost", "cut_off", "back_translation", "similarity", "retrieved",
+}  # fmt: skip
+
+
+def unchecked(lines: pd.DataFrame, of_source: bool) -> list[str]:
+    """The checks that say nothing about any of the lines, which are of one language in one set."""
+    asked = [check for check in CHECKS if not (of_source and check in _BESIDE_SOURCE)]
+    return [check for check in asked if lines[check].isna().all()]
 
 
 class Outcome(NamedTuple):
@@ -54,37 +82,46 @@ class Outcome(NamedTuple):
         )
 
 
-def expectations(validate: Validate, unchecked: Collection[str], served: bool) -> list[Any]:
+def expectations(limits: Thresholds, unchecked: Collection[str], served: bool) -> list[Any]:
     """The expectations for one language, without those on columns that check nothing there: they would always pass.
 
     A transfer language may be missing from any row, so its coverage is not demanded.
     """
-    mostly = 1 - validate.maximum_quarantined
-    deviations = validate.length_ratio_deviations
-    demanded = [
-        gxe.ExpectColumnValuesToBeInSet(column="empty", value_set=[False], mostly=mostly),
-        gxe.ExpectColumnValuesToBeBetween(
-            column="script_share", min_value=validate.minimum_script_share, mostly=mostly
-        ),
-        gxe.ExpectColumnValuesToBeBetween(
-            column="length_deviation", min_value=-deviations, max_value=deviations, mostly=mostly
-        ),
-        gxe.ExpectColumnValuesToBeInSet(column="untranslated", value_set=[False], mostly=mostly),
-        gxe.ExpectColumnValuesToBeNull(column="duplicate_of", mostly=mostly),
-        gxe.ExpectColumnValuesToBeNull(column="leaked_from", mostly=mostly),
-        gxe.ExpectColumnValuesToBeInSet(column="quarantined", value_set=[False], mostly=mostly),
-        gxe.ExpectColumnValuesToBeInSet(
-            column="right_language", value_set=[True], mostly=validate.minimum_language_share
-        ),
-    ]
+    mostly = 1 - limits.maximum_quarantined
+    deviations = limits.length_ratio_deviations
+    bounds: dict[str, dict[str, float]] = {
+        "characters": {"max_value": limits.maximum_characters},
+        "script_share": {"min_value": limits.minimum_script_share},
+        "language_margin": {"min_value": limits.minimum_language_margin},
+        "length_deviation": {"min_value": -deviations, "max_value": deviations},
+        "leakage": {"max_value": limits.maximum_leakage},
+        "repetition": {"max_value": limits.maximum_repetition},
+        "back_translation": {"min_value": limits.minimum_back_translation},
+        "similarity": {"min_value": limits.minimum_similarity},
+    }
+    values: dict[str, tuple[list[Any], float]] = {
+        **dict.fromkeys(("control_characters", "other_language", "chatter", "lost"), ([""], mostly)),
+        **dict.fromkeys(("empty", "mojibake", "untranslated", "cut_off", "misplaced"), ([False], mostly)),
+        "quarantined": ([False], mostly),
+        "right_language": ([True], limits.minimum_language_share),
+        "retrieved": ([True], limits.minimum_retrieval),
+    }
     if served:
-        demanded.append(
-            gxe.ExpectColumnValuesToBeInSet(column="clean", value_set=[True], mostly=validate.minimum_coverage)
-        )
-    checked = [expectation for expectation in demanded if expectation.column not in unchecked]
-    for expectation in checked:
+        values["clean"] = ([True], limits.minimum_coverage)
+    demanded = []
+    for check in _MEANING:
+        if check in unchecked:
+            continue
+        if check in bounds:
+            demanded.append(gxe.ExpectColumnValuesToBeBetween(column=check, mostly=mostly, **bounds[check]))
+        elif check in _NULL_IS_GOOD:
+            demanded.append(gxe.ExpectColumnValuesToBeNull(column=check, mostly=mostly))
+        elif check in values:
+            allowed, share = values[check]
+            demanded.append(gxe.ExpectColumnValuesToBeInSet(column=check, value_set=allowed, mostly=share))
+    for expectation in demanded:
         expectation.notes = f"Fails: variants {_MEANING[expectation.column]}."
-    return checked
+    return demanded
 
 
 def _raised(info: dict[str, Any]) -> str | None:
@@ -130,15 +167,17 @@ def check(frame: pd.DataFrame, languages: Languages, validate: Validate, docs: P
     asset = context.data_sources.add_pandas("prompts").add_dataframe_asset("variants")
     whole = asset.add_batch_definition_whole_dataframe("all")
     outcomes: list[Outcome] = []
-    present = frame[frame.groupby(["set", "language"])["text"].transform("count") > 0]
-    groups = present.groupby(["set", "language"], sort=False)
+    present = frame[frame.groupby(["set", "language"], observed=True)["there"].transform("any")]
+    groups = present.groupby(["set", "language"], sort=False, observed=True)
     for (name, tag), lines in track(groups, "checking translations", len(groups)):
         title = f"{name}-{tag}"
-        unchecked = [column for column in _CHECKED if lines[column].isna().all()]
-        demanded = expectations(validate, unchecked, tag in languages.served)
+        silent = [check for check in CHECKS if lines[check].isna().all()]
+        demanded = expectations(validate.of(str(tag)), silent, tag in languages.served)
         suite = context.suites.add(gx.ExpectationSuite(name=title, expectations=demanded))
         definition = context.validation_definitions.add(gx.ValidationDefinition(name=title, data=whole, suite=suite))
-        result = definition.run(batch_parameters={"dataframe": lines}, result_format="SUMMARY")
+        columns = [expectation.column for expectation in demanded]
+        batch = {"dataframe": lines[columns].reset_index(drop=True)}
+        result = definition.run(batch_parameters=batch, result_format="SUMMARY")
         outcomes += [_outcome(name, tag, one) for one in result.results]
     context.build_data_docs(_SITE)
     return outcomes

@@ -46,9 +46,20 @@ def languages() -> Languages:
 @pytest.fixture
 def validate() -> Validate:
     return Validate(
+        maximum_characters=20_000,
         minimum_script_share=0.5,
-        minimum_language_share=0.8,
+        minimum_language_margin=0.0,
         length_ratio_deviations=6.0,
+        maximum_leakage=0.35,
+        maximum_repetition=0.5,
+        minimum_back_translation=20.0,
+        minimum_similarity=0.4,
+        minimum_retrieval=0.8,
+        minimum_language_share=0.8,
+        misplaced_false_alarms=0.005,
+        encoder=None,
+        encoder_revision=None,
+        per_language={},
         maximum_quarantined=0.05,
         minimum_coverage=0.9,
         minimum_languages=2,

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlc.prompts.schema import PromptRow
-from mlc.quality import columns, language
+from mlc.quality import characters, columns, language
 
 ORDER = ("alignment", "tuning", "evaluation")
 
@@ -60,13 +60,14 @@ def test_script_share_sees_text_in_another_script() -> None:
 
 def test_a_language_that_identification_does_not_cover_is_unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
     assert language.covered("es")
-    assert not language.covered("ckb")
-    texts = {"en": "How do I paint a boat?", "ckb": "چۆن بەلەمێک ڕەنگ بکەم؟"}
-    frame = frame_of(row("a", **texts), tags=("en", "ckb"))
-    assert cell(frame, "a", "ckb", "right_language") is None
+    assert not language.covered("ctg-Beng")
+    texts = {"en": "How do I paint a boat?", "ctg-Beng": "নৌকা কেনে রং গইজ্জুম?"}
+    frame = frame_of(row("a", **texts), tags=("en", "ctg-Beng"))
+    assert cell(frame, "a", "ctg-Beng", "right_language") is None
+    assert cell(frame, "a", "ctg-Beng", "other_language") is None
     assert cell(frame, "a", "en", "right_language") is True
     monkeypatch.setattr(language, "identify", lambda _text: "fr")
-    assert cell(frame_of(row("a", **texts), tags=("en", "ckb")), "a", "en", "right_language") is False
+    assert cell(frame_of(row("a", **texts), tags=("en", "ctg-Beng")), "a", "en", "right_language") is False
 
 
 def test_length_deviation_finds_the_text_that_is_cut_off() -> None:
@@ -135,5 +136,5 @@ def test_leaks_go_from_later_sets_into_earlier_ones_only() -> None:
 
 @given(st.text(max_size=40))
 def test_normalising_twice_changes_nothing_more(text: str) -> None:
-    once = columns.normalise(text)
-    assert columns.normalise(once) == once
+    once = characters.normalise(text)
+    assert characters.normalise(once) == once

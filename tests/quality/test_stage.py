@@ -84,7 +84,7 @@ def test_poor_quality_stops_the_pipeline_and_explains_itself(
     assert "\n  evaluation, zh, clean: 25.0% of 40 missing or in quarantine, 10.0% allowed" in message
     assert " sw," not in message
     assert str(paths.prompts / "data_docs" / "index.html") in message
-    assert {p.name for p in paths.prompts.iterdir()} == {"data_docs", "metrics.json", "quarantine.jsonl"}
+    assert {p.name for p in paths.prompts.iterdir()} == {"data_docs", "datacard.md", "metrics.json", "quarantine.jsonl"}
     metrics = json.loads((paths.prompts / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["passed"] is False
     assert metrics["expectations"]["failed"] == message.count(" allowed")

@@ -67,7 +67,7 @@ def test_an_expectation_that_raises_is_an_error_not_a_failure(
 
 def test_data_docs_need_no_internet(sets: Sets, languages: Languages, validate: Validate, tmp_path: Path) -> None:
     sets["evaluation"] = [with_text(row, "sw", "?") for row in sets["evaluation"]]
-    make_offline(tmp_path, suite.check(checked(sets, languages, validate), languages, validate, tmp_path))
+    make_offline(tmp_path, suite.check(checked(sets, languages, validate), languages, validate, tmp_path), {})
     pages = list(tmp_path.rglob("*.html"))
     for page in pages:
         assert not re.search(r"""<(script|img|link)\b[^>]*(src|href)=["']https?:""", page.read_text(encoding="utf-8"))
