@@ -21,8 +21,9 @@ from mlc.translation.answers import Unfit
 from mlc.translation.spending import Price, Spending
 
 _LONGEST_WAIT = 300.0  # seconds that an endpoint may ask to wait; beyond it the text fails
-_HOPELESS = {401, 402, 403, 404}  # key, money, permission, address or model: no text will do better
-_FAILURES_IN_A_ROW = 10  # texts that got no answer at all, after which the endpoint is taken for down
+_HOPELESS = {401, 402, 404}  # key, money, address or model: no text will do better
+_DOWN = 10  # texts in a row that got no answer for all tries, after which the endpoint is taken for down
+_UNWILLING = 100  # texts in a row that it rejected: it may filter harmful ones, with 400 or 403, and translate others
 
 
 class _Unanswered(Exception):
@@ -139,7 +140,7 @@ class EndpointTranslator:
             return Result(request, failure=str(error))
         except _Unanswered as error:
             self._in_a_row += 1
-            if self._in_a_row >= _FAILURES_IN_A_ROW:
+            if self._in_a_row >= (_DOWN if isinstance(error, _Passing) else _UNWILLING):
                 raise Stopped(f"{self._url}: {self._in_a_row} texts in a row got no answer: {error}") from None
             return Result(request, failure=str(error))
         self._in_a_row = 0
