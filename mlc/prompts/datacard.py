@@ -125,6 +125,7 @@ def write(
     of = {(name, tag): metrics[name][tag] for name in contents.rows for tag in metrics[name]}
     counts = ("variants", "clean", "quarantined", "dropped_by_rule", "released", "missing")
     rows = ("read", "clean", "dropped_by_rule", "kept_incomplete")
+    gone = set(stale)
     page = Environment(
         loader=PackageLoader("mlc.prompts", "."),
         undefined=StrictUndefined,
@@ -149,7 +150,7 @@ def write(
         quarantined=_cells({(check, *key): n for key, one in of.items() for check, n in one["reasons"].items()}),
         unchecked=[[*key, ", ".join(one["unchecked"])] for key, one in of.items() if one["unchecked"]],
         releases=[
-            [*r.key, ", ".join(r.checks), r.who, r.why, f"{r.when:%Y-%m-%d}", "stale" if r in stale else "yes"]
+            [*r.key, ", ".join(r.checks), r.who, r.why, f"{r.when:%Y-%m-%d}", "stale" if r in gone else "yes"]
             for r in releases
         ],
         fixes=[[*f.key, f.who, f.why, f"{f.when:%Y-%m-%d}"] for f in fixes],
