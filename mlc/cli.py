@@ -422,7 +422,11 @@ def translate_endpoint(
     spending = Spending(Price(price_in, price_out), spending_limit)
     extra = answers.fields(body)
     translator = EndpointTranslator(base_url, model, api_key_variable, concurrency, timeout, attempts, spending, extra)
-    fill.run(path, translator, job, cache)
+    try:
+        fill.run(path, translator, job, cache)
+    finally:
+        if price_in or price_out:
+            print(f"spent: {spending.spent:.4f}")
 
 
 @translate.command("command")

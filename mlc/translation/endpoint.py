@@ -1,4 +1,8 @@
-"""Any endpoint that speaks OpenAI's chat completions: hosted ones, vLLM, llama.cpp, and most others."""
+"""Any endpoint that speaks OpenAI's chat completions: hosted ones, vLLM, llama.cpp, and most others.
+
+Not by way of ``mlc.endpoint``: here each try has a price, reserved before it and settled after it, an unfit answer is a
+try like any other, and one text that gets no answer is its own failure.
+"""
 
 from __future__ import annotations
 

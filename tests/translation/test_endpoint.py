@@ -17,7 +17,9 @@ from typing import Any
 
 import pytest
 from tenacity import wait_none
+from typer.testing import CliRunner
 
+from mlc.cli import app
 from mlc.errors import MlcError
 from mlc.translation import Request, Result, Stopped, TranslationError, answers, endpoint, fill
 from mlc.translation.endpoint import EndpointTranslator
@@ -281,6 +283,27 @@ def test_a_spent_run_is_gone_on_with_and_pays_nothing_twice(serve: Callable[...,
             assert "the same command goes on" in str(error)
     assert len(texts(path, "sw")) == 12 and len(server.log) == 12
     assert failures(path) == []
+
+
+def test_the_command_takes_its_options_and_says_what_was_spent(
+    serve: Callable[..., Endpoint], prompt_set: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KEY_OF_A_TEST", "secret-0123")
+    server, path = serve(), prompt_set("one", "two", "Acme")
+    arguments = ["translate", "endpoint", str(path), "--languages", "sw", "--base-url", server.url, "--model", "tiny"]
+    arguments += ["--api-key-variable", "KEY_OF_A_TEST", "--body", '{"top_p": 0.5}', "--limit", "2", "--back"]
+    arguments += ["--price-in", "1", "--price-out", "4", "--spending-limit", "1", "--name", "Acme"]
+    monkeypatch.chdir(path.parent)
+    done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert done.exit_code == 0 and len(texts(path, "sw")) == 2
+    assert f"spent: {Price(1, 4).of(*server.billed):.4f}" in done.stdout
+    assert {(asked.body["top_p"], asked.headers["Authorization"]) for asked in server.log} == {
+        (0.5, "Bearer secret-0123")
+    }
+    refused = CliRunner().invoke(app, [*arguments, "--spending-limit", "0.0001"])
+    assert isinstance(refused.exception, Stopped) and len(server.log) == 2
+    lost = CliRunner().invoke(app, [*arguments[: arguments.index("--limit")], "--name", "Acme"])
+    assert isinstance(lost.exception, TranslationError) and failures(path)[0]["reason"] == "lost: Acme"
 
 
 def test_a_run_that_is_killed_twice_repeats_no_answered_request(
