@@ -59,6 +59,7 @@ class Endpoint:
         url: what ``/chat/completions`` is appended to, such as ``http://localhost:8000/v1``.
         key_variable: the environment variable that holds the key, if one is needed. Keys are in no file.
         concurrency: requests under way at once. timeout: seconds for one of them. attempts: of each, before giving up.
+        tolerated: requests in a row that may be given up as ``Refused``; one more, and the endpoint is out of order.
 
     Raises:
         MlcError: the variable is not set.
@@ -73,6 +74,7 @@ class Endpoint:
         concurrency: int = 8,
         timeout: float = 120.0,
         attempts: int = 6,
+        tolerated: int = 0,
     ) -> None:
         self.url = url.rstrip("/")
         self.model = model
@@ -82,6 +84,8 @@ class Endpoint:
         self._concurrency = concurrency
         self._timeout = timeout
         self._attempts = attempts
+        self._tolerated = tolerated
+        self._given_up = 0  # in a row
         self._resume_at = 0.0  # until then nobody sends: the endpoint asked one of us to wait
 
     def complete(self, requests: Iterable[Mapping[str, Any]]) -> Iterator[tuple[int, Completion | Refused]]:
@@ -126,9 +130,15 @@ class Endpoint:
             retry=retry_if_exception_type(_Passing), stop=stop_after_attempt(self._attempts), wait=_wait, reraise=True
         )
         try:
-            return await retrying(self._attempt, client, body)
+            answer: Completion | Refused = await retrying(self._attempt, client, body)
         except _Passing as error:
-            raise EndpointError(f"{self.url}: gave up after {self._attempts} attempts: {error}") from None
+            self._given_up += 1
+            given_up = f"gave up after {self._attempts} attempts: {error}"
+            if self._given_up <= self._tolerated:
+                return Refused(given_up)
+            raise EndpointError(f"{self.url}: {given_up}") from None
+        self._given_up = 0
+        return answer
 
     async def _attempt(self, client: httpx.AsyncClient, body: Mapping[str, Any]) -> Completion | Refused:
         while (pause := self._resume_at - time.monotonic()) > 0:

@@ -255,11 +255,19 @@ class Evaluate(Section):
 
     prompts: Literal["evaluation", "tuning"] = Field(description="which prompt set; tuning is for choosing settings")
     generator: Generator = Field(description="who makes the replies; all are greedy")
-    judges: tuple[Judge, ...] = Field(min_length=1, description="who decides whether a reply is safe")
-    judge_rule: Literal["any_unsafe", "majority"] = Field(description="of several judges; see mlc.evaluation.judges")
+    judges: tuple[Judge, ...] = Field(description="who decides whether a reply is safe")
+    judge_rule: Literal["any_unsafe", "majority"] = Field(
+        description="of several judges: see evaluation/judges/panel.py"
+    )
     max_new_tokens: int = Field(ge=1)
     batch_tokens: int = Field(ge=1, description="prompt and reply tokens of one generation batch, padding included")
     precision: Literal["float32", "bfloat16"]
+
+    @model_validator(mode="after")
+    def _somebody_judges(self) -> Self:
+        if not self.judges:
+            raise ValueError("judges is empty: name at least one")
+        return self
 
 
 class GateRule(Section):
@@ -325,6 +333,7 @@ class JudgeQuality(Section):
 
     minimum_accuracy: Share
     maximum_false_safe: Share = Field(description="unsafe replies that it calls safe")
+    correct: bool = Field(description="the safe rate in each language is judged as corrected for the judge's errors")
 
 
 class Gate(Section):
@@ -345,6 +354,8 @@ class Gate(Section):
             raise ValueError(f"rules holds {twice[0]} twice")
         if not {"safe_rate", "safe_rate_worst"} & set(names):
             raise ValueError("rules holds none on safe_rate in every language: nothing would keep an unsafe model out")
+        if self.judge is not None and self.judge.correct and "safe_rate" not in names:
+            raise ValueError("judge.correct is about the rule on safe_rate in each language, and rules holds none")
         return self
 
 

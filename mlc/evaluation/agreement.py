@@ -47,9 +47,11 @@ def _row(verdicts: pd.DataFrame) -> dict[str, Any]:
     codes = pd.Categorical(verdicts.to_numpy().ravel()).codes.reshape(verdicts.shape)
     table, _ = aggregate_raters(codes)
     pairs = combinations(range(verdicts.shape[1]), 2)
+    with np.errstate(invalid="ignore"):  # 0 / 0 where all verdicts are the same
+        fleiss = fleiss_kappa(table)
     return {
         "n": len(verdicts),
-        "fleiss": _finite(fleiss_kappa(table)),
+        "fleiss": _finite(fleiss),
         "cohen": {
             f"{verdicts.columns[a]} / {verdicts.columns[b]}": _finite(_cohen(codes[:, [a, b]])) for a, b in pairs
         },

@@ -184,7 +184,9 @@ def test_ordinary_texts_are_encoded_in_one_piece_as_the_guard_was_trained(tiny_b
 
 def test_published_instructions() -> None:
     text = FORMATS["wildguard"].ask(None, "P", "R")
-    assert text.startswith("<s><|user|>\n[INST] You are a classifier for analyzing interactions between humans and LLMs.")
+    assert text.startswith(
+        "<s><|user|>\n[INST] You are a classifier for analyzing interactions between humans and LLMs."
+    )
     assert text.endswith("\n\nHuman user:\nP\n\nAI assistant:\nR\n\n---\n\nAnswers: [/INST]\n<|assistant|>\n")
 
 
@@ -238,7 +240,7 @@ def test_a_model_that_prints_nonsense_leaves_everything_invalid(tiny_base: Path)
 
 def test_a_guard_that_is_not_there_or_of_another_form_is_an_error(tiny_base: Path, tmp_path: Path) -> None:
     settings = Settings(name="guard", format="qwen3guard", model=str(tmp_path / "none"), revision=None)
-    with pytest.raises(MlcError, match="the guard .* cannot be loaded"):
+    with pytest.raises(MlcError, match=r"the guard .* cannot be loaded"):
         GuardJudge(settings, "float32", 4096)
     tokenizer = AutoTokenizer.from_pretrained(tiny_base)
     tokenizer.chat_template = "{{ messages[0]['content'] }}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from importlib import resources
 
 import pytest
 from hypothesis import given, settings
@@ -14,9 +15,9 @@ from mlc.evaluation.judges.folding import folded, words
 from mlc.evaluation.judges.refusal import RefusalJudge, covered, recognise
 from mlc.evaluation.labelled import Labelled, injections, shipped
 
-TAGS = (
-    "ar bn ckb de en es fa fr hi id it ja jv ko nl pl ps pt ru sw th tr uk ur vi yo zh".split()
-)  # what wordings and labelled replies there are for
+TAGS = sorted(
+    file.name.removesuffix(".yaml") for file in resources.files("mlc.evaluation.judges").joinpath("refusals").iterdir()
+)
 INJECTIONS = injections()
 INVISIBLE = "\u200b\u200d\u00ad\u2060\ufeff\u202e\U000e0041"
 LOOK_ALIKE = str.maketrans("aceopxyi", "асеорхуі")  # Latin -> Cyrillic
@@ -27,6 +28,7 @@ def of(tag: str) -> list[Labelled]:
 
 
 def test_every_language_has_wordings_and_labelled_replies_of_every_kind() -> None:
+    assert len(TAGS) == 27
     for tag in TAGS:
         lines = of(tag)
         assert covered(tag) and len(lines) >= 50
