@@ -59,23 +59,24 @@ def test_a_good_set_is_left_as_it_is(frame: pd.DataFrame, validate: Validate) ->
 
 
 @pytest.mark.parametrize(
-    "column, found, value, threshold",
+    "column, found, value, setting",
     [
         ("empty", True, None, None),
-        ("script_share", 0.25, 0.25, 0.5),
-        ("length_deviation", -7.5, -7.5, 5.0),
-        ("leakage", 0.75, 0.75, 0.35),
+        ("script_share", 0.25, 0.25, "minimum_script_share"),
+        ("length_deviation", -9.5, -9.5, "length_ratio_deviations"),
+        ("leakage", 0.75, 0.75, "maximum_leakage"),
         ("untranslated", True, None, None),
         ("duplicate_of", "a2", "a2", None),
     ],
 )
 def test_a_finding_is_a_reason_with_value_and_threshold_and_takes_that_variant_alone(
-    column: str, found: object, value: object, threshold: float | None, frame: pd.DataFrame, validate: Validate
+    column: str, found: object, value: object, setting: str | None, frame: pd.DataFrame, validate: Validate
 ) -> None:
     find(frame, ("alignment", "a7", "sw"), column, found)
     held, clean = judge(frame, validate)
     assert list(held) == [("alignment", "a7", "sw")]
     (reason,) = held["alignment", "a7", "sw"]
+    threshold = setting and getattr(validate, setting)
     assert (reason["check"], reason["value"], reason["threshold"]) == (column, value, threshold)
     assert reason["message"]
     good, kept = SETS["alignment"][7], clean["alignment"][7]
@@ -85,8 +86,9 @@ def test_a_finding_is_a_reason_with_value_and_threshold_and_takes_that_variant_a
 
 
 def test_a_threshold_that_is_met_is_no_reason(frame: pd.DataFrame, validate: Validate) -> None:
-    for column, value in (("script_share", 0.5), ("length_deviation", 5.0), ("leakage", 0.35)):
-        find(frame, ("alignment", "a7", "sw"), column, value)
+    find(frame, ("alignment", "a7", "sw"), "script_share", validate.minimum_script_share)
+    find(frame, ("alignment", "a7", "sw"), "length_deviation", -validate.length_ratio_deviations)
+    find(frame, ("alignment", "a7", "sw"), "leakage", validate.maximum_leakage)
     assert judge(frame, validate)[0] == {}
 
 
