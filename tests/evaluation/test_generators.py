@@ -1,0 +1,188 @@
+"""Generators that run elsewhere: an endpoint on loopback, and vLLM, whose interface a small stand-in has."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from chat_server import serving
+
+from mlc import endpoint
+from mlc.embedded import prompts
+from mlc.endpoint import EndpointError
+from mlc.errors import MlcError
+from mlc.evaluation import stage
+from mlc.evaluation.generators import make_generator
+from mlc.manifest import weights_id
+from mlc.paths import Paths
+from mlc.settings import EndpointGenerator, Evaluate, VllmGenerator, load_settings
+
+EVALUATE = load_settings(Path(__file__).parents[2] / "params.yaml").evaluate.model_copy(update={"max_new_tokens": 6})
+ROWS = prompts.rows("evaluation")
+ASKED = [(row, tag) for row in [*ROWS[:3], *(r for r in ROWS if r.references)][:6] for tag in ("en", "hi")]
+
+
+@pytest.fixture
+def paths(tmp_path: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
+    monkeypatch.setattr(endpoint, "FIRST_WAIT", 0.01)
+    made = Paths(tmp_path)
+    shutil.copytree(tiny_base, made.base)
+    return made
+
+
+def by_endpoint(url: str, base_model: str | None) -> Evaluate:
+    generator = EndpointGenerator(
+        name="endpoint", base_url=url, base_model=base_model, candidate_model=None, key_variable=None,
+        concurrency=4, timeout=10.0, attempts=2,
+    )  # fmt: skip
+    return EVALUATE.model_copy(update={"generator": generator})
+
+
+def test_an_endpoints_model_is_evaluated_under_its_own_name(paths: Paths) -> None:
+    with serving() as server:
+        found = stage.sample(ASKED, by_endpoint(server.url, "some-model"), "base", paths)
+        host = server.url.split("/")[2]
+        assert [s.response for s in found] == [row.prompts[tag].upper() for row, tag in ASKED]
+        assert {s.model for s in found} == {f"endpoint:{host}:some-model"}
+        assert {s.generator for s in found} == {f"endpoint {host}, temperature 0, seed 0, system_fingerprint f1"}
+        assert {s.tokens for s in found} == {2} and {s.reference_nll for s in found} == {None}
+        sent = {(b["model"], b["temperature"], b["seed"], b["max_tokens"]) for b in server.bodies}
+        assert sent == {("some-model", 0, 0, 6)}
+        stage.sample(ASKED, by_endpoint(server.url, "some-model"), "base", paths)
+        assert len(server.bodies) == len(ASKED)  # nothing is asked for twice
+
+
+def test_weights_served_under_their_id_are_the_weights(paths: Paths) -> None:
+    with serving(serves=weights_id(paths.base)) as server:
+        found = stage.sample(ASKED, by_endpoint(server.url, None), "base", paths)
+    assert {s.model for s in found} == {weights_id(paths.base)}
+
+
+def test_other_weights_than_those_here_are_never_taken_for_them(paths: Paths) -> None:
+    wanted = weights_id(paths.base)
+    for serves in ("yesterdays", None):  # refuses the name; or answers to any, and says by what
+        with serving(serves) as server:
+            told = f"vllm serve FOLDER --served-model-name {wanted}"
+            with pytest.raises(EndpointError, match=told):
+                stage.sample(ASKED, by_endpoint(server.url, None), "base", paths)
+
+
+def test_what_an_endpoint_will_not_answer_is_invalid_and_says_why(paths: Paths) -> None:
+    row = ROWS[0].model_copy(update={"prompts": {"en": "filtered request", "hi": "fine"}})
+    with serving() as server:
+        filtered, fine = stage.sample([(row, "en"), (row, "hi")], by_endpoint(server.url, "m"), "base", paths)
+    assert (filtered.response, filtered.verdict) == ("", "invalid")
+    assert filtered.generator is not None and "not answered: 400" in filtered.generator
+    assert fine.response == "FINE"
+
+
+def test_an_endpoint_that_fails_leaves_what_was_answered(paths: Paths) -> None:
+    row = ROWS[0].model_copy(update={"prompts": {"en": "down", "hi": "fine"}})
+    with serving() as server:
+        settings = by_endpoint(server.url, "m")
+        with pytest.raises(EndpointError, match="gave up after 2 attempts"):
+            stage.sample([(row, "hi"), (row, "en")], settings, "base", paths)
+        assert (paths.partial("base") / "replies.jsonl").read_text().count("FINE") == 1
+
+
+VLLM = '''
+"""What mlc uses of vLLM's interface, over transformers."""
+from types import SimpleNamespace
+
+import torch
+from transformers import AutoModelForCausalLM
+
+from mlc.evaluation.generation import greedy, stop_tokens
+
+
+class SamplingParams(SimpleNamespace):
+    pass
+
+
+class LLM:
+    made = []
+
+    def __init__(self, **settings):
+        self.settings, self.loras = settings, []
+        self.model = AutoModelForCausalLM.from_pretrained(settings["model"]).eval()
+        LLM.made.append(self)
+
+    def generate(self, prompts, parameters, lora_request, use_tqdm):
+        assert parameters.temperature == 0 and not use_tqdm
+        self.loras.append(lora_request)
+        return [self.one(prompt["prompt_token_ids"], parameters) for prompt in prompts]
+
+    @torch.inference_mode()
+    def one(self, ids, parameters):
+        known = None
+        if getattr(parameters, "prompt_logprobs", None) is not None:
+            log_probs = self.model(torch.tensor([ids])).logits[0].log_softmax(-1)
+            known = [None, *({t: SimpleNamespace(logprob=log_probs[i, t].item())} for i, t in enumerate(ids[1:]))]
+        ends = self.model.generation_config.eos_token_id
+        (new,) = greedy(self.model, [ids], parameters.max_tokens, [ends], 0)
+        return SimpleNamespace(outputs=[SimpleNamespace(token_ids=tuple(new))], prompt_logprobs=known)
+'''
+
+
+@pytest.fixture
+def vllm(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A package ``vllm`` that can be imported, of version 0.0: the real one needs a GPU and its own torch."""
+    folder = tmp_path_factory.mktemp("site")
+    (folder / "vllm" / "lora").mkdir(parents=True)
+    (folder / "vllm" / "__init__.py").write_text(VLLM)
+    (folder / "vllm" / "lora" / "__init__.py").write_text("")
+    (folder / "vllm" / "lora" / "request.py").write_text("LoRARequest = lambda *about: about\n")
+    (folder / "vllm-0.0.dist-info").mkdir()
+    (folder / "vllm-0.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: vllm\nVersion: 0.0\n")
+    monkeypatch.syspath_prepend(str(folder))
+    import vllm as package
+
+    yield package
+    for name in [name for name in sys.modules if name.partition(".")[0] == "vllm"]:
+        del sys.modules[name]
+
+
+BY_VLLM = EVALUATE.model_copy(update={"generator": VllmGenerator(name="vllm", gpus=1, gpu_memory=0.8)})
+
+
+def test_vllm_gives_what_transformers_gives(paths: Paths, vllm: Any) -> None:
+    one = [s.model_dump() for s in stage.sample(ASKED, EVALUATE, "base", paths)]
+    two = [s.model_dump() for s in stage.sample(ASKED, BY_VLLM, "base", paths)]
+    assert any(sample["reference_nll"] for sample in two)
+    for a, b in zip(one, two, strict=True):
+        nll = b.pop("reference_nll")
+        assert a.pop("reference_nll") == (nll and pytest.approx(nll, rel=1e-4))
+        del a["seconds"], b["seconds"], a["generator"]
+        assert b.pop("generator") == "vllm 0.0, greedy, float32"
+        assert a == b
+    (engine,) = vllm.LLM.made
+    settings = engine.settings
+    assert (settings["tensor_parallel_size"], settings["gpu_memory_utilization"], settings["dtype"]) == (
+        1, 0.8, "float32",
+    )  # fmt: skip
+    assert engine.loras == [None, None]
+
+
+def test_vllm_runs_an_adapter_over_the_base(paths: Paths, vllm: Any) -> None:
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    adapter = get_peft_model(
+        AutoModelForCausalLM.from_pretrained(paths.base), LoraConfig(r=4, target_modules="all-linear")
+    )
+    adapter.save_pretrained(paths.model)
+    AutoTokenizer.from_pretrained(paths.base).save_pretrained(paths.model)
+    found = stage.sample(ASKED[:2], BY_VLLM, "candidate", paths)
+    assert {s.model for s in found} == {weights_id(paths.model)}
+    (engine,) = vllm.LLM.made
+    assert engine.settings["model"] == str(paths.base) and engine.settings["max_lora_rank"] == 4
+    assert engine.loras[0] == ("candidate", 1, str(paths.model))
+
+
+def test_without_vllm_it_is_said_how_to_get_it(paths: Paths) -> None:
+    with pytest.raises(MlcError, match=r'pip install "mlc-pipeline\[vllm\]"'):
+        make_generator(BY_VLLM, "base", paths)
