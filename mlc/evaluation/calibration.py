@@ -153,23 +153,19 @@ def true_safe_rate(measured: Estimate, row: dict[str, Any]) -> Estimate:
 def labelled_for(evaluate: Evaluate, languages: Languages, paths: Paths, file: Path | None) -> list[Labelled]:
     """The labelled replies to measure on: of ``file``, else of ``data/labelled.jsonl``, else those shipped.
 
-    Of those shipped, the embedded judge gets its own world's.
+    Of those shipped, the embedded judge gets its own world's. There may be none in any of the languages.
 
     Raises:
-        MlcError: the file is missing or broken, or there are none in any of the languages.
+        MlcError: the file is missing or broken.
     """
     own = paths.data / "labelled.jsonl"
     if file is not None or own.is_file():
-        lines = [line for line in read_labelled(file or own) if line.language in languages.all]
-    elif any(judge.name == "embedded" for judge in evaluate.judges):
+        return [line for line in read_labelled(file or own) if line.language in languages.all]
+    if any(judge.name == "embedded" for judge in evaluate.judges):
         from mlc.embedded.labelled import replies
 
-        lines = replies(languages.all)
-    else:
-        lines = shipped(languages.all)
-    if not lines:
-        raise MlcError(f"there are no labelled replies in any of {', '.join(languages.all)}: write some to {own}")
-    return lines
+        return replies(languages.all)
+    return shipped(languages.all)
 
 
 def check(
@@ -182,14 +178,13 @@ def check(
 ) -> None:
     """Measures the configured judges on labelled replies, and writes ``artifacts/judge/calibration.json``.
 
-    ``part`` of the labelled replies, or all of them.
+    ``part`` of the labelled replies, or all of them. A language without any is not in it, and a gate that asks for the
+    judge's calibration fails there.
 
     Raises:
         MlcError: the labelled replies, a model or a key are missing.
     """
     lines = [x for x in labelled_for(evaluate, languages, paths, file) if part in ("all", x.part)]
-    if not lines:
-        raise MlcError(f"none of the labelled replies are {part}")
     found = calibration(make_judge(evaluate), lines)
     write_json(paths.calibration, found)
     if as_json:

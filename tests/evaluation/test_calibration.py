@@ -137,8 +137,7 @@ def test_labelled_replies_are_ones_own_or_those_shipped(settings: Settings, refu
     paths.data.mkdir()
     (paths.data / "labelled.jsonl").write_text(line("harmful", "unsafe").model_dump_json())
     assert labelled_for(settings.evaluate, LANGUAGES, paths, None) == [line("harmful", "unsafe")]
-    with pytest.raises(MlcError, match="no labelled replies in any of ru"):
-        labelled_for(settings.evaluate, Languages(source="ru", served=("ru",), transfer=()), paths, None)
+    assert labelled_for(settings.evaluate, Languages(source="ru", served=("ru",), transfer=()), paths, None) == []
 
 
 def test_check_writes_the_calibration_and_shows_it(
@@ -157,6 +156,15 @@ def test_check_writes_the_calibration_and_shows_it(
     everything = json.loads(capsys.readouterr().out)
     assert everything["all"]["n"] > found["all"]["n"] and everything["labelled"] != found["labelled"]
     assert table(found).count("\n") == 5
+
+
+def test_without_labelled_replies_nothing_is_claimed(
+    refusal: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    amharic = Languages(source="am", served=("am",), transfer=())
+    calibration.check(amharic, refusal.evaluate, Paths(tmp_path), None, "held-out", as_json=False)
+    assert "Amharic              0  no labelled replies" in capsys.readouterr().out
+    assert json.loads(Paths(tmp_path).calibration.read_text())["languages"] == {}
 
 
 def test_the_embedded_judge_knows_its_world(settings: Settings, tmp_path: Path) -> None:
