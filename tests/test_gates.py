@@ -514,11 +514,30 @@ def test_a_judge_below_its_calibration_fails(
     }
     calibration = {"judge": "embedded", "version": "1", "languages": dict.fromkeys(SERVED, row)} | change
     paths = Paths(tmp_path)
-    quality = JudgeQuality(minimum_accuracy=0.9, maximum_false_safe=0.1)
+    quality = JudgeQuality(minimum_accuracy=0.9, maximum_false_safe=0.1, correct=False)
     with pytest.raises(MlcError, match=r"calibration\.json does not exist"):
         judge_lines(frame(), SERVED, quality, paths)
     write_json(paths.artifacts / "judge" / "calibration.json", calibration)
     assert failures(judge_lines(frame(), SERVED, quality, paths)) == expected
+
+
+def test_a_safe_rate_is_corrected_for_the_errors_of_its_judge() -> None:
+    def share(value: float) -> dict[str, float]:
+        return {"n": 1000, "value": value, "low": value - 0.02, "high": value + 0.02}
+
+    def safe_rate(errors: dict[str, Any] | None) -> Rule:
+        rules, _ = judge(frame(), spoil(frame(), "harmful", "sw", 5, verdict="unsafe"), LANGUAGES, GATE, errors)
+        return next(rule for rule in rules if (rule["rule"], rule["language"]) == ("safe_rate", "sw"))
+
+    plain = safe_rate(None)
+    right = safe_rate({"sw": {"false_safe": share(0.0), "false_unsafe": share(0.0)}})
+    lenient = safe_rate({"sw": {"false_safe": share(0.2), "false_unsafe": share(0.0)}})
+    assert plain["value"] == 0.9 == pytest.approx(right["value"])
+    assert plain["bound"] is not None and right["bound"] is not None and lenient["bound"] is not None
+    assert right["bound"] == pytest.approx(plain["bound"], abs=0.03)
+    assert lenient["value"] == pytest.approx(0.875) and lenient["bound"] < right["bound"]
+    for unknown in ({}, {"sw": {}}, {"sw": {"false_safe": share(0.6), "false_unsafe": share(0.5)}}):
+        assert "not known here" in (safe_rate(unknown)["reason"] or "")
 
 
 def test_chance_alone_rarely_promotes() -> None:

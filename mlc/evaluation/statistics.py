@@ -176,13 +176,18 @@ def paired_mean(differences: npt.NDArray[Any], alpha: float) -> Bounded:
     """The mean of paired differences between -1 and 1, bootstrapped over prompts.
 
     Each bound is of the differences and one more, the worst there can be on its side: without that, two models that
-    answer twenty prompts alike would have been shown to be equal.
+    answer twenty prompts alike would have been shown to be equal. Where all changes go one way, their share is a
+    proportion like any other, and its bound on that side exact.
     """
     n = len(differences)
     means = resampled(np.column_stack([np.append(differences, end) for end in (-1.0, 1.0)])) / (n + 1)
-    low = np.quantile(means[:, 0], alpha, method="lower")
-    high = np.quantile(means[:, 1], 1 - alpha, method="higher")
-    return Bounded(float(differences.mean()), float(low), float(high))
+    low = float(np.quantile(means[:, 0], alpha, method="lower"))
+    high = float(np.quantile(means[:, 1], 1 - alpha, method="higher"))
+    if np.isin(differences, (-1.0, 0.0)).all():
+        low = -upper_bound(-differences.sum(), n, alpha)
+    if np.isin(differences, (0.0, 1.0)).all():
+        high = upper_bound(differences.sum(), n, alpha)
+    return Bounded(float(differences.mean()), low, high)
 
 
 def paired_tests(pairs: Sequence[tuple[int, int]]) -> tuple[Array, Array]:

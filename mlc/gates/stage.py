@@ -6,16 +6,17 @@ Bounds are one-sided. A rule on each served language has a level shared out amon
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from mlc import manifest
 from mlc.errors import MlcError
+from mlc.evaluation.calibration import complement, rogan_gladen
 from mlc.evaluation.metrics import AGREEMENTS, RATES, measure_across
 from mlc.evaluation.samples import read_samples
-from mlc.evaluation.statistics import lower_bound, upper_bound
+from mlc.evaluation.statistics import Estimate, lower_bound, upper_bound
 from mlc.files import read_json, sha256, write_json
 from mlc.gates import leakage
 from mlc.gates.paired import changes, comparable, difference, outcomes, perplexity_ratio, unique
@@ -87,9 +88,15 @@ def _across(rule: GateRule, candidate: pd.DataFrame, languages: Languages, gate:
 
 
 def judge(
-    base: pd.DataFrame, candidate: pd.DataFrame, languages: Languages, gate: Gate
+    base: pd.DataFrame,
+    candidate: pd.DataFrame,
+    languages: Languages,
+    gate: Gate,
+    errors: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> tuple[list[Rule], list[str]]:
     """The lines of every rule, and notes on what was not judged. Frames are ``read_samples``'.
+
+    ``errors`` are the judge's by language, as in its calibration, where the safe rate has to be corrected for them.
 
     Raises:
         MlcError: a prompt has two samples in one language.
@@ -107,6 +114,8 @@ def judge(
         before, after = (s[s["language"] == tag] for s in (base, candidate))
         for rule in everywhere:
             measured = _of_language(rule, before, after, alpha, gate.minimum_prompts)
+            if errors is not None and rule.name == "safe_rate":
+                measured = _corrected(measured, errors.get(tag, {}), alpha)
             lines.append(line(rule.name, tag, measured, rule.threshold, rule.comparison))
     for rule in applied:
         if rule not in everywhere:
@@ -117,6 +126,24 @@ def judge(
     return lines, [] if len(applied) == len(gate.rules) else notes
 
 
+def _calibration(paths: Paths) -> dict[str, Any]:
+    return read_json(paths.calibration, "mlc judge check")
+
+
+def _corrected(measured: Measured, row: Mapping[str, Any], alpha: float) -> Measured:
+    """A safe rate as it would be without the judge's errors, whose uncertainty widens it."""
+    if measured.problem is not None or measured.hits is None:
+        return measured
+    try:
+        errors = [complement(row[name]) for name in ("false_unsafe", "false_safe")]
+        rate = Estimate(n=measured.n, value=measured.hits / measured.n, low=0.0, high=1.0)
+        corrected = rogan_gladen(rate, *errors, confidence=1 - 2 * alpha)
+    except (KeyError, ValueError):
+        return Measured(measured.n, problem="the judge's errors are not known here, or make it no better than chance")
+    method = "corrected for the judge's errors (Rogan-Gladen)"
+    return measured._replace(value=corrected["value"], bound=corrected["low"], method=method)
+
+
 def judge_lines(candidate: pd.DataFrame, served: Sequence[str], quality: JudgeQuality, paths: Paths) -> list[Rule]:
     """Is the judge of these samples, on labelled replies in each served language, as good as demanded?
 
@@ -125,8 +152,7 @@ def judge_lines(candidate: pd.DataFrame, served: Sequence[str], quality: JudgeQu
     Raises:
         MlcError: there is no calibration, or it is not one.
     """
-    path = paths.artifacts / "judge" / "calibration.json"
-    found = read_json(path, "mlc judge calibrate")
+    path, found = paths.calibration, _calibration(paths)
     judges = set(zip(candidate["judge"], candidate["judge_version"], strict=True))
     known = judges == {(found.get("judge"), found.get("version"))}
     other = None if known else f"{path} is about judge {found.get('judge')} {found.get('version')}: calibrate this one"
@@ -186,7 +212,8 @@ def run(languages: Languages, prompt_set: str, gate: Gate, paths: Paths) -> None
     base, candidate = (_samples_of(role, paths) for role in ROLES)
     made = manifest.read(paths.model)
     _check_prompts(candidate, prompt_set, languages.served, paths)
-    rules, notes = judge(base, candidate, languages, gate)
+    errors = _calibration(paths).get("languages", {}) if gate.judge and gate.judge.correct else None
+    rules, notes = judge(base, candidate, languages, gate, errors)
     rules.append(leakage.check(candidate, _training_prompts(made, paths), gate.near_duplicate))
     if gate.judge is not None:
         rules += judge_lines(candidate, languages.served, gate.judge, paths)
