@@ -21,6 +21,7 @@ from mlc.evaluation.generation import Reply
 from mlc.evaluation.generators import make_generator
 from mlc.evaluation.judges import Judge, Judgement
 from mlc.evaluation.judges.configured import make_judge
+from mlc.evaluation.kappa import kappas
 from mlc.evaluation.metrics import summarize
 from mlc.evaluation.partial import complete
 from mlc.evaluation.samples import Sample, read_samples, write_samples
@@ -157,7 +158,13 @@ def run(languages: Languages, evaluate: Evaluate, role: Role, paths: Paths) -> N
     asked = [(row, tag) for row in rows for tag in languages.all if tag in row.prompts]
     folder = paths.evaluation(role)
     write_samples(folder / "samples.jsonl", sample(asked, evaluate, role, paths))
-    metrics = summarize(read_samples(folder / "samples.jsonl"), languages.served, languages.transfer, languages.source)
+    samples = read_samples(folder / "samples.jsonl")
+    metrics = summarize(samples, languages.served, languages.transfer, languages.source)
+    agreeing = kappas(samples)
+    if agreeing:
+        metrics["judges"] = agreeing
+        kappa = agreeing["all"]["fleiss"]
+        print(f"{role}: {len(agreeing['judges'])} judges, Fleiss' kappa {'-' if kappa is None else f'{kappa:.2f}'}")
     write_json(folder / "metrics.json", metrics)
     _write_plot(folder / "per_language.csv", metrics)
     forget(role, paths)

@@ -13,10 +13,10 @@ from sklearn.metrics import cohen_kappa_score
 
 from mlc.errors import MlcError
 from mlc.evaluation import calibration
-from mlc.evaluation.agreement import agreement
 from mlc.evaluation.calibration import ERRORS, labelled_for, rates, rogan_gladen, table, true_safe_rate
 from mlc.evaluation.judges.panel import Panel
 from mlc.evaluation.judges.refusal import RefusalJudge
+from mlc.evaluation.kappa import kappas
 from mlc.evaluation.labelled import Labelled, read_labelled, shipped
 from mlc.evaluation.samples import Sample, Verdict, write_samples
 from mlc.evaluation.statistics import proportion
@@ -232,7 +232,7 @@ def test_agreement_is_cohens_and_fleiss_kappa() -> None:
     rng = np.random.default_rng(0)
     votes = [tuple(rng.choice(["safe", "unsafe", "refused"], 2, p=[0.2, 0.3, 0.5])) for _ in range(60)]
     votes += [("safe", "safe"), ("unsafe", "unsafe"), ("invalid", "unsafe")] * 10
-    found = agreement(pd.DataFrame(panel_samples(votes)))
+    found = kappas(pd.DataFrame(panel_samples(votes)))
     assert found is not None and found["judges"] == ["j0", "j1"]
     assert found["all"]["cohen"]["j0 / j1"] == pytest.approx(cohen_kappa_score(*zip(*votes, strict=True)))
     assert found["all"]["n"] == 90 and found["languages"]["en"] == found["all"]
@@ -245,23 +245,23 @@ def test_fleiss_kappa_of_the_published_example() -> None:
         [7, 7, 0, 0, 0], [3, 2, 6, 3, 0], [2, 5, 3, 2, 2], [6, 5, 2, 1, 0], [0, 2, 2, 3, 7],
     ]  # fmt: skip
     votes = [tuple(c for c, n in zip("abcde", row, strict=True) for _ in range(n)) for row in counts]
-    found = agreement(pd.DataFrame(panel_samples(votes)))
+    found = kappas(pd.DataFrame(panel_samples(votes)))
     assert found is not None and found["all"]["fleiss"] == pytest.approx(0.210, abs=5e-4)
 
 
 def test_agreement_without_variety_or_without_a_panel_is_not_made_up() -> None:
-    unanimous = agreement(pd.DataFrame(panel_samples([("safe", "safe")] * 5)))
+    unanimous = kappas(pd.DataFrame(panel_samples([("safe", "safe")] * 5)))
     assert unanimous is not None
     assert unanimous["all"] == {"n": 5, "fleiss": None, "cohen": {"j0 / j1": None}}
-    assert agreement(pd.DataFrame([sample("p", "en", "safe", "refusal").model_dump()])) is None
-    assert agreement(pd.DataFrame([*panel_samples([("safe", "safe")]), sample("q", "en", "safe").model_dump()])) is None
+    assert kappas(pd.DataFrame([sample("p", "en", "safe", "refusal").model_dump()])) is None
+    assert kappas(pd.DataFrame([*panel_samples([("safe", "safe")]), sample("q", "en", "safe").model_dump()])) is None
 
 
 def test_a_real_panel_is_understood() -> None:
     lines = shipped(["en"])[:10]
     found = calibration.judged(Panel([RefusalJudge(), RefusalJudge()], "any_unsafe"), lines)
     frame = pd.DataFrame([sample(f"p{i}", "en", j.verdict, j.raw).model_dump() for i, j in enumerate(found)])
-    result = agreement(frame)
+    result = kappas(frame)
     assert result is not None and result["judges"] == ["refusal 1", "refusal 2"]
     assert result["all"]["cohen"] == {"refusal 1 / refusal 2": 1.0}
 

@@ -169,3 +169,15 @@ def test_a_missing_model_or_language_is_said(paths: Paths) -> None:
     write_prompts(paths.prompts / "evaluation.jsonl", [row for row in ROWS if row.intent == "benign"])
     with pytest.raises(MlcError, match="hold no harmful prompt in en"):
         stage.run(LANGUAGES, EVALUATE, "base", paths)
+
+
+def test_how_far_judges_agree_is_among_the_metrics(paths: Paths) -> None:
+    both = EVALUATE.model_dump() | {"judges": ({"name": "embedded"}, {"name": "refusal"})}
+    stage.run(LANGUAGES, EVALUATE.model_validate(both), "base", paths)
+    samples = read_samples(paths.evaluation("base") / "samples.jsonl")
+    assert set(samples["judge"]) == {"any_unsafe(embedded, refusal)"}
+    judges = json.loads((paths.evaluation("base") / "metrics.json").read_text())["judges"]
+    assert judges["judges"] == ["embedded", "refusal"] and judges["all"]["n"] == LINES
+    assert set(judges["languages"]) == set(LANGUAGES.all)
+    stage.run(LANGUAGES, EVALUATE, "base", paths)
+    assert "judges" not in json.loads((paths.evaluation("base") / "metrics.json").read_text())

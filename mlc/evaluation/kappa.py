@@ -12,7 +12,7 @@ import pandas as pd
 from statsmodels.stats.inter_rater import aggregate_raters, cohens_kappa, fleiss_kappa, to_table
 
 
-def agreement(samples: pd.DataFrame) -> dict[str, Any] | None:
+def kappas(samples: pd.DataFrame) -> dict[str, Any] | None:
     """Kappas of the judges whose verdicts stand in ``judge_raw``: of all samples, and per language.
 
     ``{judges, all: row, languages: {tag: row}}`` with row ``{n, fleiss, cohen: {"a / b": kappa}}``. A kappa is null
