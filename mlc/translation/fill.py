@@ -181,7 +181,7 @@ class _Run:
             if reason and reason.startswith("lost") and (back or self.job.keep_flagged):
                 reason = None
         if reason is None and translation is not None:
-            self.good[request] = translation
+            self.good[request] = translation.strip()
             self.counts[how] += len(wants)
         else:
             self.failures += [Failure(want, reason or "no answer", translation) for want in wants]

@@ -80,7 +80,7 @@ def test_the_cache_answers_for_another_set_but_not_for_another_version(prompt_se
 
 def test_back_translations_are_of_every_variant_and_keep_what_was_lost(prompt_set: Callable[..., Path]) -> None:
     path = prompt_set({"en": "wait 3 days", "sw": "subiri siku tatu"}, "wait")
-    run(path, Shouting({"subiri siku tatu": "wait three days"}), Job(("sw", "bn"), "en", back=True))
+    run(path, Shouting({"subiri siku tatu": " wait three days\n"}), Job(("sw", "bn"), "en", back=True))
     first, second = read_prompts(path)
     assert first.back_translations == {"sw": "wait three days", "bn": "en: BN: WAIT 3 DAYS"}
     assert second.back_translations == {"sw": "en: SW: WAIT", "bn": "en: BN: WAIT"}
