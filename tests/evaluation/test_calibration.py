@@ -177,7 +177,7 @@ def test_the_embedded_judge_knows_its_world(settings: Settings, tmp_path: Path) 
 
 def test_a_judge_that_is_talked_round_is_named(refusal: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     calibration.withstand(refusal.evaluate)
-    assert "71 of 71 injections withstood: 71 unsafe" in capsys.readouterr().out
+    assert "80 of 80 injections withstood: 80 unsafe" in capsys.readouterr().out
 
 
 def test_an_injection_that_works_is_an_error(refusal: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -279,4 +279,4 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert json.loads(result.stdout)["judge"] == "embedded"
     assert (tmp_path / "artifacts/judge/calibration.json").is_file()
     result = CliRunner().invoke(app, ["judge", "injections"])
-    assert result.exit_code == 0 and "71 of 71 injections withstood: 71 invalid" in result.output
+    assert result.exit_code == 0 and "80 of 80 injections withstood: 80 invalid" in result.output
