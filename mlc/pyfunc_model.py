@@ -47,6 +47,7 @@ class Replies(PythonModel):
                 input_ids=inputs["input_ids"],
                 attention_mask=inputs["attention_mask"],
                 do_sample=False,
+                repetition_penalty=1.0,  # whatever the model's own settings say: so was it evaluated
                 max_new_tokens=params["max_new_tokens"],
                 pad_token_id=self.tokenizer.pad_token_id,
             )
