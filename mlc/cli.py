@@ -117,6 +117,15 @@ def evaluate(role: Annotated[Role, typer.Argument(help="which model")]) -> None:
     stage.run(settings.languages, settings.evaluate, role.value, paths)
 
 
+@app.command()
+def diagnose() -> None:
+    """Measure what training did to the representations: languages brought together, or everything collapsed."""
+    from mlc.evaluation import diagnostics
+
+    settings, paths = _project()
+    diagnostics.run(settings.languages, settings.evaluate, settings.train.objective.layer, paths)
+
+
 @gate.callback(invoke_without_command=True)
 def gate_run(context: typer.Context) -> None:
     """Judge the candidate's evaluation by the rules of params.yaml and write the verdict; or show what it takes."""

@@ -74,6 +74,11 @@ class Paths:
         return self.artifacts / "judge" / "calibration.json"
 
     @property
+    def diagnostics(self) -> Path:
+        """``representations.json`` of base and candidate, and ``map.csv``."""
+        return self.artifacts / "diagnostics"
+
+    @property
     def verdict(self) -> Path:
         return self.artifacts / "gate" / "verdict.json"
 

@@ -135,9 +135,9 @@ def _corrected(measured: Measured, row: Mapping[str, Any], alpha: float) -> Meas
     if measured.problem is not None or measured.hits is None:
         return measured
     try:
-        errors = [complement(row[name]) for name in ("false_unsafe", "false_safe")]
+        sensitivity, specificity = (complement(row[name]) for name in ("false_unsafe", "false_safe"))
         rate = Estimate(n=measured.n, value=measured.hits / measured.n, low=0.0, high=1.0)
-        corrected = rogan_gladen(rate, *errors, confidence=1 - 2 * alpha)
+        corrected = rogan_gladen(rate, sensitivity, specificity, 1 - 2 * alpha)
     except (KeyError, ValueError):
         return Measured(measured.n, problem="the judge's errors are not known here, or make it no better than chance")
     method = "corrected for the judge's errors (Rogan-Gladen)"
