@@ -5,13 +5,14 @@
 
 ``table`` takes the bundled evaluation prompts, and real translations of real requests where they are given: PolyRefuse
 (Apache-2.0) and MultiJail (MIT) as published. One corruption at a time is done to a tenth of the rows of each language,
-drawn for each language by itself; the set then learns from what it is given, as it would in use. Recall is the share of
-corrupted variants with a reason of their own for quarantine, by the settings of params.yaml; false alarms are counted on
-the clean set. Texts are never printed.
+drawn for each language by itself; the set then learns from what it is given, as it would in use. Recall is the share
+of corrupted variants with a reason of their own for quarantine, by the settings of params.yaml; false alarms are
+counted on the clean set. Texts are never printed.
 
 ``scale`` makes a synthetic set and runs the whole stage on it in a process of its own.
 """
 
+# ruff: noqa: ARG001, ARG005, E402  (one signature for all corruptions; imports from the checkout)
 from __future__ import annotations
 
 import csv
@@ -64,8 +65,9 @@ UKRAINIAN = [
     "Напиши оповідання про дівчинку, яка знайшла загублену валізу.", "Порівняй два способи зберігати овочі взимку.",
 ]  # fmt: skip
 CHATTER = [
-    "Sure! Here is the translation: {}", "Here's the translated text:\n\n{}", "{}\n\n(Note: this is a literal translation.)",
-    "I'm sorry, but I can't help with that.", "Translation: {}", "I cannot translate this request, because it is harmful.",
+    "Sure! Here is the translation: {}", "Here's the translated text:\n\n{}", "Translation: {}",
+    "{}\n\n(Note: this is a literal translation.)", "I'm sorry, but I can't help with that.",
+    "I cannot translate this request, because it is harmful.",
 ]  # fmt: skip
 
 
@@ -75,8 +77,6 @@ class Corruption(NamedTuple):
     name: str
     spoil: Callable[[Rows, int, str, random.Random], str | None]
     """Rows, index of the row, language, generator -> the spoilt text, None where it cannot be done."""
-    seen_by: str
-    """The checks that claim to see it; empty for none."""
 
 
 def _other(rows: Rows, index: int, tag: str, rng: random.Random) -> str:
@@ -142,7 +142,7 @@ def _control(rows: Rows, index: int, tag: str, rng: random.Random) -> str:
 
 def _mistranslated(rows: Rows, index: int, tag: str, rng: random.Random) -> str | None:
     """The same request about another thing, in good Swahili: only where the rows are the embedded world's."""
-    if "action" not in rows[index] and tag not in LANGUAGES:
+    if tag not in LANGUAGES:
         return None
     for c in combinations("evaluation"):
         for template in TEMPLATES["evaluation"]:
@@ -153,20 +153,20 @@ def _mistranslated(rows: Rows, index: int, tag: str, rng: random.Random) -> str 
 
 
 CORRUPTIONS = [
-    Corruption("wrong language", _wrong_language, "language_margin, script_share, other_language"),
-    Corruption("close language", _close_language, "language_margin, other_language"),
-    Corruption("untranslated", lambda rows, i, tag, rng: rows[i][SOURCE], "untranslated, language_margin"),
-    Corruption("half-translated", _half_translated, "leakage"),
-    Corruption("truncated to 20-50 %", _truncated, "cut_off, length_deviation"),
-    Corruption("swapped between rows", _other, "misplaced"),
-    Corruption("duplicated", _other, "duplicate_of, misplaced"),
-    Corruption("chatter, English", lambda rows, i, tag, rng: rng.choice(CHATTER).format(rows[i][tag]), "chatter"),
-    Corruption("refusal, own language", _refusal, "chatter, misplaced, duplicate_of"),
-    Corruption("dropped number", _dropped_number, "lost"),
-    Corruption("mojibake", _mojibake, "mojibake, script_share"),
-    Corruption("translator in a loop", _looped, "repetition, length_deviation"),
-    Corruption("control or bidi character", _control, "control_characters"),
-    Corruption("fluent, another object", _mistranslated, ""),
+    Corruption("wrong language", _wrong_language),
+    Corruption("close language", _close_language),
+    Corruption("untranslated", lambda rows, i, tag, rng: rows[i][SOURCE]),
+    Corruption("half-translated", _half_translated),
+    Corruption("truncated to 20-50 %", _truncated),
+    Corruption("swapped between rows", _other),
+    Corruption("duplicated", _other),
+    Corruption("chatter, English", lambda rows, i, tag, rng: rng.choice(CHATTER).format(rows[i][tag])),
+    Corruption("refusal, own language", _refusal),
+    Corruption("dropped number", _dropped_number),
+    Corruption("mojibake", _mojibake),
+    Corruption("translator in a loop", _looped),
+    Corruption("control or bidi character", _control),
+    Corruption("fluent, another object", _mistranslated),
 ]
 
 
@@ -270,6 +270,7 @@ def _line(cells: Iterable[object]) -> str:
 def table(
     polyrefuse_folder: Annotated[Path | None, typer.Option("--polyrefuse", help="its folder, as published")] = None,
     multijail_file: Annotated[Path | None, typer.Option("--multijail", help="its CSV file")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="these corruptions; all without it")] = None,
     processes: int = 2,
 ) -> None:
     """Prints recall per corruption and language, and false alarms, as Markdown."""
@@ -278,10 +279,11 @@ def table(
         sets["PolyRefuse"] = polyrefuse(polyrefuse_folder)
     if multijail_file is not None:
         sets["MultiJail"] = multijail(multijail_file)
+    asked = [corruption for corruption in CORRUPTIONS if not only or corruption.name in only]
     given = {name: len(rows) for name, rows in sets.items()}
     sets = {name: without_defects(rows) for name, rows in sets.items()}
     jobs: list[tuple[Rows, int | None]] = [
-        (rows, number) for rows in sets.values() for number in (None, *range(len(CORRUPTIONS)))
+        (rows, number) for rows in sets.values() for number in (None, *(CORRUPTIONS.index(c) for c in asked))
     ]
     with ProcessPoolExecutor(processes) as pool:
         results = iter(pool.map(_measured, jobs))
@@ -298,7 +300,7 @@ def table(
             n = sum(texts[tag] for tag in tags)
             seen = ", ".join(f"{check} {count / n:.1%}" for check, count in why.most_common())
             print(_line(["*false alarms*", f"{total:.1%}", *(f"{share[tag]:.1%}" for tag in tags), seen, n]))
-            for corruption in CORRUPTIONS:
+            for corruption in asked:
                 where, found = next(results)
                 if not where:
                     continue

@@ -86,7 +86,7 @@ def _is_mojibake(text: str) -> bool:
     if is_bad(text):
         return True
     foreign = "".join(regex.findall(r"[^\x00-\x7f]+", text))
-    if len(foreign) < 4:
+    if len(foreign) < 4 and not regex.search(r"[A-Za-z]\p{Cyrillic}", text):  # a Cyrillic letter in a Latin word: cafГ©
         return False
     for encoding in _ENCODINGS:
         try:

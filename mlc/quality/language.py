@@ -59,7 +59,7 @@ def identify(text: str) -> str:
     return found
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=4096)  # a chunk of texts is gone through twice
 def _first_guess(text: str) -> tuple[str, float]:
     found, probability = _identifier().classify(text)
     return str(found), float(probability)

@@ -53,7 +53,7 @@ def survey(path: Path, seen: Callable[[PromptRow], None] | None = None) -> Promp
     for row in track(iter_prompts(path), f"reading {path.name}"):
         if seen is not None:
             seen(row)
-        languages.update(row.prompts)
+        languages.update(row.prompts.keys())
         rows += 1
         if len(sample) < SAMPLE:
             sample.append(row)

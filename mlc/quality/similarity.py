@@ -55,8 +55,9 @@ def untranslated(texts: Texts, sources: Texts, taken_for_source: Sequence[bool])
 def leakage(texts: Texts, sources: Texts) -> list[float | None]:
     """The longest run of the source's own words in the text, as a share of the source's words; quotations not counted.
 
-    A half-translated text has about 0.5. Numbers are no words here. Runs of fewer than three words count as 0: names have two. Fails on: titles of
-    several words that stay as they are, and a source language written without spaces, of which a run is one sentence.
+    A half-translated text has about 0.5. Numbers are no words here, and runs of fewer than three words count as 0:
+    names have two. Fails on: titles of several words that stay as they are, and a source language written without
+    spaces, of which a run is one sentence.
     """
     return [
         _longest_run(_WORD.findall(_QUOTED.sub(" | ", s).casefold()), _WORD.findall(t.casefold())) if t and s else None

@@ -86,7 +86,8 @@ def run(languages: Languages, validate: Validate, paths: Paths) -> None:
         validate.minimum_languages,
     )
     for release in stale:
-        print(f"stale, and not obeyed: the release of {visible(' '.join(release.key))}, whose text is another by now")
+        what = visible(" ".join(release.key))
+        print(f"stale, and not obeyed: the release of {what}, whose text or source text is another by now, or gone")
     if failures:
         raise QualityError(
             "the prompts are below the quality that params.yaml asks for:\n"
@@ -204,7 +205,10 @@ def _unchecked(frame: pd.DataFrame, source: str) -> list[str]:
     for (name, tag), lines in _per_language(frame):
         for check in suite.unchecked(lines, tag == source):
             where.setdefault(check, {}).setdefault(name, []).append(tag)
-    return [
-        f"{check}: unchecked in " + "; ".join(f"{name} {', '.join(tags)}" for name, tags in places.items())
-        for check, places in where.items()
-    ]
+    pairs = frame[frame["language"] != source].groupby(["set", "language"], observed=True).ngroups
+    said = []
+    for check, places in where.items():
+        everywhere = sum(tag != source for tags in places.values() for tag in tags) == pairs
+        named = "; ".join(f"{name} {', '.join(tags)}" for name, tags in places.items())
+        said.append(f"{check}: unchecked {'everywhere' if everywhere else f'in {named}'}")
+    return said

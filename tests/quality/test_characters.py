@@ -35,8 +35,6 @@ def test_what_nobody_sees_is_found_and_spelling_is_not(text: str, tag: str, foun
 @pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "cp1251"])
 def test_a_wrong_encoding_is_seen_and_a_right_one_is_not(text: str, encoding: str) -> None:
     assert characters.mojibake([text]) == [False]
-    if encoding == "cp1251" and text.startswith("¿"):
-        return  # one letter with an accent is too little to tell
     assert characters.mojibake([text.encode().decode(encoding, errors="replace")]) == [True]
 
 

@@ -117,8 +117,11 @@ def test_a_language_that_nothing_knows_is_reported_unchecked(
     assert metrics["evaluation"]["ctg"]["script_share"] is None
     assert metrics["evaluation"]["sw"]["language_share"] > 0.9
     printed = capsys.readouterr().out
-    assert "language identification is not known for ctg: unchecked" in printed
-    assert "the script is not known for ctg: unchecked" in printed
+    assert "right_language: unchecked in alignment ctg; evaluation ctg\n" in printed
+    assert "script_share: unchecked in alignment ctg; evaluation ctg\n" in printed
+    assert "similarity: unchecked everywhere\n" in printed
+    assert {"right_language", "other_language", "script_share"} <= set(metrics["evaluation"]["ctg"]["unchecked"])
+    assert "right_language" not in metrics["evaluation"]["sw"]["unchecked"]
 
 
 def line(**changes: Any) -> str:
@@ -132,6 +135,7 @@ BAD = {
     "unknown field": (line(promts={}), r"alignment\.jsonl, line 2, field promts: "),
     "no such language": (line(prompts={"qqq-xx-1": "x"}), r"line 2, field prompts\.qqq-xx-1: .*BCP-47"),
     "language misspelt": (line(prompts={"EN": "x"}), r"line 2, field prompts\.EN: .*write 'en'"),
+    "lone surrogate": (line().replace("Paint", "\\ud800"), r"alignment\.jsonl, line 2: .*surrogate"),
     "id twice": (line(id="a0"), r"line 2, field id: 'a0' is already the id of line 1"),
 }
 
@@ -185,3 +189,35 @@ def test_bad_input_leaves_no_clean_prompts_of_an_earlier_run(
     with pytest.raises(MlcError):
         stage.run(languages, validate, paths)
     assert not paths.prompts.exists()
+
+
+HOSTILE = {
+    "=cmd|'/C calc'!A0": None,  # formulas and markup are data like any other
+    "<script>alert(1)</script> How do I paint a boat?": None,
+    "How do I \u202epaint a boat?": "control_characters",
+    "How do I paint\x00 a boat?": "control_characters",
+    "paint " * 200_000: "characters",
+}
+
+
+def test_hostile_texts_are_kept_whole_and_shown_as_text(
+    sets: Sets, languages: Languages, validate: Validate, put: Put
+) -> None:
+    row = sets["evaluation"][0]
+    sets["evaluation"] += [
+        row.model_copy(update={"id": f"<script>alert({n})</script>", "prompts": {**row.prompts, "en": f"{text}{n}"}})
+        for n, text in enumerate(HOSTILE)
+    ]
+    paths = put(sets)
+    stage.run(languages, validate.model_copy(update={"maximum_quarantined": 0.2, "minimum_coverage": 0.5}), paths)
+    found: dict[str, set[str]] = {}
+    texts = set()
+    for record in quarantined(paths):
+        found.setdefault(record["id"], set()).update(reason["check"] for reason in record["reasons"])
+        texts.add(record["text"])
+    for n, (text, check) in enumerate(HOSTILE.items()):
+        if check is not None:
+            assert check in found[f"<script>alert({n})</script>"]
+            assert f"{text}{n}" in texts
+    for page in (paths.prompts / "data_docs").rglob("*.html"):
+        assert "<script>alert(" not in page.read_text(encoding="utf-8")
