@@ -75,8 +75,11 @@ class Corruption(NamedTuple):
     """A way to spoil the variant of one row."""
 
     name: str
-    spoil: Callable[[Rows, int, str, random.Random], str | None]
-    """Rows, index of the row, language, generator -> the spoilt text, None where it cannot be done."""
+    spoil: Callable[[Rows, int, str, random.Random], str | None] | None
+    """Rows, index of the row, language, generator -> the spoilt text, None where it cannot be done.
+
+    Without it, each of the rows gets the next one's text.
+    """
 
 
 def _other(rows: Rows, index: int, tag: str, rng: random.Random) -> str:
@@ -158,7 +161,7 @@ CORRUPTIONS = [
     Corruption("untranslated", lambda rows, i, tag, rng: rows[i][SOURCE]),
     Corruption("half-translated", _half_translated),
     Corruption("truncated to 20-50 %", _truncated),
-    Corruption("swapped between rows", _other),
+    Corruption("swapped between rows", None),
     Corruption("duplicated", _other),
     Corruption("chatter, English", lambda rows, i, tag, rng: rng.choice(CHATTER).format(rows[i][tag])),
     Corruption("refusal, own language", _refusal),
@@ -238,8 +241,9 @@ def spoil(rows: Rows, corruption: Corruption, seed: int) -> tuple[Rows, set[tupl
         rng.shuffle(there)
         wanted = max(5, round(SHARE * len(there)))
         done = 0
-        for index in there:
-            text = corruption.spoil(rows, index, tag, rng)
+        for place, index in enumerate(there):
+            after = there[(place + 1) % wanted]
+            text = corruption.spoil(rows, index, tag, rng) if corruption.spoil else rows[after][tag]
             if text and text != rows[index][tag]:
                 spoilt[index, tag] = text
                 done += 1

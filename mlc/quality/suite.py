@@ -175,8 +175,7 @@ def check(frame: pd.DataFrame, languages: Languages, validate: Validate, docs: P
         demanded = expectations(validate.of(str(tag)), silent, tag in languages.served)
         suite = context.suites.add(gx.ExpectationSuite(name=title, expectations=demanded))
         definition = context.validation_definitions.add(gx.ValidationDefinition(name=title, data=whole, suite=suite))
-        columns = [expectation.column for expectation in demanded]
-        batch = {"dataframe": lines[columns].reset_index(drop=True)}
+        batch = {"dataframe": lines.reset_index(drop=True)}
         result = definition.run(batch_parameters=batch, result_format="SUMMARY")
         outcomes += [_outcome(name, tag, one) for one in result.results]
     context.build_data_docs(_SITE)
