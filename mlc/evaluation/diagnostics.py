@@ -1,7 +1,8 @@
 """What training did to the representations: did the languages of a prompt come together, or did everything?
 
 For the base and the candidate, on the evaluation prompts, at the last prompt token: the objective's layer and the last
-one. Writes ``artifacts/diagnostics/representations.json``, and a map of some prompts in two dimensions as CSV.
+one. Writes ``artifacts/diagnostics/representations.json``, and a map of some prompts in two dimensions as CSV. While
+the models are at hand, ``choices.json`` says how well they choose the right of four replies.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch
 from sklearn.decomposition import PCA
 from sklearn.metrics import roc_auc_score
 
+from mlc.evaluation.choices import accuracy, questions
 from mlc.evaluation.generation import batches_by_tokens, chat_ids, padded
 from mlc.evaluation.models import load_model
 from mlc.files import replacing, write_json
@@ -129,7 +131,7 @@ def _unfit(harmful: npt.NDArray[np.bool_], tags: Sequence[str]) -> str | None:
 
 
 def run(languages: Languages, evaluate: Evaluate, layer: int, paths: Paths) -> None:
-    """Measures both models; writes ``representations.json`` {role: {layer: ...}} and ``map.csv``.
+    """Measures both models; writes ``representations.json`` {role: {layer: ...}}, ``map.csv`` and ``choices.json``.
 
     Nothing is decided by them, so what cannot be measured stops nothing: ``skipped`` then says why.
 
@@ -138,33 +140,44 @@ def run(languages: Languages, evaluate: Evaluate, layer: int, paths: Paths) -> N
     """
     rows = read_prompts(paths.prompts / f"{evaluate.prompts}.jsonl", made_by="mlc validate")
     tags = languages.served
+    asked = questions(rows, languages.all)
     rows = _chosen(rows, tags, PROMPTS)
     harmful = np.array([row.intent == "harmful" for row in rows], dtype=bool)
     states: dict[Role, dict[int, States]] = {}
     problem = _unfit(harmful, tags)
-    for role in ROLES if problem is None else ():
+    chosen: dict[str, Any] = {}
+    for role in ROLES:
         model = load_model(paths.weights(role), paths.base, evaluate.precision)
+        if asked:
+            chosen[role] = accuracy(asked, *model, tags, evaluate.batch_tokens)
+        if problem is not None:
+            continue
         layers = sorted({layer, -1})
         states[role] = {at: represent(rows, tags, role, at, model, evaluate.batch_tokens) for at in layers}
         del model
         if not all(np.isfinite(found).all() for found in states[role].values()):
             problem = f"the {role}'s representations are not finite numbers"
-            break
+    write_json(
+        paths.diagnostics / "choices.json", chosen or {"skipped": "the prompt set has too few reference replies"}
+    )
+    for name, right in chosen.items():
+        if "served" in right:
+            print(f"{name}: chooses the right of four replies {right['served']['value']:.1%} of the time")
     _write_map(rows, tags, {} if problem else {role: found[layer] for role, found in states.items()}, paths)
     if problem is not None:
         write_json(paths.diagnostics / "representations.json", {"skipped": problem})
         print(f"not measured: {problem}")
         return
     source = tags.index(languages.source)
-    measured = {
+    measured: dict[str, dict[str, Any]] = {
         role: {f"layer_{at}": measure(found, harmful, source) for at, found in by_layer.items()}
         for role, by_layer in states.items()
     }
-    write_json(paths.diagnostics / "representations.json", {**measured})
-    for role, by_name in measured.items():
+    write_json(paths.diagnostics / "representations.json", measured)
+    for name, by_name in measured.items():
         shown = by_name[f"layer_{layer}"]
         print(
-            f"{role}, layer {layer}: cosine between languages {shown['cross_language_cosine']:.3f}, between different"
+            f"{name}, layer {layer}: cosine between languages {shown['cross_language_cosine']:.3f}, between different"
             f" prompts {shown['different_prompt_cosine']:.3f}; harmful from benign, worst language"
             f" {shown['separation']['worst']:.3f}"
         )

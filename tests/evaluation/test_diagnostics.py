@@ -65,6 +65,8 @@ def test_both_models_are_measured_at_both_layers(tmp_path: Path, tiny_base: Path
     assert sum(one["singular_spectrum"].values()) == pytest.approx(1.0) and len(one["singular_spectrum"]) == 3
     with (paths.diagnostics / "map.csv").open(encoding="utf-8") as file:
         points = list(csv.DictReader(file))
+    chosen = json.loads((paths.diagnostics / "choices.json").read_text())
+    assert chosen["base"] == chosen["candidate"] and set(chosen["base"]["languages"]) == set(LANGUAGES.served)
     assert len(points) == 2 * 16 * 3 and {point["language"] for point in points} == set(LANGUAGES.served)
 
 
@@ -76,13 +78,15 @@ def test_both_models_are_measured_at_both_layers(tmp_path: Path, tiny_base: Path
     ],
 )
 def test_what_cannot_be_compared_stops_nothing(
-    tmp_path: Path, served: tuple[str, ...], prompts_in: tuple[str, ...], problem: str
+    tmp_path: Path, served: tuple[str, ...], prompts_in: tuple[str, ...], problem: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths = Paths(tmp_path)
     rows = [
         row.model_copy(update={"prompts": dict.fromkeys(prompts_in, "a")}) for row in prompts.rows("evaluation")[:16]
     ]
     write_prompts(paths.prompts / "evaluation.jsonl", rows)
+    monkeypatch.setattr(diagnostics, "load_model", lambda *_: (None, None))
+    monkeypatch.setattr(diagnostics, "accuracy", lambda *_: {"served": {"value": 0.5}})
     diagnostics.run(Languages(source="en", served=served, transfer=()), EVALUATE, 1, paths)
     assert problem in json.loads((paths.diagnostics / "representations.json").read_text())["skipped"]
     assert (paths.diagnostics / "map.csv").read_text() == "role,id,intent,language,x,y\n"
@@ -92,6 +96,8 @@ def test_a_broken_model_stops_nothing(tmp_path: Path, tiny_base: Path, monkeypat
     paths = Paths(tmp_path)
     shutil.copytree(tiny_base, paths.base)
     write_prompts(paths.prompts / "evaluation.jsonl", prompts.rows("evaluation")[:16])
+    monkeypatch.setattr(diagnostics, "load_model", lambda *_: (None, None))
+    monkeypatch.setattr(diagnostics, "accuracy", lambda *_: {"served": {"value": 0.5}})
     monkeypatch.setattr(diagnostics, "represent", lambda rows, tags, *_: np.full((len(rows), len(tags), 4), np.nan))
     diagnostics.run(LANGUAGES, EVALUATE, 1, paths)
     assert "not finite" in json.loads((paths.diagnostics / "representations.json").read_text())["skipped"]
