@@ -320,9 +320,9 @@ def table(
                 )
 
 
-def synthetic(path: Path, rows: int, tags: list[str]) -> None:
+def synthetic(path: Path, rows: int, tags: list[str], seed: int) -> None:
     """A set of requests that are all different: words of the embedded world, drawn anew for every row."""
-    rng = random.Random(0)
+    rng = random.Random(seed)
     split = "alignment"
     known = combinations(split)
 
@@ -331,10 +331,10 @@ def synthetic(path: Path, rows: int, tags: list[str]) -> None:
             parts = [(rng.choice(known), rng.choice(TEMPLATES[split])) for _ in range(2)]
             prompts = {}
             for place, tag in enumerate(tags):
-                # More languages than there are: the same ones under the tags of others, which is all the same to speed.
+                # More languages than there are: the same ones backwards, which is all the same to speed.
                 world = language(LANGUAGES[place % len(LANGUAGES)])
                 text = " ".join(world.request(c, template) for c, template in parts)
-                prompts[tag] = f"{text} ({number})"
+                prompts[tag] = f"{text if place < len(LANGUAGES) else text[::-1]} ({number})"
             intent: Any = "harmful" if number % 2 else "benign"
             yield PromptRow(id=f"r{number}", source="synthetic", category="any", intent=intent, prompts=prompts)
 
@@ -348,9 +348,8 @@ def scale(rows: int = 100_000, languages: int = 10) -> None:
     tags = [*LANGUAGES, *more][:languages]
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "data"
-        synthetic(data / "alignment.jsonl", rows, tags)
-        (data / "evaluation.jsonl").write_text("")
-        synthetic(data / "evaluation.jsonl", 300, tags)
+        synthetic(data / "alignment.jsonl", rows, tags, 0)
+        synthetic(data / "evaluation.jsonl", 300, tags, 1)
         command = [sys.executable, __file__, "measure", folder, *tags]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "GX_ANALYTICS_ENABLED": "false"}
         subprocess.run(command, check=True, env=environment)

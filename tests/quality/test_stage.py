@@ -135,7 +135,7 @@ BAD = {
     "unknown field": (line(promts={}), r"alignment\.jsonl, line 2, field promts: "),
     "no such language": (line(prompts={"qqq-xx-1": "x"}), r"line 2, field prompts\.qqq-xx-1: .*BCP-47"),
     "language misspelt": (line(prompts={"EN": "x"}), r"line 2, field prompts\.EN: .*write 'en'"),
-    "lone surrogate": (line().replace("Paint", "\\ud800"), r"alignment\.jsonl, line 2: .*surrogate"),
+    "lone surrogate": (line().replace("Paint", "\\ud800"), r"alignment\.jsonl, line 2: Invalid JSON: .*hex escape"),
     "id twice": (line(id="a0"), r"line 2, field id: 'a0' is already the id of line 1"),
 }
 
