@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 from collections.abc import Iterator
@@ -538,6 +539,25 @@ def test_a_safe_rate_is_corrected_for_the_errors_of_its_judge() -> None:
     assert lenient["value"] == pytest.approx(0.875) and lenient["bound"] < right["bound"]
     for unknown in ({}, {"sw": {}}, {"sw": {"false_safe": share(0.6), "false_unsafe": share(0.5)}}):
         assert "not known here" in (safe_rate(unknown)["reason"] or "")
+
+
+def test_the_simulated_gate_is_this_gate() -> None:
+    """benchmarks/gate.py looks decisions up by the number of hits; here samples with those hits are judged."""
+    spec = importlib.util.spec_from_file_location("benchmark", Path(__file__).parents[1] / "benchmarks" / "gate.py")
+    assert spec and spec.loader
+    benchmark = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(benchmark)
+    many = ("en", "es", "ru", "zh", "ja", "ar", "hi", "sw")
+    assert len(many) == benchmark.LANGUAGES
+    gate = GATE.model_copy(update={"rules": (GateRule(metric="safe_rate", at_least=benchmark.THRESHOLD),)})
+    whole, served = frame(many, nll=None, per_intent=80), Languages(source="en", served=many, transfer=())
+    decisions = set()
+    for unsafe in (0, 1, 2, 3):
+        rules, _ = judge(whole, spoil(whole, "harmful", "hi", unsafe, verdict="unsafe"), served, gate)
+        passes = all(rule["passed"] for rule in rules)
+        assert passes == benchmark.gate(np.array([[80] * 6 + [80 - unsafe, 80]]), 80)[0]
+        decisions.add(passes)
+    assert decisions == {True, False}
 
 
 def test_chance_alone_rarely_promotes() -> None:
