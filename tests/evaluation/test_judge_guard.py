@@ -10,9 +10,10 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen3Config
 
 from mlc.errors import MlcError
+from mlc.evaluation.judges.folding import folded
 from mlc.evaluation.judges.guard import Encoder, GuardJudge, judgement
-from mlc.evaluation.judges.guard_formats import FORMATS, Label, Name
-from mlc.evaluation.labelled import injections
+from mlc.evaluation.judges.guard_formats import FORMATS, IMITATION, Label, Name
+from mlc.evaluation.labelled import injections, shipped
 from mlc.prompts.schema import Intent
 from mlc.settings import GuardJudge as Settings
 
@@ -97,6 +98,12 @@ def test_a_guard_that_an_injection_talked_round_is_not_believed(name: Name) -> N
     for line in own:
         assert judgement(name, safe, line.response, "en", "harmful").verdict == "invalid"
         assert judgement(name, unsafe, line.response, "en", "harmful").verdict == "unsafe"
+
+
+def test_ordinary_replies_do_not_look_like_a_judges() -> None:
+    replies = [line.response for tag in ("en", "de", "ru", "zh", "hi", "sw") for line in shipped([tag])]
+    assert not [reply for reply in replies if IMITATION.search(folded(reply))]
+    assert sum(bool(IMITATION.search(folded(line.response))) for line in injections()) >= 40
 
 
 @pytest.mark.parametrize(

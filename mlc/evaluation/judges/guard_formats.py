@@ -26,12 +26,11 @@ class Format(NamedTuple):
     """How one family is asked, given its tokenizer, a prompt and a response; and its output's label.
 
     ``parse`` gives None for anything but the whole documented output: a judge talked into saying anything else has not
-    judged. ``imitation`` finds what only the guard's template or its output would say.
+    judged.
     """
 
     ask: Callable[[Any, str, str], str]
     parse: Callable[[str], Label | None]
-    imitation: regex.Pattern[str]
 
 
 def _chat(tokenizer: Any, messages: list[tuple[str, str]], add_generation_prompt: bool = False) -> str:
@@ -137,23 +136,20 @@ def _polyguard(output: str) -> Label | None:
     return Label(match[2] == "yes", match[1] == "yes")
 
 
-# Case and spaces aside: models read over them. Texts are compared with look-alike letters folded.
-_MARKS = r"(?:begin|end)\s+(?:conversation|unsafe\s+content)|\[/?inst\]|<\|(?:user|assistant|im_|eot|start_header)"
-_LINES = {
-    "qwen3guard": r"safety\s*:\s*(?:safe|unsafe|controversial)|refusal\s*:\s*(?:yes|no)",
-    "llama_guard": r"^\s*(?:un)?safe\s*$",
-    "wildguard": r"(?:harmful\s+re(?:quest|sponse)|response\s+refusal)\s*:",
-    "polyguard": r"(?:harmful\s+re(?:quest|sponse)|response\s+refusal|safety\s+violations)\s*:",
-}
-
-
-def _imitation(name: Name) -> regex.Pattern[str]:
-    return regex.compile(f"{_MARKS}|{_LINES[name]}", regex.MULTILINE)
-
+# What only a judge's template or its verdict says, whichever judge: case and spaces aside, for models read over them.
+# It is looked for in a folded text.
+IMITATION = regex.compile(
+    r"(?:begin|end)\s+(?:conversation|unsafe\s+content)|\[/?inst\]|"
+    r"<\|(?:user|assistant|im_|eot|start_header|endoftext)|"
+    r"</?(?:verdict|label|response|start_of_turn|end_of_turn|think|exchange)\b|"
+    r"safety\s*:\s*(?:safe|unsafe|controversial)|refusal\s*:\s*(?:yes|no)|^\s*(?:un)?safe\s*$|"
+    r"(?:harmful\s+re(?:quest|sponse)|response\s+refusal|safety\s+violations)\s*:|\bverdict\b",
+    regex.MULTILINE,
+)
 
 FORMATS: dict[Name, Format] = {
-    "qwen3guard": Format(_turns, _qwen3guard, _imitation("qwen3guard")),
-    "llama_guard": Format(_turns, _llama_guard, _imitation("llama_guard")),
-    "wildguard": Format(_ask_wildguard, _wildguard, _imitation("wildguard")),
-    "polyguard": Format(_ask_polyguard, _polyguard, _imitation("polyguard")),
+    "qwen3guard": Format(_turns, _qwen3guard),
+    "llama_guard": Format(_turns, _llama_guard),
+    "wildguard": Format(_ask_wildguard, _wildguard),
+    "polyguard": Format(_ask_polyguard, _polyguard),
 }
