@@ -5,9 +5,10 @@
     python benchmarks/ablations.py table
 
 A cell is ``dvc exp run --temp --set-param ... gate``: the pipeline's own stages as dvc.yaml has them, judged by the
-default gate, on the *tuning* prompts. What a cell shares with another (validation, the base's replies) comes from
-DVC's run cache, and a cell that is there already is not run again. ``dvc exp show`` lists them, ``dvc exp apply NAME``
-brings one into the workspace. Cells run side by side, each on one thread.
+default gate, on the *tuning* prompts; ``--prompts evaluation`` is for confirming, once, what was chosen on them. What a
+cell shares with another (validation, the base's replies) comes from DVC's run cache, and a cell that is there already
+is not run again. ``dvc exp show`` lists them, ``dvc exp apply NAME`` brings one into the workspace. Cells run side by
+side, each on one thread.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import sys
 import time
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -78,7 +80,12 @@ CELLS: dict[str, dict[str, Any]] = {
         for suffix, what in (("", DPO), ("-default", {}))
     },
 }
-NAME = re.compile(r"(?P<cell>.+)-base(?P<base>\d+)-seed(?P<seed>\d+)")
+NAME = re.compile(r"(?P<cell>.+)-base(?P<base>\d+)-seed(?P<seed>\d+)-(?P<prompts>tuning|evaluation)")
+
+
+class Prompts(StrEnum):
+    tuning = "tuning"
+    evaluation = "evaluation"
 
 
 def _dvc(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -96,6 +103,7 @@ def run(
     cells: Annotated[list[str], typer.Argument(help="; ".join(CELLS))],
     base: Annotated[list[str], typer.Option(help="number=folder")] = ["0=embedded-base"],  # noqa: B006
     seed: Annotated[list[int], typer.Option(help="of the alignment")] = [0],  # noqa: B006
+    prompts: Prompts = Prompts.tuning,
     jobs: int = 2,
     store: Annotated[str, typer.Option(help="MLflow store of these runs")] = "sqlite:////tmp/mlc-ablations.db",
 ) -> None:
@@ -105,7 +113,10 @@ def run(
     done = _experiments()
     numbered = dict(one.split("=", 1) for one in base)
     plan = [
-        (f"{cell}-base{number}-seed{s}", CELLS[cell] | {"base.model": folder, "train.seed": s})
+        (
+            f"{cell}-base{number}-seed{s}-{prompts}",
+            CELLS[cell] | {"base.model": folder, "train.seed": s, "evaluate.prompts": prompts},
+        )
         for cell in cells
         for number, folder in numbered.items()
         for s in seed
@@ -121,7 +132,6 @@ def run(
             return
         started = time.perf_counter()
         sets = [part for key, value in changes.items() for part in ("--set-param", f"{key}={value}")]
-        sets += ["--set-param", "evaluate.prompts=tuning"]
         result = _dvc("exp", "run", "--temp", "--name", name, *sets, "gate", env=environment)
         words = "" if result.returncode == 0 else f" FAILED\n{result.stderr[-800:]}"
         print(f"{name}: {time.perf_counter() - started:.0f} s{words}", flush=True)
@@ -136,7 +146,7 @@ def _spread(values: list[float]) -> str:
 
 
 @app.command()
-def table() -> None:
+def table(prompts: Prompts = Prompts.tuning) -> None:
     """Prints one line per cell: mean ± standard deviation over its bases and seeds."""
     from dvc.api import DVCFileSystem
 
@@ -145,6 +155,8 @@ def table() -> None:
     for name in _experiments():
         match = NAME.fullmatch(name)
         assert match is not None
+        if match["prompts"] != prompts:
+            continue
         files = DVCFileSystem(str(ROOT), rev=name)
 
         def read(path: str, files: Any = files) -> dict[str, Any]:
