@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from mlc import settings
 from mlc.evaluation.judges import Judge
 from mlc.evaluation.judges.closed import FailClosed
-from mlc.settings import EmbeddedJudge, Evaluate, GuardJudge, LlmJudge, RefusalJudge
 
 
-def make_judge(evaluate: Evaluate) -> Judge:
+def make_judge(evaluate: settings.Evaluate) -> Judge:
     """The judge, or the panel, that the settings name; none of them raises on account of a reply.
 
     Raises:
@@ -21,19 +21,19 @@ def make_judge(evaluate: Evaluate) -> Judge:
     return Panel(judges, evaluate.judge_rule)
 
 
-def _one(judge: EmbeddedJudge | RefusalJudge | GuardJudge | LlmJudge, evaluate: Evaluate) -> Judge:
+def _one(judge: settings.Judge, evaluate: settings.Evaluate) -> Judge:
     if judge.name == "embedded":
-        from mlc.embedded import judge as embedded
+        from mlc.embedded.judge import EmbeddedJudge
 
-        return embedded.EmbeddedJudge()
+        return EmbeddedJudge()
     if judge.name == "refusal":
-        from mlc.evaluation.judges import refusal
+        from mlc.evaluation.judges.refusal import RefusalJudge
 
-        return refusal.RefusalJudge()
+        return RefusalJudge()
     if judge.name == "guard":
-        from mlc.evaluation.judges import guard
+        from mlc.evaluation.judges.guard import GuardJudge
 
-        return guard.GuardJudge(judge, evaluate.precision, evaluate.batch_tokens)
-    from mlc.evaluation.judges import llm
+        return GuardJudge(judge, evaluate.precision, evaluate.batch_tokens)
+    from mlc.evaluation.judges.llm import LlmJudge
 
-    return llm.LlmJudge(judge)
+    return LlmJudge(judge)
