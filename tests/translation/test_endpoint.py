@@ -346,7 +346,13 @@ def test_a_run_that_is_interrupted_writes_what_it_has(
     server = serve(lambda text, _: "stall" if text in ("text 3", "text 4") else "good")
     path = prompt_set(*(f"text {i}" for i in range(5)))
     arguments = [MLC, "translate", "endpoint", path.name, "--languages", "sw", "--base-url", server.url]
-    process = subprocess.Popen([*arguments, "--model", "tiny"], cwd=path.parent, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*arguments, "--model", "tiny"],
+        cwd=path.parent,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in the background ignore it
+    )
     while cached(path.parent) < 3:
         time.sleep(0.02)
         assert process.poll() is None
