@@ -210,7 +210,9 @@ def test_a_set_without_references_is_noted() -> None:
     rules, notes = judge(frame(nll=None), frame(nll=None), LANGUAGES, GATE)
     assert not failures(rules)
     assert "perplexity_ratio" not in {rule["rule"] for rule in rules}
-    assert notes == ["perplexity is not judged: the prompt set has no reference replies"]
+    assert notes == [
+        "perplexity is not judged: no reference reply was scored (none in the prompt set, or an endpoint's model)"
+    ]
     assert ("perplexity_ratio", "en") in failed(frame(nll=None), base=frame())
 
 

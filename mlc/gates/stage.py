@@ -122,7 +122,7 @@ def judge(
             lines.append(
                 line(rule.name, None, _across(rule, candidate, languages, gate), rule.threshold, rule.comparison)
             )
-    notes = ["perplexity is not judged: the prompt set has no reference replies"]
+    notes = ["perplexity is not judged: no reference reply was scored (none in the prompt set, or an endpoint's model)"]
     return lines, [] if len(applied) == len(gate.rules) else notes
 
 
