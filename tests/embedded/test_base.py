@@ -42,6 +42,7 @@ def test_the_tokenizer_keeps_vowel_signs_with_their_letters() -> None:
     assert {"मैं", "चुराने", "मदद", "नहीं"} <= set(words)
 
 
+@pytest.mark.slow
 def test_it_understands_every_language_on_held_out_combinations(recipe: dict[str, object]) -> None:
     model, tokenizer = AutoModelForCausalLM.from_pretrained(SHIPPED).float(), AutoTokenizer.from_pretrained(SHIPPED)
     shares = comprehension(model, tokenizer)

@@ -105,6 +105,7 @@ def test_two_processes_learn_what_one_does_from_batches_twice_as_large(
     assert (two.model / "manifest.json").exists() and not two.checkpoints.exists()
 
 
+@pytest.mark.slow
 def test_fsdp_without_a_gpu_is_refused(projects: tuple[Paths, Paths], capfd: pytest.CaptureFixture[str]) -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has FSDP")
