@@ -1,7 +1,7 @@
 """What the consistency objective costs: time and peak memory of a training step, over plain DPO's = 1.
 
     python benchmarks/step_cost.py table
-    python benchmarks/step_cost.py growth --layers 4 --width 384
+    python benchmarks/step_cost.py growth --layers 6 --width 384 --vocabulary 6400 --steps 2
     python benchmarks/step_cost.py table --device cuda --layers 24 --width 896 --batch 16 --prompt 120 --reply 300
 
 Random weights: speed needs no training. Every line is a process of its own (peak memory), on the same data, and the
