@@ -158,7 +158,7 @@ class Endpoint:
         if self._key:
             said = said.replace(self._key, "***")
         if response.status_code in (408, 409, 425, 429) or response.status_code >= 500:
-            wait = _asked_wait(response.headers.get("Retry-After", ""))
+            wait = min(LONGEST_WAIT, retry_after(response.headers.get("Retry-After", "")))
             self._resume_at = max(self._resume_at, time.monotonic() + wait)
             raise _Passing(said, wait)
         if response.status_code in (400, 413, 422):
@@ -185,7 +185,7 @@ def _completion(response: httpx.Response, seconds: float) -> Completion | Refuse
         return Refused(f"no chat completion: {' '.join(response.text[:200].split())}")
 
 
-def _asked_wait(header: str) -> float:
+def retry_after(header: str) -> float:
     """Seconds that a ``Retry-After`` header asks for, given as seconds or as a date; 0 without one."""
     try:
         wait = float(header)
@@ -194,7 +194,7 @@ def _asked_wait(header: str) -> float:
             wait = (parsedate_to_datetime(header) - datetime.now(UTC)).total_seconds()
         except (TypeError, ValueError):
             return 0.0
-    return min(LONGEST_WAIT, wait) if wait > 0 else 0.0  # also for a nan
+    return wait if wait > 0 else 0.0  # also for a nan
 
 
 def _wait(state: RetryCallState) -> float:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import email.utils
 import json
 import os
 import time
@@ -19,12 +18,12 @@ import httpx
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt
 from tenacity.wait import wait_random_exponential
 
+from mlc.endpoint import LONGEST_WAIT, retry_after
 from mlc.errors import MlcError
 from mlc.translation import Request, Result, Stopped, answers
 from mlc.translation.answers import Unfit
 from mlc.translation.spending import Price, Spending
 
-_LONGEST_WAIT = 300.0  # seconds that an endpoint may ask to wait; beyond it the text fails
 _HOPELESS = {401, 402, 404}  # key, money, address or model: no text will do better
 _DOWN = 10  # texts in a row that got no answer for all tries, after which the endpoint is taken for down
 _UNWILLING = 100  # texts in a row that it rejected: it may filter harmful ones, with 400 or 403, and translate others
@@ -190,8 +189,8 @@ class EndpointTranslator:
             raise Stopped(f"{self._url}: {reason}")
         if status not in (408, 429) and status < 500:
             raise _Unanswered(reason)
-        wait = _retry_after(response.headers.get("retry-after", ""))
-        if wait > _LONGEST_WAIT:
+        wait = retry_after(response.headers.get("retry-after", ""))
+        if wait > LONGEST_WAIT:
             raise _Unanswered(f"{reason} (asks to wait {wait:.0f} s)")
         self._resume_at = max(self._resume_at, time.monotonic() + wait)
         raise _Passing(reason, wait)
@@ -225,15 +224,3 @@ def _wait(state: RetryCallState) -> float:
     if not isinstance(error, _Passing):
         return 0.0
     return max(error.wait, float(_backoff(state)))
-
-
-def _retry_after(header: str) -> float:
-    """Seconds of a Retry-After header, which holds seconds or a date; 0 if it holds neither."""
-    try:
-        return max(0.0, float(header))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(header).timestamp() - time.time())
-    except ValueError:
-        return 0.0
