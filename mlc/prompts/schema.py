@@ -6,7 +6,6 @@ languages contribute prompts alone (arXiv 2602.16660, section 3).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -131,4 +130,4 @@ def read_prompts(path: Path, made_by: str = "dvc pull data.dvc") -> list[PromptR
 
 
 def write_prompts(path: Path, rows: Iterable[PromptRow]) -> None:
-    write_jsonl(path, (json.loads(row.model_dump_json(exclude_defaults=True)) for row in rows))
+    write_jsonl(path, (row.model_dump(mode="json", exclude_defaults=True) for row in rows))
