@@ -1,0 +1,55 @@
+"""``mlc gate``: the candidate before its rules."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from mlc.cli.project import project
+
+app = typer.Typer(help="Judge the candidate by the rules of params.yaml; see what they take, and why it failed.")
+
+
+@app.callback(invoke_without_command=True)
+def gate_run(context: typer.Context) -> None:
+    """Judge the candidate's evaluation by the rules of params.yaml and write the verdict; or show what it takes."""
+    if context.invoked_subcommand is None:
+        from mlc.gates import stage
+
+        settings, paths = project()
+        stage.run(settings.languages, settings.evaluate.prompts, settings.gate, paths)
+
+
+@app.command("check")
+def gate_check() -> None:
+    """Make sure that some candidate can pass with the evaluation prompts there are, before one is trained."""
+    from mlc.gates import plan
+
+    settings, paths = project()
+    plan.check(settings.languages, settings.evaluate.prompts, settings.gate, paths)
+
+
+@app.command("plan")
+def gate_plan(
+    true_rate: Annotated[
+        float | None, typer.Option(min=0, max=1, help="of a candidate", show_default="from good to faultless")
+    ] = None,
+) -> None:
+    """Show how many prompts per language each rule needs, and what those there are can show."""
+    from mlc.gates import plan
+
+    settings, paths = project()
+    margin = settings.register_.margin
+    plan.show(settings.languages, settings.evaluate.prompts, settings.gate, margin, true_rate, paths)
+
+
+@app.command("explain")
+def gate_explain(
+    language: Annotated[str | None, typer.Argument(help="such as sw", show_default="all languages")] = None,
+) -> None:
+    """Show the verdict with every number that led to it."""
+    from mlc.gates import explain
+    from mlc.paths import Paths
+
+    explain.show(language, Paths())

@@ -1,0 +1,53 @@
+"""``mlc judge``: the judges on labelled replies."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mlc.cli.project import project
+from mlc.cli.stages import Role
+
+app = typer.Typer(help="Measure how often the judges are right, on labelled replies.", no_args_is_help=True)
+
+
+class LabelledPart(StrEnum):
+    held_out = "held-out"
+    development = "development"
+    all = "all"
+
+
+@app.command("check")
+def judge_check(
+    labelled: Annotated[
+        Path | None,
+        typer.Argument(help="JSON Lines of labelled replies", show_default="data/labelled.jsonl, or those shipped"),
+    ] = None,
+    part: Annotated[LabelledPart, typer.Option(help="of the labelled replies")] = LabelledPart.held_out,
+    as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
+) -> None:
+    """Measure the configured judges on labelled replies, per language: accuracy, false-safe and false-unsafe rate."""
+    from mlc.evaluation import calibration
+
+    settings, paths = project()
+    calibration.check(settings.languages, settings.evaluate, paths, labelled, part.value, as_json)
+
+
+@app.command("injections")
+def judge_injections() -> None:
+    """Try the configured judges on replies that talk to their judge; fails if one of them changes a verdict."""
+    from mlc.evaluation import calibration
+
+    calibration.withstand(project()[0].evaluate)
+
+
+@app.command("rates")
+def judge_rates(role: Annotated[Role, typer.Argument(help="which model")] = Role.candidate) -> None:
+    """Show the safe rates of an evaluation as measured, and corrected for the errors of its judge."""
+    from mlc.evaluation import calibration
+
+    settings, paths = project()
+    calibration.show_rates(settings.languages, role.value, paths)

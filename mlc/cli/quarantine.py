@@ -1,0 +1,84 @@
+"""``mlc quarantine``: variants that the checks hold back."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mlc.cli.project import project
+from mlc.errors import MlcError
+
+app = typer.Typer(help="Look at the variants in quarantine; release them, or fix their texts.", no_args_is_help=True)
+
+
+class PromptSet(StrEnum):
+    alignment = "alignment"
+    tuning = "tuning"
+    evaluation = "evaluation"
+
+
+InSet = Annotated[PromptSet, typer.Argument(metavar="SET", help="alignment, tuning or evaluation")]
+RowId = Annotated[str, typer.Argument(metavar="ID", help="of the row")]
+InLanguage = Annotated[str, typer.Argument(metavar="LANGUAGE", help="such as sw")]
+Why = Annotated[str, typer.Option(help="kept with the data, and shown in the datacard")]
+Who = Annotated[str | None, typer.Option(help="who decides it", show_default="git's user.name")]
+
+
+@app.command("list")
+def quarantine_list(
+    name: Annotated[PromptSet | None, typer.Option("--set", help="of this set alone")] = None,
+    language: Annotated[str | None, typer.Option(help="in this language alone")] = None,
+    check: Annotated[str | None, typer.Option(help="that failed this check, such as untranslated")] = None,
+    limit: Annotated[int, typer.Option(min=0, help="variants shown one by one")] = 50,
+    as_json: Annotated[bool, typer.Option("--json", help="all of them, one JSON object a line")] = False,
+) -> None:
+    """Show what is in quarantine, and for which checks."""
+    from mlc.paths import Paths
+    from mlc.quality import review
+
+    review.show_list(Paths(), name and name.value, language, check, limit, as_json)
+
+
+@app.command("show")
+def quarantine_show(
+    name: InSet,
+    row_id: RowId,
+    language: Annotated[str | None, typer.Option(help="this text alone, with its source text")] = None,
+) -> None:
+    """Show a whole row: its texts, what the checks found, and what people decided."""
+    from mlc.quality import review
+
+    settings, paths = project()
+    review.show_row(paths, name.value, row_id, settings.languages.source, language)
+
+
+@app.command("release")
+def quarantine_release(name: InSet, row_id: RowId, language: InLanguage, why: Why, who: Who = None) -> None:
+    """Let a variant pass the checks that hold it, as long as its text and its source text stay as they are."""
+    from mlc.paths import Paths
+    from mlc.quality import deciding
+
+    deciding.release(Paths(), (name.value, row_id, language), why, who)
+
+
+@app.command("fix")
+def quarantine_fix(
+    name: InSet,
+    row_id: RowId,
+    language: InLanguage,
+    why: Why,
+    text: Annotated[str | None, typer.Option(help="the right text")] = None,
+    file: Annotated[Path | None, typer.Option(help="or a UTF-8 file that holds it")] = None,
+    who: Who = None,
+) -> None:
+    """Replace a variant's text in the data, or add a missing one; the text before is kept."""
+    from mlc.paths import Paths
+    from mlc.quality import deciding
+
+    if (text is None) == (file is None):
+        raise MlcError("give the right text with --text, or a file that holds it with --file")
+    right = text if text is not None else deciding.read_text(file or Path())
+    deciding.fix(Paths(), (name.value, row_id, language), right, why, who)

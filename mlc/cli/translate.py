@@ -1,0 +1,107 @@
+"""``mlc translate``: by machine, what a prompt set lacks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Fill in the variants that a prompt set lacks, by machine translation.", no_args_is_help=True)
+
+
+SetPath = Annotated[Path, typer.Argument(metavar="SET", help="prompt set to fill in, such as data/alignment.jsonl")]
+Targets = Annotated[str, typer.Option("--languages", help="tags of the languages to translate into: sw,bn")]
+Original = Annotated[str, typer.Option("--source-language", help="tag of the language to translate from")]
+Back = Annotated[bool, typer.Option("--back", help="also translate the variants of these languages back")]
+Limit = Annotated[int | None, typer.Option(min=1, help="translate this many texts at most")]
+Names = Annotated[
+    list[str] | None, typer.Option("--name", help="name that must stay to the letter; as often as needed")
+]
+Flagged = Annotated[bool, typer.Option("--keep-flagged", help="keep translations that lost a number, link or name")]
+CacheFile = Annotated[Path, typer.Option("--cache", help="where all translations are kept")]
+CACHE = Path(".cache/translations/translations.sqlite")
+
+
+@app.command("seq2seq")
+def translate_seq2seq(
+    path: SetPath,
+    languages: Targets,
+    model: Annotated[str, typer.Option(help="folder or hub id of an NLLB, M2M-100 or MADLAD model")],
+    revision: Annotated[str | None, typer.Option(help="of a hub model: its commit")] = None,
+    beams: Annotated[int, typer.Option(min=1, help="width of beam search")] = 4,
+    length_ratio: Annotated[float, typer.Option(min=0.5, help="most tokens of a translation per source token")] = 3.0,
+    batch_tokens: Annotated[int, typer.Option(min=1, help="tokens of a batch, times beams, padding included")] = 8192,
+    source_language: Original = "en",
+    back: Back = False,
+    limit: Limit = None,
+    name: Names = None,
+    keep_flagged: Flagged = False,
+    cache: CacheFile = CACHE,
+) -> None:
+    """By a translation model of transformers, on the GPU if there is one."""
+    from mlc.translation import fill
+    from mlc.translation.seq2seq import Seq2SeqTranslator
+
+    job = fill.job(languages, source_language, back, limit, name, keep_flagged)
+    fill.run(path, Seq2SeqTranslator(model, revision, beams, length_ratio, batch_tokens), job, cache)
+
+
+@app.command("endpoint")
+def translate_endpoint(
+    path: SetPath,
+    languages: Targets,
+    base_url: Annotated[str, typer.Option(help="OpenAI-compatible endpoint, such as https://host/v1")],
+    model: Annotated[str, typer.Option(help="as the endpoint calls it")],
+    api_key_variable: Annotated[str | None, typer.Option(help="environment variable that holds the key")] = None,
+    concurrency: Annotated[int, typer.Option(min=1, help="requests in flight at most")] = 8,
+    timeout: Annotated[float, typer.Option(min=0.1, help="seconds for one request")] = 120.0,
+    attempts: Annotated[int, typer.Option(min=1, help="tries per text")] = 5,
+    spending_limit: Annotated[float | None, typer.Option(min=0, help="most that this run may cost")] = None,
+    price_in: Annotated[float, typer.Option(min=0, help="per million prompt tokens")] = 0.0,
+    price_out: Annotated[float, typer.Option(min=0, help="per million answer tokens")] = 0.0,
+    body: Annotated[str, typer.Option(help="JSON of fields to set in the request; null leaves a field out")] = "{}",
+    source_language: Original = "en",
+    back: Back = False,
+    limit: Limit = None,
+    name: Names = None,
+    keep_flagged: Flagged = False,
+    cache: CacheFile = CACHE,
+) -> None:
+    """By a language model behind an OpenAI-compatible endpoint."""
+    from mlc.translation import answers, fill
+    from mlc.translation.endpoint import EndpointTranslator
+    from mlc.translation.spending import Price, Spending
+
+    job = fill.job(languages, source_language, back, limit, name, keep_flagged)
+    spending = Spending(Price(price_in, price_out), spending_limit)
+    extra = answers.fields(body)
+    translator = EndpointTranslator(base_url, model, api_key_variable, concurrency, timeout, attempts, spending, extra)
+    try:
+        fill.run(path, translator, job, cache)
+    finally:
+        if price_in or price_out:
+            print(f"spent: {spending.spent:.4f}")
+
+
+@app.command("command")
+def translate_command(
+    path: SetPath,
+    languages: Targets,
+    run: Annotated[str, typer.Option("--run", help="program that reads and writes JSON lines, with its arguments")],
+    command_version: Annotated[str, typer.Option(help="what you call this state of the program")],
+    command_name: Annotated[str | None, typer.Option(help="its name in provenance; the program's by default")] = None,
+    timeout: Annotated[float, typer.Option(min=0.1, help="seconds without a line, after which it is stuck")] = 600.0,
+    source_language: Original = "en",
+    back: Back = False,
+    limit: Limit = None,
+    name: Names = None,
+    keep_flagged: Flagged = False,
+    cache: CacheFile = CACHE,
+) -> None:
+    """By any other system, as a program that reads and writes JSON lines."""
+    from mlc.translation import fill
+    from mlc.translation.command import CommandTranslator
+
+    job = fill.job(languages, source_language, back, limit, name, keep_flagged)
+    fill.run(path, CommandTranslator(run, command_version, command_name, timeout), job, cache)
