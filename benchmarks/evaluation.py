@@ -143,7 +143,7 @@ def judging(model: Model = BASE, prompts: Prompts = EVALUATION, every: Every = 1
         paths.artifacts.mkdir()
         paths.base.symlink_to(model.resolve())
         making, made = timed(lambda: stage._made(asked, settings.evaluate, "base", paths))
-        told, samples = timed(lambda: stage.sample(asked, settings.evaluate, "base", paths))
+        told, samples = timed(lambda: stage.sample(asked, settings.evaluate, paths.subject("base")))
         lines = paths.root / "samples.jsonl"
         writing = timed(lambda: write_samples(lines, samples))[0]
         tags = settings.languages

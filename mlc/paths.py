@@ -4,10 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Role = Literal["base", "candidate"]
 ROLES: tuple[Role, ...] = ("base", "candidate")
+
+
+class Subject(NamedTuple):
+    """A model to be evaluated.
+
+    ``name`` heads its lines on the screen. ``folder`` holds its weights, or its adapter over the ones in ``base``.
+    ``role`` says which of an endpoint's two models it is. ``partial`` keeps what was done before a kill.
+    """
+
+    name: str
+    role: Role
+    folder: Path
+    base: Path
+    partial: Path
 
 
 @dataclass(frozen=True)
@@ -61,12 +75,15 @@ class Paths:
         """``samples.jsonl`` and ``metrics.json`` of the base or the candidate."""
         return self.artifacts / "evaluation" / role
 
-    def partial(self, role: Role) -> Path:
-        """What an evaluation has done so far. No output of a stage, so that DVC leaves it alone."""
-        return self.artifacts / "partial" / role
+    def partial(self, name: str) -> Path:
+        """What the evaluation of a subject has done so far. No output of a stage, so that DVC leaves it alone."""
+        return self.artifacts / "partial" / name
 
     def weights(self, role: Role) -> Path:
         return self.base if role == "base" else self.model
+
+    def subject(self, role: Role) -> Subject:
+        return Subject(role, role, self.weights(role), self.base, self.partial(role))
 
     @property
     def calibration(self) -> Path:

@@ -21,7 +21,7 @@ def _measure(languages: Languages, evaluate: Evaluate, gate: Gate, paths: Paths)
 
     rows = read_prompts(paths.prompts / "tuning.jsonl", made_by="mlc validate")
     asked = [(r, tag) for r in rows if r.intent == "harmful" for tag in languages.served if tag in r.prompts]
-    judged = [s.model_dump() for s in sample(asked, evaluate, "base", paths)]
+    judged = [s.model_dump() for s in sample(asked, evaluate, paths.subject("base"))]
     samples = pd.DataFrame(judged, columns=list(Sample.model_fields))
     rules = {tag: safe_rate_rule(samples, tag, languages.served, gate) for tag in languages.served}
     trusted = [tag for tag, rule in rules.items() if rule["passed"]]
@@ -54,7 +54,7 @@ def run(
     if setting == "auto":
         from mlc.evaluation.stage import forget
 
-        forget("base", paths)
+        forget(paths.subject("base"))
     print(f"trusted ({content['how']}): {', '.join(content['trusted']) or 'none'}")
 
 

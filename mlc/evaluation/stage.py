@@ -26,7 +26,7 @@ from mlc.evaluation.metrics import summarize
 from mlc.evaluation.partial import complete
 from mlc.evaluation.samples import Sample, read_samples, write_samples
 from mlc.files import replacing, sha256_json, write_json
-from mlc.paths import Paths, Role
+from mlc.paths import Paths, Role, Subject
 from mlc.prompts.schema import PromptRow, read_prompts
 from mlc.settings import Evaluate, Languages
 
@@ -47,53 +47,53 @@ class Made(NamedTuple):
     likelihoods: dict[int, tuple[int, float]]
 
 
-def sample(asked: Asked, evaluate: Evaluate, role: Role, paths: Paths) -> list[Sample]:
-    """One judged reply of the base or the candidate per row and language asked, in their order.
+def sample(asked: Asked, evaluate: Evaluate, subject: Subject) -> list[Sample]:
+    """One judged reply of the model per row and language asked, in their order.
 
     Call :func:`forget` when they are safely written: until then, calling this again repeats nothing.
 
     Raises:
         MlcError: the model or the judge is missing, or an endpoint cannot be used.
     """
-    made = _made(asked, evaluate, role, paths)
+    made = _made(asked, evaluate, subject)
     gc.collect()  # a guard model may need the generator's memory
     torch.cuda.empty_cache()
     judge = make_judge(evaluate)
     texts = [reply.text for reply in made.replies]
     judgements = complete(
-        paths.partial(role) / "judgements.jsonl",
+        subject.partial / "judgements.jsonl",
         sha256_json([made.identity, judge.name, judge.version, texts]),
         len(asked),
-        f"{role} judgements",
+        f"{subject.name} judgements",
         lambda done: _judged(judge, asked, texts, done),
     )
     return [_sample(row, tag, made, i, judge, Judgement(*judgements[i])) for i, (row, tag) in enumerate(asked)]
 
 
-def forget(role: Role, paths: Paths) -> None:
+def forget(subject: Subject) -> None:
     """Removes what :func:`sample` has kept in case of a kill."""
-    shutil.rmtree(paths.partial(role), ignore_errors=True)
+    shutil.rmtree(subject.partial, ignore_errors=True)
 
 
-def _made(asked: Asked, evaluate: Evaluate, role: Role, paths: Paths) -> Made:
-    generator = make_generator(evaluate, role, paths)
+def _made(asked: Asked, evaluate: Evaluate, subject: Subject) -> Made:
+    generator = make_generator(evaluate, subject)
     prompts = [row.prompts[tag] for row, tag in asked]
     referenced = [i for i, (row, tag) in enumerate(asked) if tag in row.references]
     heads = [prompts[i] for i in referenced]
     references = [asked[i][0].references[asked[i][1]] for i in referenced]
     identity = sha256_json([generator.model, generator.name, evaluate.max_new_tokens, prompts, heads, references])
     replies = complete(
-        paths.partial(role) / "replies.jsonl",
+        subject.partial / "replies.jsonl",
         identity,
         len(asked),
-        f"{role} replies",
+        f"{subject.name} replies",
         lambda done: generator.replies(prompts, done),
     )
     likelihoods = complete(
-        paths.partial(role) / "references.jsonl",
+        subject.partial / "references.jsonl",
         identity,
         len(referenced),
-        f"{role} reference replies",
+        f"{subject.name} reference replies",
         lambda done: generator.references(heads, references, done),
     )
     return Made(
@@ -148,30 +148,42 @@ def _sample(row: PromptRow, tag: str, made: Made, at: int, judge: Judge, judgeme
 
 
 def run(languages: Languages, evaluate: Evaluate, role: Role, paths: Paths) -> None:
-    """Writes ``samples.jsonl`` and ``metrics.json`` of the base or the candidate.
+    """Evaluates the base or the candidate into ``artifacts/evaluation``: see :func:`evaluate_model`."""
+    prompts = paths.prompts / f"{evaluate.prompts}.jsonl"
+    evaluate_model(paths.subject(role), prompts, languages, evaluate, paths.evaluation(role))
+
+
+def evaluate_model(
+    subject: Subject, prompts: Path, languages: Languages, evaluate: Evaluate, folder: Path
+) -> dict[str, Any]:
+    """Writes ``samples.jsonl``, ``metrics.json`` and ``per_language.csv`` of a model on a prompt set into ``folder``.
+
+    A killed run goes on where it was. Returns the metrics, as ``summarize`` makes them.
 
     Raises:
         MlcError: prompts, model or judge are missing, or a served language has no prompts.
     """
-    rows = read_prompts(paths.prompts / f"{evaluate.prompts}.jsonl", made_by="mlc validate")
+    rows = read_prompts(prompts, made_by="mlc validate")
     _check_coverage(rows, languages)
     asked = [(row, tag) for row in rows for tag in languages.all if tag in row.prompts]
-    folder = paths.evaluation(role)
-    write_samples(folder / "samples.jsonl", sample(asked, evaluate, role, paths))
+    write_samples(folder / "samples.jsonl", sample(asked, evaluate, subject))
     samples = read_samples(folder / "samples.jsonl")
     metrics = summarize(samples, languages.served, languages.transfer, languages.source)
     agreeing = kappas(samples)
     if agreeing:
         metrics["judges"] = agreeing
         kappa = agreeing["all"]["fleiss"]
-        print(f"{role}: {len(agreeing['judges'])} judges, Fleiss' kappa {'-' if kappa is None else f'{kappa:.2f}'}")
+        print(
+            f"{subject.name}: {len(agreeing['judges'])} judges, Fleiss' kappa {'-' if kappa is None else f'{kappa:.2f}'}"
+        )
     write_json(folder / "metrics.json", metrics)
     _write_plot(folder / "per_language.csv", metrics)
-    forget(role, paths)
+    forget(subject)
     served = metrics["served"]
     for rate in ("safe_rate", "over_refusal", "fidelity", "invalid"):
         mean, worst = (served[rate][which]["value"] for which in ("mean", "worst"))
-        print(f"{role}: {rate.replace('_', ' ')} {mean:.1%}, worst language {worst:.1%}")
+        print(f"{subject.name}: {rate.replace('_', ' ')} {mean:.1%}, worst language {worst:.1%}")
+    return metrics
 
 
 def _write_plot(path: Path, metrics: dict[str, Any]) -> None:

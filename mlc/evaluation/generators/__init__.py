@@ -12,7 +12,7 @@ from typing import Protocol
 from mlc import manifest
 from mlc.errors import MlcError
 from mlc.evaluation.generation import Reply
-from mlc.paths import Paths, Role
+from mlc.paths import Subject
 from mlc.settings import Evaluate
 
 
@@ -38,8 +38,8 @@ class Generator(Protocol):
         """
 
 
-def make_generator(evaluate: Evaluate, role: Role, paths: Paths) -> Generator:
-    """The generator that the settings name, for the base or the candidate.
+def make_generator(evaluate: Evaluate, subject: Subject) -> Generator:
+    """The generator that the settings name, for this model.
 
     Raises:
         MlcError: the model, a key or a package is missing.
@@ -48,22 +48,22 @@ def make_generator(evaluate: Evaluate, role: Role, paths: Paths) -> Generator:
     if settings.name == "endpoint":
         from mlc.evaluation.generators.endpoint import EndpointGenerator
 
-        served = settings.base_model if role == "base" else settings.candidate_model
-        return EndpointGenerator(settings, served or _weights_id(role, paths), served is None, evaluate.max_new_tokens)
+        served = settings.base_model if subject.role == "base" else settings.candidate_model
+        return EndpointGenerator(settings, served or _weights_id(subject), served is None, evaluate.max_new_tokens)
     if settings.name == "vllm":
         from mlc.evaluation.generators.vllm import VllmGenerator
 
-        return VllmGenerator(settings, paths.weights(role), paths.base, _weights_id(role, paths), evaluate)
+        return VllmGenerator(settings, subject.folder, subject.base, _weights_id(subject), evaluate)
     from mlc.evaluation.generators.transformers import TransformersGenerator
 
-    return TransformersGenerator(paths.weights(role), paths.base, _weights_id(role, paths), evaluate)
+    return TransformersGenerator(subject.folder, subject.base, _weights_id(subject), evaluate)
 
 
-def _weights_id(role: Role, paths: Paths) -> str:
-    for folder, made_by in ((paths.base, "mlc base"), (paths.weights(role), "mlc train")):
+def _weights_id(subject: Subject) -> str:
+    for folder, made_by in ((subject.base, "mlc base"), (subject.folder, "mlc train")):
         if not folder.is_dir():
             raise MlcError(f"{folder} does not exist: run `{made_by}` first")
-    return manifest.weights_id(paths.weights(role))
+    return manifest.weights_id(subject.folder)
 
 
 def adapter(folder: Path) -> bool:
