@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from mlc.cli import main
 from mlc.embedded import prompts
 from mlc.files import write_json
 from mlc.prompts.schema import write_prompts
@@ -131,22 +132,35 @@ def test_a_parameter_reruns_only_what_reads_it(project: Path) -> None:
         ("report", "artifacts/gate", "artifacts/gate/verdict.json does not exist: run `mlc gate` first", 2),
     ],
 )
-def test_what_is_missing_is_said_in_one_line(project: Path, stage: str, spoil: str, message: str, code: int) -> None:
+def test_what_is_missing_is_said_in_one_line(
+    project: Path,
+    stage: str,
+    spoil: str,
+    message: str,
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """In this process, because a new one spends seconds on imports to say it."""
+    monkeypatch.chdir(project)
+    monkeypatch.setattr(sys, "argv", ["mlc", *stage.split()])
     aside = project / "aside"
     (project / spoil).rename(aside)
     kept = project / "kept"
     shutil.copytree(project / "artifacts", kept)
     try:
-        done = run(project, "mlc", *stage.split(), check=False)
+        with pytest.raises(SystemExit) as left:
+            main()
     finally:
         shutil.rmtree(project / spoil, ignore_errors=True)
         shutil.rmtree(project / "artifacts")
         kept.rename(project / "artifacts")
         (project / spoil).parent.mkdir(exist_ok=True)
         aside.rename(project / spoil)
-    assert done.returncode == code
-    assert message in done.stderr and done.stderr.strip().splitlines()[-1].startswith("mlc: ")
-    assert "Traceback" not in done.stderr
+    said = capsys.readouterr().err
+    assert left.value.code == code
+    assert message in said and said.strip().splitlines()[-1].startswith("mlc: ")
+    assert "Traceback" not in said
 
 
 def test_an_interrupted_training_goes_on_from_its_checkpoint(project: Path) -> None:
