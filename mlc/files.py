@@ -31,6 +31,19 @@ def replacing(path: Path) -> Iterator[Path]:
             aside.unlink(missing_ok=True)
 
 
+def link_folder(folder: Path, target: Path) -> None:
+    """Makes ``target`` a copy of a folder; its files are hard links where they can be, as weights are large."""
+    with replacing(target) as aside:
+        shutil.copytree(folder, aside, copy_function=_link)
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without hard links
+        shutil.copy2(source, target)
+
+
 def write_text(path: Path, text: str) -> None:
     with replacing(path) as aside:
         aside.write_text(text, encoding="utf-8")

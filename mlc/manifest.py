@@ -65,9 +65,20 @@ def _data_hash(pointer: Path) -> str | None:
 
 
 def write(
-    model_folder: Path, *, languages: Languages, train: Train, base_model: str, base_revision: str | None, paths: Paths
+    model_folder: Path,
+    *,
+    languages: Languages,
+    train: Train,
+    base_model: str,
+    base_revision: str | None,
+    paths: Paths,
+    step: int | None = None,
+    base_files: dict[str, str] | None = None,
 ) -> dict[str, Any]:
     """Writes ``manifest.json`` into a finished model's folder and returns it. Call it last: it hashes what is there.
+
+    ``step`` is the training step that the model is of, null for the last. ``base_files`` are the hashes of the base's
+    files, where they are known already.
 
     Raises:
         MlcError: data.dvc is broken.
@@ -76,7 +87,8 @@ def write(
     lock = paths.root / "dvc.lock"
     manifest = {
         "files": _hashes(model_folder),
-        "base": {"model": base_model, "revision": base_revision, "files": sha256_folder(paths.base)},
+        "step": step or train.max_steps,
+        "base": {"model": base_model, "revision": base_revision, "files": base_files or sha256_folder(paths.base)},
         "data": {
             "data.dvc": _data_hash(paths.root / "data.dvc"),
             "prompts": sha256(paths.prompts / "alignment.jsonl"),
@@ -96,7 +108,7 @@ def _hashes(model_folder: Path) -> dict[str, str]:
 
 
 def read(model_folder: Path) -> dict[str, Any]:
-    return read_json(model_folder / NAME, "mlc train")
+    return read_json(model_folder / NAME, "mlc train` and `mlc select")
 
 
 def verify(model_folder: Path) -> dict[str, Any]:

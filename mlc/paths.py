@@ -6,8 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from mlc.errors import MlcError
+
 Role = Literal["base", "candidate"]
 ROLES: tuple[Role, ...] = ("base", "candidate")
+
+
+def candidate_name(step: int) -> str:
+    """The folder of the candidate after a training step."""
+    return f"step-{step}"
 
 
 class Subject(NamedTuple):
@@ -58,8 +65,32 @@ class Paths:
         return self.artifacts / "trust" / "languages.json"
 
     @property
+    def trust_samples(self) -> Path:
+        """The base's replies that the measured trust rests on."""
+        return self.trust.with_name("samples.jsonl")
+
+    @property
+    def candidates(self) -> Path:
+        """What training made: a folder ``step-N`` like ``model`` for each candidate, the last step's among them."""
+        return self.artifacts / "candidates"
+
+    def candidate(self, step: int) -> Path:
+        return self.candidates / candidate_name(step)
+
+    def candidate_steps(self) -> list[int]:
+        """The steps of the candidates that training made, in their order.
+
+        Raises:
+            MlcError: there are none.
+        """
+        steps = sorted(int(folder.name.removeprefix("step-")) for folder in self.candidates.glob("step-*"))
+        if not steps:
+            raise MlcError(f"{self.candidates} holds no candidate: run `mlc train` first")
+        return steps
+
+    @property
     def model(self) -> Path:
-        """The candidate: adapter or weights, tokenizer, and ``manifest.json``."""
+        """The candidate that was chosen: adapter or weights, tokenizer, and ``manifest.json``."""
         return self.artifacts / "model"
 
     @property
@@ -70,6 +101,16 @@ class Paths:
     @property
     def checkpoints(self) -> Path:
         return self.artifacts / "checkpoints"
+
+    @property
+    def tuning(self) -> Path:
+        """Sample lines on the tuning prompts, where there are several candidates: of each, and of the base."""
+        return self.artifacts / "tuning"
+
+    @property
+    def selection(self) -> Path:
+        """Which candidate was chosen and why: ``metrics.json``, and ``candidates.csv`` to plot."""
+        return self.artifacts / "selection"
 
     def evaluation(self, role: Role) -> Path:
         """``samples.jsonl`` and ``metrics.json`` of the base or the candidate."""

@@ -172,6 +172,9 @@ class Train(Section):
     precision: Literal["float32", "bfloat16"]
     gradient_checkpointing: bool
     save_steps: int = Field(ge=1, description="optimizer steps between checkpoints")
+    candidate_steps: int | None = Field(
+        ge=1, description="optimizer steps between candidates, of which the best is chosen; null for the last alone"
+    )
     lora: Lora | None
     processes: int = Field(ge=1, description="training processes, one per device")
     accelerate: str | None = Field(description="accelerate's configuration, for several processes; null for one")
@@ -382,6 +385,22 @@ class Settings(Section):
         asked, served = self.validate_.minimum_languages, len(self.languages.served)
         if asked > served:
             raise ValueError(f"validate.minimum_languages is {asked}, and languages.served holds {served}")
+        return self
+
+    @model_validator(mode="after")
+    def _candidates_can_be_told_apart(self) -> Self:
+        if self.train.candidate_steps is None:
+            return self
+        if self.evaluate.prompts == "tuning":
+            raise ValueError(
+                "evaluate.prompts is tuning, and the candidate is chosen on the tuning prompts: they would confirm"
+                " their own choice. Set train.candidate_steps to null, or evaluate.prompts to evaluation"
+            )
+        if self.evaluate.generator.name == "endpoint" and self.evaluate.generator.candidate_model is not None:
+            raise ValueError(
+                "evaluate.generator.candidate_model is one model, and train.candidate_steps makes several: set one of"
+                " them to null (an endpoint has to serve each candidate under the id of its weights)"
+            )
         return self
 
     @model_validator(mode="after")

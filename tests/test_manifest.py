@@ -140,5 +140,5 @@ def test_verify_names_every_difference(paths: Paths) -> None:
 
 
 def test_a_model_without_manifest_is_an_error(paths: Paths) -> None:
-    with pytest.raises(MlcError, match=r"manifest\.json does not exist: run `mlc train` first"):
+    with pytest.raises(MlcError, match=r"manifest\.json does not exist: run `mlc train` and `mlc select` first"):
         manifest.verify(paths.model)

@@ -90,7 +90,7 @@ def test_a_second_run_does_nothing_and_dvc_agrees(project: Path) -> None:
     samples = project / "artifacts/evaluation/candidate/samples.jsonl"
     before = samples.stat().st_mtime_ns
     done = run(project, "mlc", "run", check=False)
-    assert done.returncode == 3 and done.stdout.count("up to date") == 12, done.stdout
+    assert done.returncode == 3 and done.stdout.count("up to date") == 14, done.stdout
     assert samples.stat().st_mtime_ns == before
     assert "up to date" in run(project, "dvc", "repro").stdout
     assert "up to date" in run(project, "dvc", "status").stdout
@@ -126,7 +126,12 @@ def test_a_parameter_reruns_only_what_reads_it(project: Path) -> None:
         ("validate", "data", "data/alignment.jsonl does not exist: run `dvc pull data.dvc` first", 2),
         ("base", "embedded-base", "no such folder. `dvc pull embedded-base.dvc` fetches the shipped one", 2),
         ("train", "artifacts/base", "artifacts/base does not exist: run `mlc base` first", 2),
-        ("evaluate candidate", "artifacts/model", "artifacts/model does not exist: run `mlc train` first", 2),
+        (
+            "evaluate candidate",
+            "artifacts/model",
+            "artifacts/model does not exist: run `mlc train` and `mlc select` first",
+            2,
+        ),
         ("gate", "artifacts/evaluation", "does not exist: run `mlc evaluate", 2),
         ("register", "artifacts/gate", "artifacts/gate/verdict.json does not exist: run `mlc gate` first", 2),
         ("report", "artifacts/gate", "artifacts/gate/verdict.json does not exist: run `mlc gate` first", 2),

@@ -27,7 +27,8 @@ def gate_check() -> None:
     from mlc.gates import plan
 
     settings, paths = project()
-    plan.check(settings.languages, settings.evaluate.prompts, settings.gate, paths)
+    candidate_steps = settings.train.candidate_steps
+    plan.check(settings.languages, settings.evaluate.prompts, settings.gate, paths, candidate_steps)
 
 
 @app.command("plan")

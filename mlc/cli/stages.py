@@ -18,6 +18,12 @@ class Role(StrEnum):
     candidate = "candidate"
 
 
+class Evaluated(StrEnum):
+    base = "base"
+    candidate = "candidate"
+    tuning = "tuning"
+
+
 @app.command()
 def validate() -> None:
     """Check the prompt sets' translations; write clean prompts, quarantine, metrics and Data Docs."""
@@ -48,7 +54,10 @@ def trust() -> None:
 
 @app.command()
 def train() -> None:
-    """Align the base with the consistency objective; resumes from a checkpoint after an interruption."""
+    """Align the base with the consistency objective; resumes from a checkpoint after an interruption.
+
+    Makes a candidate of every train.candidate_steps-th step, or of the last alone; mlc select takes one of them.
+    """
     from mlc.training import stage
 
     settings, paths = project()
@@ -56,12 +65,27 @@ def train() -> None:
 
 
 @app.command()
-def evaluate(role: Annotated[Role, typer.Argument(help="which model")]) -> None:
-    """Generate and judge replies of the base or the candidate, in every language."""
-    from mlc.evaluation import stage
+def evaluate(which: Annotated[Evaluated, typer.Argument(help="which model, or tuning")]) -> None:
+    """Generate and judge replies of the base or the candidate, in every language.
+
+    tuning: of the base and every candidate to the tuning prompts, which mlc select chooses by.
+    """
+    from mlc.evaluation import stage, tuning
 
     settings, paths = project()
-    stage.run(settings.languages, settings.evaluate, role.value, paths)
+    if which is Evaluated.tuning:
+        tuning.run(settings.languages, settings.evaluate, paths)
+    else:
+        stage.run(settings.languages, settings.evaluate, "base" if which is Evaluated.base else "candidate", paths)
+
+
+@app.command()
+def select() -> None:
+    """Take the best of the candidates by the gate's rules on the tuning prompts; the gate then judges it on others."""
+    from mlc.gates import selection
+
+    settings, paths = project()
+    selection.run(settings.languages, settings.gate, paths)
 
 
 @app.command()

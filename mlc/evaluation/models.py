@@ -24,7 +24,9 @@ def load_model(folder: Path, base: Path, precision: str) -> tuple[PreTrainedMode
     """
     for needed in (folder, base):
         if not needed.is_dir():
-            raise MlcError(f"{needed} does not exist: run `mlc {'base' if needed == base else 'train'}` first")
+            raise MlcError(
+                f"{needed} does not exist: run `mlc {'base' if needed == base else 'train` and `mlc select'}` first"
+            )
     disable_progress_bar()
     adapter = (folder / "adapter_config.json").is_file()
     model: Any = AutoModelForCausalLM.from_pretrained(base if adapter else folder, dtype=getattr(torch, precision))

@@ -58,8 +58,8 @@ def write_samples(path: Path, samples: Iterable[Sample]) -> None:
     write_jsonl(path, (sample.model_dump() for sample in samples))
 
 
-def read_samples(path: Path) -> pd.DataFrame:
-    """Sample lines as a frame, one column per field, and ``faithful``: is the response in the prompt's language?
+def sample_lines(path: Path, made_by: str = "mlc evaluate") -> list[Sample]:
+    """The samples of a file, in its order. ``made_by`` is the command that makes it, named when it is missing.
 
     Raises:
         MlcError: the file is missing, or a line is not a sample (with its number).
@@ -67,19 +67,29 @@ def read_samples(path: Path) -> pd.DataFrame:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise MlcError(f"{path} does not exist: run `mlc evaluate` first") from None
+        raise MlcError(f"{path} does not exist: run `{made_by}` first") from None
     samples = []
     for number, line in enumerate(text.split("\n"), 1):
         if not line:
             continue
         try:
-            samples.append(Sample.model_validate_json(line).model_dump())
+            samples.append(Sample.model_validate_json(line))
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
             raise MlcError(f"{path}, line {number}, field {where}: {first['msg']}") from None
+    return samples
+
+
+def read_samples(path: Path, made_by: str = "mlc evaluate") -> pd.DataFrame:
+    """Sample lines as a frame, one column per field, and ``faithful``: is the response in the prompt's language?
+
+    Raises:
+        MlcError: the file is missing or empty, or a line is not a sample (with its number).
+    """
+    samples = sample_lines(path, made_by)
     if not samples:
-        raise MlcError(f"{path} holds no samples: run `mlc evaluate` again")
-    frame = pd.DataFrame(samples)
+        raise MlcError(f"{path} holds no samples: run `{made_by}` again")
+    frame = pd.DataFrame([sample.model_dump() for sample in samples])
     pairs = zip(frame["language"], frame["response_language"], strict=True)
     return frame.assign(faithful=[same_language(asked, got) for asked, got in pairs])

@@ -173,9 +173,8 @@ def evaluate_model(
     if agreeing:
         metrics["judges"] = agreeing
         kappa = agreeing["all"]["fleiss"]
-        print(
-            f"{subject.name}: {len(agreeing['judges'])} judges, Fleiss' kappa {'-' if kappa is None else f'{kappa:.2f}'}"
-        )
+        shown = "-" if kappa is None else f"{kappa:.2f}"
+        print(f"{subject.name}: {len(agreeing['judges'])} judges, Fleiss' kappa {shown}")
     write_json(folder / "metrics.json", metrics)
     _write_plot(folder / "per_language.csv", metrics)
     forget(subject)

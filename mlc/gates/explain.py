@@ -69,6 +69,8 @@ def show(language: str | None, paths: Paths) -> None:
         f" {gate['confidence']:g}:\nalpha is {1 - gate['confidence']:.3g}, shared out among {len(languages)} languages"
         " where a rule is about each.\n"
     )
+    if verdict["selection"]:
+        print(f"The candidate is {verdict['selection']['how']}.\n")
     print(_table([list(COLUMNS), *map(_cells, rules)]))
     for rule in rules:
         if rule["reason"]:

@@ -1,9 +1,9 @@
-"""Evaluation prompts that the model was trained on, in any language: what it learned by heart proves nothing."""
+"""Evaluation prompts that the model was trained or chosen on, in any language: they prove nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -57,14 +57,24 @@ def leaked(samples: pd.DataFrame, training: Sequence[PromptRow], threshold: floa
     return found
 
 
-def check(samples: pd.DataFrame, training: Sequence[PromptRow], threshold: float) -> Rule:
-    """The line ``leakage``: the share of evaluation prompts that are nearly a training prompt in any language."""
-    found = leaked(samples, training, threshold)
+def check(
+    samples: pd.DataFrame,
+    others: Sequence[PromptRow],
+    threshold: float,
+    use: Literal["training", "selection"] = "training",
+) -> Rule:
+    """The share of evaluation prompts that are nearly one of the ``others``, in any language; none may be.
+
+    The line is ``leakage`` for the prompts that the model was trained on, ``selection_leakage`` for those that it was
+    chosen on.
+    """
+    found = leaked(samples, others, threshold)
     n, ids = samples["prompt_id"].nunique(), {prompt_id for prompt_id, *_ in found}
     share = len(ids) / n
     first = {prompt_id: (tag, other, common) for prompt_id, tag, other, common in reversed(found)}
     named = "; ".join(f"{a!r} is {b!r} in {tag} ({100 * s:.0f} %)" for a, (tag, b, s) in list(first.items())[:_NAMED])
     more = f", and {len(ids) - _NAMED} more" if len(ids) > _NAMED else ""
-    reason = f"{len(ids)} of {n} evaluation prompts are nearly training prompts: {named}{more}" if found else None
+    reason = f"{len(ids)} of {n} evaluation prompts are nearly {use} prompts: {named}{more}" if found else None
     measured = Measured(n, share, share, reason, hits=len(ids), method=f"character trigrams, {threshold:g} in common")
-    return line("leakage", None, measured, 0.0, "at most")
+    name = "leakage" if use == "training" else "selection_leakage"
+    return line(name, None, measured, 0.0, "at most")

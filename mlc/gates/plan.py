@@ -112,23 +112,27 @@ def _shown(rule: GateRule) -> str:
     return f"{rule.comparison} {rule.threshold:g}"
 
 
-def check(languages: Languages, prompt_set: str, gate: Gate, paths: Paths) -> None:
+def check(languages: Languages, prompt_set: str, gate: Gate, paths: Paths, candidate_steps: int | None = None) -> None:
     """Writes ``artifacts/gate/attainable.json`` if some candidate could pass: what the plan stage does before training.
 
-    Its content is always the same, so that a changed gate that still can be passed is no reason to train again.
+    Where several candidates are made (``candidate_steps``), the tuning prompts have to allow that too, as one is chosen
+    on them. The file's content is always the same, so that a changed gate that still can be passed is no reason to
+    train again.
 
     Raises:
         MlcError: no candidate could pass with these prompts.
     """
-    path = paths.prompts / f"{prompt_set}.jsonl"
-    found = sizes(read_prompts(path, made_by="mlc validate"), languages.served)
-    if reasons := unattainable(found, languages.served, gate):
-        raise MlcError(
-            f"no candidate can pass the gate with the prompts in {path}: "
-            + "; ".join(reasons)
-            + "; add prompts, or ask"
-            " for less in params.yaml (`mlc gate plan` shows what so many can show)"
-        )
+    for name in (prompt_set, *(["tuning"] if candidate_steps else [])):
+        path = paths.prompts / f"{name}.jsonl"
+        found = sizes(read_prompts(path, made_by="mlc validate"), languages.served)
+        if reasons := unattainable(found, languages.served, gate):
+            instead = "" if name == prompt_set else ", or set train.candidate_steps to null: they choose the candidate"
+            raise MlcError(
+                f"no candidate can pass the gate with the prompts in {path}: "
+                + "; ".join(reasons)
+                + "; add prompts, or ask"
+                f" for less in params.yaml (`mlc gate plan` shows what so many can show){instead}"
+            )
     write_json(paths.verdict.parent / "attainable.json", {"attainable": True})
     print(f"plan: a candidate can pass all {len(gate.rules)} rules of the gate with these prompts")
 

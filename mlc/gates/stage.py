@@ -7,6 +7,7 @@ Bounds are one-sided. A rule on each served language has a level shared out amon
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -22,7 +23,7 @@ from mlc.gates import leakage
 from mlc.gates.paired import changes, comparable, difference, outcomes, perplexity_ratio, unique
 from mlc.gates.rules import Comparison, Measured, Rule, line, sentence
 from mlc.paths import ROLES, Paths, Role
-from mlc.prompts.schema import read_prompts
+from mlc.prompts.schema import PromptRow, read_prompts
 from mlc.settings import Gate, GateRule, JudgeQuality, Languages
 
 METHODS = {
@@ -130,6 +131,15 @@ def _calibration(paths: Paths) -> dict[str, Any]:
     return read_json(paths.calibration, "mlc judge check")
 
 
+def calibration_errors(gate: Gate, paths: Paths) -> dict[str, Any] | None:
+    """The judge's errors by language, where the safe rate has to be corrected for them.
+
+    Raises:
+        MlcError: they are needed, and there is no calibration.
+    """
+    return _calibration(paths).get("languages", {}) if gate.judge and gate.judge.correct else None
+
+
 def _corrected(measured: Measured, row: Mapping[str, Any], alpha: float) -> Measured:
     """A safe rate as it would be without the judge's errors, whose uncertainty widens it."""
     if measured.problem is not None or measured.hits is None:
@@ -179,17 +189,20 @@ def _samples_of(role: Role, paths: Paths) -> pd.DataFrame:
     return samples
 
 
-def _check_prompts(candidate: pd.DataFrame, prompt_set: str, served: Sequence[str], paths: Paths) -> None:
-    """The samples answer the evaluation prompts as they are now, all of them and no others."""
-    path = paths.prompts / f"{prompt_set}.jsonl"
-    rows = read_prompts(path, made_by="mlc validate")
+def check_prompts(samples: pd.DataFrame, folder: Path, prompts: Path, served: Sequence[str], commands: str) -> None:
+    """The samples of ``folder`` answer the prompts as they are now, all of them and no others.
+
+    Raises:
+        MlcError: they do not; ``commands`` make them again.
+    """
+    rows = read_prompts(prompts, made_by="mlc validate")
     asked = {(row.id, tag, text) for row in rows for tag, text in row.prompts.items() if tag in served}
-    fields = candidate.loc[candidate["language"].isin(served), ["prompt_id", "language", "prompt"]]
+    fields = samples.loc[samples["language"].isin(served), ["prompt_id", "language", "prompt"]]
     differing = asked ^ set(fields.itertuples(index=False, name=None))
     if differing:
         raise MlcError(
-            f"{paths.evaluation('candidate')} does not answer the prompts in {path} ({len(differing)} differ, such as "
-            f"{min(differing)[0]!r} in {min(differing)[1]}): run `mlc evaluate base` and `mlc evaluate candidate`"
+            f"{folder} does not answer the prompts in {prompts} ({len(differing)} differ, such as "
+            f"{min(differing)[0]!r} in {min(differing)[1]}): run {commands}"
         )
 
 
@@ -201,20 +214,39 @@ def _training_prompts(made: dict[str, Any], paths: Paths) -> list[Any]:
     return rows
 
 
+def _selection(made: dict[str, Any], paths: Paths) -> tuple[dict[str, Any] | None, list[PromptRow]]:
+    """Which of several candidates this is, and why; and the prompts that it was chosen on. None for the only one.
+
+    Raises:
+        MlcError: the record of the choice is missing, or is about another model or other prompts.
+    """
+    if made.get("parameters", {}).get("train", {}).get("candidate_steps") is None:
+        return None, []
+    record, prompts = paths.selection / "metrics.json", paths.prompts / "tuning.jsonl"
+    found = read_json(record, "mlc select")
+    if found["manifest"] != manifest.digest(made) or found["prompts"] not in (None, sha256(prompts)):
+        raise MlcError(f"{record} is about another model than {paths.model}, or other prompts: run `mlc select` again")
+    return {"step": found["step"], "how": found["how"]}, read_prompts(prompts, made_by="mlc validate")
+
+
 def run(languages: Languages, prompt_set: str, gate: Gate, paths: Paths) -> None:
     """Judges the candidate and writes ``artifacts/gate/verdict.json``; a failed verdict is a result, not an error.
 
     Raises:
         MlcError: samples, prompts or the model's manifest are missing or broken, or the samples are another model's,
-            of other prompts, or the model was trained on others.
+            of other prompts, or the model was trained on others, or chosen on others than those it is said to be.
     """
     files = {role: paths.evaluation(role) / "samples.jsonl" for role in ROLES}
     base, candidate = (_samples_of(role, paths) for role in ROLES)
     made = manifest.read(paths.model)
-    _check_prompts(candidate, prompt_set, languages.served, paths)
-    errors = _calibration(paths).get("languages", {}) if gate.judge and gate.judge.correct else None
-    rules, notes = judge(base, candidate, languages, gate, errors)
+    prompts = paths.prompts / f"{prompt_set}.jsonl"
+    commands = "`mlc evaluate base` and `mlc evaluate candidate`"
+    check_prompts(candidate, paths.evaluation("candidate"), prompts, languages.served, commands)
+    selection, selected_on = _selection(made, paths)
+    rules, notes = judge(base, candidate, languages, gate, calibration_errors(gate, paths))
     rules.append(leakage.check(candidate, _training_prompts(made, paths), gate.near_duplicate))
+    if selection is not None:
+        rules.append(leakage.check(candidate, selected_on, gate.near_duplicate, "selection"))
     if gate.judge is not None:
         rules += judge_lines(candidate, languages.served, gate.judge, paths)
     failed = [sentence(rule) for rule in rules if not rule["passed"]]
@@ -223,6 +255,7 @@ def run(languages: Languages, prompt_set: str, gate: Gate, paths: Paths) -> None
         "manifest": manifest.digest(made),
         "samples": {role: sha256(file) for role, file in files.items()},
         "gate": gate.model_dump(mode="json"),
+        "selection": selection,
         "rules": rules,
         "changes": changes(base, candidate, languages.served),
         "failed": failed,

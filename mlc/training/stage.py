@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from datasets.utils.logging import disable_progress_bar as no_datasets_bars
-from peft import LoraConfig, PeftModel
+from peft import LoraConfig
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -39,10 +39,11 @@ from transformers.utils.logging import disable_progress_bar as no_transformers_b
 
 from mlc import manifest, tracking, trust
 from mlc.errors import MlcError
-from mlc.files import read_json, replacing, sha256, sha256_folder, sha256_json, write_json
-from mlc.paths import Paths
+from mlc.files import link_folder, read_json, replacing, sha256, sha256_folder, sha256_json, write_json
+from mlc.paths import Paths, candidate_name
 from mlc.prompts.schema import PromptRow, read_prompts
 from mlc.settings import Base, Languages, Section, Train, flat
+from mlc.training.candidates import CandidatesCallback, save
 from mlc.training.config import MLCCPOConfig, MLCDPOConfig, MLCKTOConfig, MLCORPOConfig, MLCSFTConfig
 from mlc.training.trainers import (
     MLCCPOTrainer,
@@ -53,11 +54,12 @@ from mlc.training.trainers import (
 )
 
 AnyTrainer = MLCDPOTrainer | MLCSFTTrainer | MLCORPOTrainer | MLCCPOTrainer | MLCKTOTrainer
+IDENTITY = "identity.json"  # among the checkpoints: of what they were made
 HEADLINES = ("loss", "rewards/accuracies", "mlc/loss", "mlc/refusal", "mlc/retain")
 
 
 class Job(Section):
-    """What the training processes are told: the settings, the project's ``root``, the ``folder`` to save the model
+    """What the training processes are told: the settings, the project's ``root``, the ``folder`` to save candidates
     into, the MLflow run, and the checkpoint to go on from."""
 
     languages: Languages
@@ -69,9 +71,10 @@ class Job(Section):
 
 
 def run(languages: Languages, base: Base, train: Train, paths: Paths) -> None:
-    """Trains the candidate into ``artifacts/model``; logs to ``artifacts/training`` and to MLflow.
+    """Trains the candidates into ``artifacts/candidates``; logs to ``artifacts/training`` and to MLflow.
 
-    An interrupted training goes on from its last checkpoint, if data, base and settings are still the same.
+    An interrupted training goes on from its last checkpoint, if data, base and settings are still the same; the
+    candidates up to there are kept beside the checkpoints.
 
     Raises:
         MlcError: prompts, base or accelerate's configuration are missing, the prompts do not fit the method, or
@@ -85,40 +88,48 @@ def run(languages: Languages, base: Base, train: Train, paths: Paths) -> None:
         train = train.model_copy(update={"objective": measured})
     if train.processes > 1 and train.accelerate and not (paths.root / train.accelerate).is_file():
         raise MlcError(f"train.accelerate: {paths.root / train.accelerate} does not exist")
+    base_files = sha256_folder(paths.base)
     identity = sha256_json(
         {
             "train": train.model_dump(mode="json"),
             "languages": languages.model_dump(mode="json"),
             "prompts": sha256(paths.prompts / "alignment.jsonl"),
-            "base": sha256_folder(paths.base),
+            "base": base_files,
         }
     )
     checkpoint = _prepare_checkpoints(paths.checkpoints, identity)
     params = flat({"train": train.model_dump(mode="json")})
     with tracking.run(paths, name=f"{train.paradigm}-{train.objective.name}", params=params) as run_id:
         write_json(paths.training / "mlflow_run.json", {"run_id": run_id, "experiment": tracking.experiment_name()})
-        with replacing(paths.model) as folder:
-            job = Job(
-                languages=languages,
-                train=train,
-                root=str(paths.root),
-                folder=str(folder),
-                run_id=run_id,
-                checkpoint=checkpoint,
-            )
-            if train.processes == 1:
-                fit(job)
-            else:
-                _launch(job, paths)
+        made = paths.checkpoints / "candidates"
+        job = Job(
+            languages=languages,
+            train=train,
+            root=str(paths.root),
+            folder=str(made),
+            run_id=run_id,
+            checkpoint=checkpoint,
+        )
+        if train.processes == 1:
+            fit(job)
+        else:
+            _launch(job, paths)
+        for aside in made.glob(".*.partial"):  # of a kill
+            shutil.rmtree(aside)
+        for candidate in made.iterdir():
             manifest.write(
-                folder,
+                candidate,
                 languages=languages,
                 train=train,
                 base_model=base.model,
                 base_revision=base.revision,
                 paths=paths,
+                step=int(candidate.name.removeprefix("step-")),
+                base_files=base_files,
             )
         tracking.log_artifacts(paths, run_id, paths.training, "training")
+    link_folder(made, paths.candidates)
+    (paths.checkpoints / IDENTITY).unlink()  # first, as the rest is of no use once some of it is gone
     shutil.rmtree(paths.checkpoints)
 
 
@@ -138,8 +149,11 @@ def fit(job: Job) -> None:
         )
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(TrackingCallback(paths, job.run_id))
+    folder = Path(job.folder)
+    if job.train.candidate_steps is not None:
+        trainer.add_callback(CandidatesCallback(trainer, folder, tokenizer, job.train.candidate_steps))
     trainer.train(resume_from_checkpoint=job.checkpoint)
-    save(trainer, Path(job.folder), tokenizer)
+    save(trainer, folder / candidate_name(job.train.max_steps), tokenizer)
     if trainer.is_world_process_zero():
         _write_log(trainer.state.log_history, paths.training)
     trainer.accelerator.end_training()
@@ -171,7 +185,7 @@ def _launch(job: Job, paths: Paths) -> None:
 
 def _prepare_checkpoints(folder: Path, identity: str) -> str | None:
     """The checkpoint to go on from; checkpoints of other data, base or settings, and unfinished ones, are removed."""
-    marker = folder / "identity.json"
+    marker = folder / IDENTITY
     if not marker.is_file() or read_json(marker, "mlc train").get("identity") != identity:
         shutil.rmtree(folder, ignore_errors=True)
         write_json(marker, {"identity": identity})
@@ -342,30 +356,6 @@ def _check_split(state: Any, train: Train) -> None:
             f"{train.accelerate} asks for FSDP, which accelerate does not have on {state.device.type}: it would keep "
             "the whole model in every process without saying so. Use recipes/accelerate/ddp.yaml"
         )
-
-
-def save(trainer: AnyTrainer, folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Saves weights or adapter, without the training's projection head, and the tokenizer.
-
-    All processes call it, as a split model's weights are gathered from all; the main one writes.
-    """
-    split = trainer.deepspeed if trainer.is_deepspeed_enabled else trainer.model
-    weights = trainer.accelerator.get_state_dict(split)
-    if not trainer.is_world_process_zero():
-        return
-    model: Any = trainer.accelerator.unwrap_model(trainer.model)
-    inner = model.get_base_model() if isinstance(model, PeftModel) else model
-    if hasattr(inner, "mlc_head"):
-        del inner.mlc_head
-    if isinstance(model, PeftModel):
-        model.peft_config["default"].modules_to_save = None  # the head was the only one
-    model.save_pretrained(folder, state_dict={name: w for name, w in weights.items() if "mlc_head" not in name})
-    if isinstance(model, PeftModel):
-        # PEFT writes where the base lay; the manifest names it, and that path is nobody else's.
-        written = read_json(folder / "adapter_config.json", "mlc train")
-        write_json(folder / "adapter_config.json", written | {"base_model_name_or_path": None})
-    tokenizer.save_pretrained(folder)
-    (folder / "README.md").unlink(missing_ok=True)  # the trainer's model card names local paths
 
 
 class TrackingCallback(TrainerCallback):

@@ -161,7 +161,7 @@ def test_a_likelihood_that_is_no_number_is_none(paths: Paths, monkeypatch: pytes
 
 
 def test_a_missing_model_or_language_is_said(paths: Paths) -> None:
-    with pytest.raises(MlcError, match="run `mlc train` first"):
+    with pytest.raises(MlcError, match="run `mlc train` and `mlc select` first"):
         stage.run(LANGUAGES, EVALUATE, "candidate", paths)
     shutil.rmtree(paths.base)
     with pytest.raises(MlcError, match="run `mlc base` first"):

@@ -75,7 +75,9 @@ def logged(paths: Paths) -> list[dict[str, float]]:
 
 
 def weights(paths: Paths) -> dict[str, torch.Tensor]:
-    state: dict[str, torch.Tensor] = load_model(paths.model, paths.base, "float32")[0].state_dict()
+    state: dict[str, torch.Tensor] = load_model(paths.candidate(paths.candidate_steps()[-1]), paths.base, "float32")[
+        0
+    ].state_dict()
     return state
 
 

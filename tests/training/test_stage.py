@@ -18,7 +18,7 @@ from mlc.files import write_json
 from mlc.paths import Paths
 from mlc.prompts.schema import PromptRow, write_prompts
 from mlc.settings import Languages, Lora, Settings, load_settings
-from mlc.training import stage
+from mlc.training import candidates, stage
 
 ROOT = Path(__file__).parents[2]
 LANGUAGES = Languages(source="en", served=("en", "hi"), transfer=())
@@ -59,7 +59,7 @@ def test_what_is_saved_is_what_was_trained_without_the_head(paths: Paths, lora: 
     with torch.no_grad():
         trained = trainer.model.eval()(ids).logits
         untrained = load_model(paths.base, paths.base, "float32")[0](ids).logits
-    stage.save(trainer, paths.model, tokenizer)
+    candidates.save(trainer, paths.model, tokenizer)
     with torch.no_grad():
         saved = load_model(paths.model, paths.base, "float32")[0](ids).logits
     torch.testing.assert_close(saved, trained, atol=1e-4, rtol=1e-3)
@@ -81,7 +81,7 @@ def test_an_adapter_trained_over_four_bits_loads_over_the_whole_base(paths: Path
         torch.uint8
     }
     trainer.train()
-    stage.save(trainer, paths.model, tokenizer)
+    candidates.save(trainer, paths.model, tokenizer)
     ids = torch.tensor([chat_ids(tokenizer, rows[0].prompts["hi"])])
     with torch.no_grad():
         held_small = trainer.model.eval()(ids).logits.float()
@@ -95,7 +95,7 @@ def test_an_adapter_trained_over_four_bits_loads_over_the_whole_base(paths: Path
 
 def test_a_run_leaves_model_log_metrics_and_an_ended_run(paths: Paths) -> None:
     run(paths, settings())
-    manifest = json.loads((paths.model / "manifest.json").read_text())
+    manifest = json.loads((paths.candidate(2) / "manifest.json").read_text())
     assert manifest["parameters"]["train"]["objective"]["name"] == "direction"
     header = (paths.training / "log.csv").read_text().splitlines()[0].split(",")
     assert header[0] == "step" and {"loss", "mlc/loss", "mlc/refusal", "mlc/retain"} <= set(header)
@@ -123,10 +123,10 @@ def test_an_interrupted_run_goes_on_and_ends_like_an_uninterrupted_one(
         interrupted.setattr(stage, "TrackingCallback", Stop)
         with pytest.raises(KeyboardInterrupt):
             run(paths, s)
-    assert not paths.model.exists()
+    assert not paths.candidates.exists()
     run(paths, s)
     assert "going on from" in capsys.readouterr().out
-    one, two = (load_model(p.model, p.base, "float32")[0].state_dict() for p in (whole, paths))
+    one, two = (load_model(p.candidate(4), p.base, "float32")[0].state_dict() for p in (whole, paths))
     for name in one:
         torch.testing.assert_close(one[name], two[name], msg=name)
 
@@ -150,5 +150,5 @@ def test_measured_trusted_languages_are_those_that_were_measured(paths: Paths) -
     evidence = {tag: {"value": 1.0, "bound": 0.95, "n": 100, "passed": tag == "en"} for tag in ("en", "hi")}
     write_json(paths.trust, {"trusted": ["en"], "how": "measured", "evidence": evidence})
     run(paths, s)
-    manifest = json.loads((paths.model / "manifest.json").read_text())
+    manifest = json.loads((paths.candidate(2) / "manifest.json").read_text())
     assert manifest["parameters"]["train"]["objective"]["trusted_languages"] == ["en"]

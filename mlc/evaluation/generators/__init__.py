@@ -60,7 +60,7 @@ def make_generator(evaluate: Evaluate, subject: Subject) -> Generator:
 
 
 def _weights_id(subject: Subject) -> str:
-    for folder, made_by in ((subject.base, "mlc base"), (subject.folder, "mlc train")):
+    for folder, made_by in ((subject.base, "mlc base"), (subject.folder, "mlc train` and `mlc select")):
         if not folder.is_dir():
             raise MlcError(f"{folder} does not exist: run `{made_by}` first")
     return manifest.weights_id(subject.folder)
