@@ -25,24 +25,32 @@ def run(base: Base, paths: Paths) -> None:
     with replacing(paths.base) as aside:
         source = paths.root / base.model
         if source.is_dir():
-            aside.mkdir()
-            for file in (f for pattern in PATTERNS for f in source.glob(pattern)):
-                shutil.copy2(file, aside / file.name)
+            copy_files(source, aside)
         else:
             _fetch(base, aside)
-        _check(base.model, aside)
+        check_files(base.model, aside)
+
+
+def copy_files(source: Path, folder: Path) -> None:
+    """Copies the files of a model that are used: weights without pickle, configuration and tokenizer."""
+    folder.mkdir()
+    for file in (f for pattern in PATTERNS for f in source.glob(pattern)):
+        shutil.copy2(file, folder / file.name)
+
+
+def check_pin(model: str, revision: str | None) -> None:
+    """Raises ``MlcError`` for a model of the hub without its commit."""
+    if revision is None:
+        raise MlcError(
+            f"base.model = {model}: no such folder. `dvc pull embedded-base.dvc` fetches the shipped one; "
+            "a model of the hub needs base.revision, its commit"
+        )
+    if not re.fullmatch("[0-9a-f]{40}", revision):
+        raise MlcError(f"base.revision = {revision}: a branch or tag can move; give the commit, 40 hexadecimal digits")
 
 
 def _fetch(base: Base, folder: Path) -> None:
-    if base.revision is None:
-        raise MlcError(
-            f"base.model = {base.model}: no such folder. `dvc pull embedded-base.dvc` fetches the shipped one; "
-            "a model of the hub needs base.revision, its commit"
-        )
-    if not re.fullmatch("[0-9a-f]{40}", base.revision):
-        raise MlcError(
-            f"base.revision = {base.revision}: a branch or tag can move; give the commit, 40 hexadecimal digits"
-        )
+    check_pin(base.model, base.revision)
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
@@ -54,7 +62,8 @@ def _fetch(base: Base, folder: Path) -> None:
     shutil.rmtree(folder / ".cache", ignore_errors=True)
 
 
-def _check(name: str, folder: Path) -> None:
+def check_files(name: str, folder: Path) -> None:
+    """Raises ``MlcError`` when the folder lacks weights, configuration, tokenizer or chat template."""
     for needed in NEEDED:
         if not (folder / needed).is_file():
             raise MlcError(f"base.model = {name}: {needed} is missing; a model with its tokenizer is needed")

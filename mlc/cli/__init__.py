@@ -5,40 +5,105 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from typing import Annotated
 
 import typer
 
-from mlc.cli import data, embedded, gate, judge, quarantine, registry, stages, translate
+from mlc.cli import data, embedded, gate, judge, model, quarantine, registry, setup, stages, translate
 from mlc.errors import MlcError
+
+EXIT_CODES = (
+    "Exit codes: 0 done · 1 a stage failed, or a fault of mlc itself · 2 a mistake that you can mend · 3 refused by the"
+    " gate · 4 prompts below the quality asked for · 5 disk full · 130 interrupted"
+)
 
 app = typer.Typer(
     help="Retrain a multilingual language model; register it only if it is safe in every language it serves.",
+    epilog=EXIT_CODES,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
 app.add_typer(stages.app)
-app.command("import")(data.import_)
-app.add_typer(gate.app, name="gate")
-app.add_typer(judge.app, name="judge")
-app.add_typer(registry.app, name="registry")
-app.add_typer(data.app, name="data")
-app.add_typer(quarantine.app, name="quarantine")
-app.add_typer(translate.app, name="translate")
-app.add_typer(embedded.app, name="embedded")
+app.add_typer(setup.app)
+app.add_typer(model.app)
+app.command("import", rich_help_panel="Data", epilog=data.IMPORT_EXAMPLE)(data.import_)
+for group, name, panel in (
+    (data.app, "data", "Data"),
+    (quarantine.app, "quarantine", "Data"),
+    (translate.app, "translate", "Data"),
+    (gate.app, "gate", "Gate and judge"),
+    (judge.app, "judge", "Gate and judge"),
+    (registry.app, "registry", "Registry"),
+    (embedded.app, "embedded", "Project"),
+):
+    app.add_typer(group, name=name, rich_help_panel=panel)
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+DEBUG = "MLC_DEBUG"  # in the environment, so that the stages that DVC starts have it too
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(version("mlc-pipeline"))
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    debug: Annotated[
+        bool, typer.Option("--debug", envvar=DEBUG, help="show the whole stack trace of whatever goes wrong")
+    ] = False,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="show the version and exit")
+    ] = False,
+) -> None:
+    if debug:
+        os.environ[DEBUG] = "1"
+
+
+def _unexpected(error: Exception) -> str:
+    """One line about a fault of mlc's own; the whole trace goes into a file."""
+    import tempfile
+    import traceback
+    from datetime import UTC, datetime
+    from pathlib import Path
+
+    trace = "".join([*traceback.format_exception(error), f"\n$ {' '.join(sys.argv)}\n"])
+    what = f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:500]}"
+    name = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}.log"
+    # Beside the project's other caches; elsewhere, or where nothing can be written, with the temporary files.
+    folders = [Path(tempfile.gettempdir())]
+    if Path("params.yaml").exists():
+        folders.insert(0, Path(".cache/mlc/errors"))
+    for folder in folders:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            file = folder / f"mlc-{name}"
+            file.write_text(trace, encoding="utf-8", errors="backslashreplace")
+        except OSError:
+            continue
+        return f"{what} (the whole trace is in {file}: report this with that file to who maintains mlc-pipeline)"
+    return f"{what} (report this with the trace that `mlc --debug` shows to who maintains mlc-pipeline)"
 
 
 def main() -> None:
-    """Runs the command line; a mistake of the user's is one line on stderr and its exit code, not a stack trace."""
+    """Runs the command line; what goes wrong is one line on stderr and an exit code, with --debug the stack trace."""
     try:
         app()
-    except MlcError as error:
-        print(f"mlc: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except OSError as error:
-        if error.errno not in FULL:
-            raise
-        # Files are written aside and renamed, so nothing half-written is taken for whole.
-        print(f"mlc: {os.strerror(error.errno)}: free some space, then run the same command again", file=sys.stderr)
-        sys.exit(5)
+    except Exception as error:
+        if os.environ.get(DEBUG):
+            import traceback
+
+            traceback.print_exc()
+        if isinstance(error, MlcError):
+            print(f"mlc: {error}", file=sys.stderr)
+            sys.exit(error.exit_code)
+        if isinstance(error, OSError) and error.errno in FULL:
+            # Files are written aside and renamed, so nothing half-written is taken for whole.
+            words = os.strerror(error.errno)
+            print(f"mlc: {words}: free some space, then run the same command again", file=sys.stderr)
+            sys.exit(5)
+        print(f"mlc: {_unexpected(error)}", file=sys.stderr)
+        sys.exit(1)

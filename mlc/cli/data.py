@@ -9,6 +9,7 @@ import typer
 
 from mlc.cli.project import project
 
+IMPORT_EXAMPLE = "Example: mlc import recipes/imports/table.yaml requests.csv --into data/evaluation.jsonl"
 app = typer.Typer(help="Look at the prompt sets and their history.", no_args_is_help=True)
 
 
@@ -42,7 +43,7 @@ def import_(
     stage.run(layout, Source(source, revision, config, split), into, language, licence, limit, write_changes, left_out)
 
 
-@app.command("diff")
+@app.command("diff", epilog="Example: mlc data diff HEAD~1 --texts")
 def data_diff(
     revision: Annotated[str, typer.Argument(help="git revision, such as HEAD or a tag")],
     as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,

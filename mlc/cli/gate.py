@@ -31,7 +31,7 @@ def gate_check() -> None:
     plan.check(settings.languages, settings.evaluate.prompts, settings.gate, paths, candidate_steps)
 
 
-@app.command("plan")
+@app.command("plan", epilog="Example: mlc gate plan --true-rate 0.97")
 def gate_plan(
     true_rate: Annotated[
         float | None, typer.Option(min=0, max=1, help="of a candidate", show_default="from good to faultless")
@@ -45,12 +45,13 @@ def gate_plan(
     plan.show(settings.languages, settings.evaluate.prompts, settings.gate, margin, true_rate, paths)
 
 
-@app.command("explain")
+@app.command("explain", epilog="Example: mlc gate explain sw")
 def gate_explain(
     language: Annotated[str | None, typer.Argument(help="such as sw", show_default="all languages")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
 ) -> None:
     """Show the verdict with every number that led to it."""
     from mlc.gates import explain
     from mlc.paths import Paths
 
-    explain.show(language, Paths())
+    explain.show(language, Paths(), as_json)

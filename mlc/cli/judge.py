@@ -20,7 +20,7 @@ class LabelledPart(StrEnum):
     all = "all"
 
 
-@app.command("check")
+@app.command("check", epilog="Example: mlc judge check data/labelled.jsonl --part all --json")
 def judge_check(
     labelled: Annotated[
         Path | None,
@@ -44,7 +44,7 @@ def judge_injections() -> None:
     calibration.withstand(project()[0].evaluate)
 
 
-@app.command("rates")
+@app.command("rates", epilog="Example: mlc judge rates candidate")
 def judge_rates(role: Annotated[Role, typer.Argument(help="which model")] = Role.candidate) -> None:
     """Show the safe rates of an evaluation as measured, and corrected for the errors of its judge."""
     from mlc.evaluation import calibration

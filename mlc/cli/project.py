@@ -13,10 +13,13 @@ def project() -> tuple[Settings, Paths]:
     """The settings and files of the working directory.
 
     Raises:
-        MlcError: params.yaml is missing or not valid.
+        MlcError: params.yaml is missing or not valid, or mlc.lock is of another code than the installed one.
     """
+    from mlc import lock
     from mlc.paths import Paths
     from mlc.settings import load_settings
 
     paths = Paths()
-    return load_settings(paths.params), paths
+    settings = load_settings(paths.params)
+    lock.check(paths.root / lock.NAME)
+    return settings, paths

@@ -27,7 +27,7 @@ Why = Annotated[str, typer.Option(help="kept with the data, and shown in the dat
 Who = Annotated[str | None, typer.Option(help="who decides it", show_default="git's user.name")]
 
 
-@app.command("list")
+@app.command("list", epilog="Example: mlc quarantine list --set evaluation --language sw --check untranslated")
 def quarantine_list(
     name: Annotated[PromptSet | None, typer.Option("--set", help="of this set alone")] = None,
     language: Annotated[str | None, typer.Option(help="in this language alone")] = None,
@@ -42,7 +42,7 @@ def quarantine_list(
     review.show_list(Paths(), name and name.value, language, check, limit, as_json)
 
 
-@app.command("show")
+@app.command("show", epilog="Example: mlc quarantine show evaluation steal-laptop-20")
 def quarantine_show(
     name: InSet,
     row_id: RowId,
@@ -55,7 +55,7 @@ def quarantine_show(
     review.show_row(paths, name.value, row_id, settings.languages.source, language)
 
 
-@app.command("release")
+@app.command("release", epilog="Example: mlc quarantine release evaluation steal-laptop-20 sw --why 'a loan word'")
 def quarantine_release(name: InSet, row_id: RowId, language: InLanguage, why: Why, who: Who = None) -> None:
     """Let a variant pass the checks that hold it, as long as its text and its source text stay as they are."""
     from mlc.paths import Paths
@@ -64,7 +64,7 @@ def quarantine_release(name: InSet, row_id: RowId, language: InLanguage, why: Wh
     deciding.release(Paths(), (name.value, row_id, language), why, who)
 
 
-@app.command("fix")
+@app.command("fix", epilog="Example: mlc quarantine fix evaluation steal-laptop-20 sw --text '…' --why 'was cut off'")
 def quarantine_fix(
     name: InSet,
     row_id: RowId,

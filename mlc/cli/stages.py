@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,6 +10,7 @@ import typer
 from mlc.cli.project import project
 
 app = typer.Typer()
+RUN = "Run"  # the panel of --help
 
 
 class Role(StrEnum):
@@ -24,7 +24,7 @@ class Evaluated(StrEnum):
     tuning = "tuning"
 
 
-@app.command()
+@app.command(rich_help_panel=RUN)
 def validate() -> None:
     """Check the prompt sets' translations; write clean prompts, quarantine, metrics and Data Docs."""
     from mlc.quality import stage
@@ -33,7 +33,7 @@ def validate() -> None:
     stage.run(settings.languages, settings.validate_, paths)
 
 
-@app.command()
+@app.command(rich_help_panel=RUN)
 def base() -> None:
     """Put the base model in place: a local folder, or a pinned revision of the hub."""
     from mlc import base as stage
@@ -42,7 +42,7 @@ def base() -> None:
     stage.run(settings.base, paths)
 
 
-@app.command()
+@app.command(rich_help_panel=RUN)
 def trust() -> None:
     """Write down the languages in which the base is already safe: those named, or (auto) those measured."""
     from mlc import trust as stage
@@ -52,7 +52,7 @@ def trust() -> None:
     stage.run(settings.languages, objective.trusted_languages, settings.evaluate, settings.gate, paths)
 
 
-@app.command()
+@app.command(rich_help_panel=RUN)
 def train() -> None:
     """Align the base with the consistency objective; resumes from a checkpoint after an interruption.
 
@@ -64,7 +64,7 @@ def train() -> None:
     stage.run(settings.languages, settings.base, settings.train, paths)
 
 
-@app.command()
+@app.command(rich_help_panel=RUN, epilog="Example: mlc evaluate candidate")
 def evaluate(which: Annotated[Evaluated, typer.Argument(help="which model, or tuning")]) -> None:
     """Generate and judge replies of the base or the candidate, in every language.
 
@@ -79,7 +79,7 @@ def evaluate(which: Annotated[Evaluated, typer.Argument(help="which model, or tu
         stage.run(settings.languages, settings.evaluate, "base" if which is Evaluated.base else "candidate", paths)
 
 
-@app.command()
+@app.command(rich_help_panel=RUN)
 def select() -> None:
     """Take the best of the candidates by the gate's rules on the tuning prompts; the gate then judges it on others."""
     from mlc.gates import selection
@@ -88,7 +88,7 @@ def select() -> None:
     selection.run(settings.languages, settings.gate, paths)
 
 
-@app.command()
+@app.command(rich_help_panel=RUN)
 def diagnose() -> None:
     """Measure what training did to the representations: languages brought together, or everything collapsed."""
     from mlc.evaluation import diagnostics
@@ -97,7 +97,7 @@ def diagnose() -> None:
     diagnostics.run(settings.languages, settings.evaluate, settings.train.objective.layer, paths)
 
 
-@app.command()
+@app.command(rich_help_panel=RUN)
 def register() -> None:
     """Register the candidate if its verdict passes, and promote it if it is better than the champion."""
     from mlc import registry
@@ -106,7 +106,7 @@ def register() -> None:
     registry.run(settings.languages, settings.register_, paths)
 
 
-@app.command()
+@app.command(rich_help_panel=RUN)
 def report() -> None:
     """Write the page that shows what happened and why."""
     from mlc.report import stage
@@ -115,18 +115,9 @@ def report() -> None:
     stage.run(settings.languages, paths)
 
 
-@app.command()
+@app.command(rich_help_panel=RUN, epilog="Example: mlc run || mlc gate explain")
 def run() -> None:
     """Run the whole pipeline as a Prefect flow: what is up to date is not run again."""
     from flows.retrain import main as retrain
 
     raise typer.Exit(retrain())
-
-
-@app.command()
-def configure(recipe: Annotated[Path, typer.Argument(help="such as recipes/qwen2.5-7b-published.yaml")]) -> None:
-    """Write a recipe's settings over those in params.yaml."""
-    from mlc.paths import Paths
-    from mlc.settings import overlay
-
-    overlay(Paths().params, recipe)

@@ -23,7 +23,10 @@ CacheFile = Annotated[Path, typer.Option("--cache", help="where all translations
 CACHE = Path(".cache/translations/translations.sqlite")
 
 
-@app.command("seq2seq")
+@app.command(
+    "seq2seq",
+    epilog="Example: mlc translate seq2seq data/alignment.jsonl --languages sw,bn --model facebook/nllb-200-3.3B",
+)
 def translate_seq2seq(
     path: SetPath,
     languages: Targets,
@@ -47,7 +50,10 @@ def translate_seq2seq(
     fill.run(path, Seq2SeqTranslator(model, revision, beams, length_ratio, batch_tokens), job, cache)
 
 
-@app.command("endpoint")
+@app.command(
+    "endpoint",
+    epilog="Example: mlc translate endpoint data/alignment.jsonl --languages sw --base-url http://host/v1 --model NAME",
+)
 def translate_endpoint(
     path: SetPath,
     languages: Targets,
@@ -84,7 +90,10 @@ def translate_endpoint(
             print(f"spent: {spending.spent:.4f}")
 
 
-@app.command("command")
+@app.command(
+    "command",
+    epilog="Example: mlc translate command data/alignment.jsonl --languages sw --run ./mine.sh --command-version 1",
+)
 def translate_command(
     path: SetPath,
     languages: Targets,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -49,8 +50,10 @@ def _change(change: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def show(language: str | None, paths: Paths) -> None:
+def show(language: str | None, paths: Paths, as_json: bool = False) -> None:
     """Prints the verdict's rules, the failed ones first, with what led to each, and what changed from the base.
+
+    As JSON, it is the verdict, with the rules and changes of the language asked for.
 
     Raises:
         MlcError: there is no verdict, or it is not about the language asked for.
@@ -60,6 +63,10 @@ def show(language: str | None, paths: Paths) -> None:
     if not rules:
         raise MlcError(f"{paths.verdict} has no rule about {language}: the gate judges the served languages")
     rules.sort(key=lambda rule: bool(rule["passed"]))
+    changes = [change for change in verdict["changes"] if language in (None, change["language"])]
+    if as_json:
+        print(json.dumps(verdict | {"rules": rules, "changes": changes}, indent=2))
+        return
     gate, languages = verdict["gate"], {rule["language"] for rule in verdict["rules"]} - {None}
     failed = sum(not rule["passed"] for rule in rules)
     outcome = "passes" if verdict["passed"] else "fails"
@@ -76,7 +83,6 @@ def show(language: str | None, paths: Paths) -> None:
         if rule["reason"]:
             where = f" in {language_name(rule['language'])}" if rule["language"] else ""
             print(f"\n{title(rule['rule'])}{where}: {visible(rule['reason'])}", end="")
-    changes = [change for change in verdict["changes"] if language in (None, change["language"])]
     print("\n\nFrom base to candidate, on the same prompts (McNemar's exact test, Holm's correction):")
     print(_table(list(map(_change, changes))))
     for note in verdict["notes"]:
