@@ -7,25 +7,36 @@ run ids: the fluent interface keeps the active run in global state, where a cras
 
 from __future__ import annotations
 
+import inspect
 import os
 import signal
 import threading
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when mlflow is imported
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # a dozen lines in a log for a second's work
+# Seven tries of growing distance are four minutes, per call: four tries are ten seconds, enough for a restart's gap.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
 
+import requests
+from filelock import FileLock, Timeout
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
 from mlc.errors import MlcError
+from mlc.files import sha256_json
 from mlc.paths import Paths
+
+OWNER = "mlc.owner"  # tag of a run: the name of the file that its process holds locked
 
 
 def uri(paths: Paths) -> str:
@@ -38,8 +49,51 @@ def uri(paths: Paths) -> str:
     return f"sqlite:///{folder.as_posix()}/mlflow.db"
 
 
+def _explained(error: MlflowException, address: str) -> MlcError | None:
+    """What a person can do about a server that refuses or does not answer; None for every other error."""
+    if error.error_code in ("UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"):
+        return MlcError(
+            f"{address} does not know who this is: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        )
+    if error.error_code == "PERMISSION_DENIED":
+        user = os.environ.get("MLFLOW_TRACKING_USERNAME", "this user")
+        return MlcError(
+            f"{address} refuses this to {user}: it takes EDIT on the experiment to log and on registered_model_version"
+            " to register, and MANAGE on the model to move an alias (mlflow/permissions.sh gives them), or other"
+            " MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD. What was done before stays: run it again then"
+        )
+    if isinstance(error.__context__, requests.exceptions.RequestException):
+        return MlcError(
+            f"{address} cannot be reached: start the tracking server or correct MLFLOW_TRACKING_URI, then run the same"
+            " command again; finished stages and checkpoints are kept"
+        )
+    return None
+
+
+class _Client(MlflowClient):
+    """MLflow's client, whose public methods raise an MlcError where a server refuses or does not answer."""
+
+    def __getattribute__(self, name: str) -> Any:
+        found = super().__getattribute__(name)
+        if name.startswith("_") or not inspect.ismethod(found):
+            return found
+
+        @wraps(found)
+        def call(*arguments: Any, **named: Any) -> Any:
+            try:
+                return found(*arguments, **named)
+            except MlflowException as error:
+                explained = _explained(error, self.tracking_uri)
+                if explained is None:
+                    raise
+                raise explained from None
+
+        return call
+
+
 def client(paths: Paths) -> MlflowClient:
-    return MlflowClient(tracking_uri=uri(paths))
+    """The store's client. It raises MlcError where a server cannot be reached, or refuses this user."""
+    return _Client(tracking_uri=uri(paths))
 
 
 def experiment_name() -> str:
@@ -89,19 +143,61 @@ def _sigterm_raises() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+def _owners(paths: Paths) -> Path:
+    """The folder of the locks that processes of this project hold for their runs in this store and experiment."""
+    return paths.root / ".cache" / "mlc" / "runs" / sha256_json([uri(paths), experiment_name()])[:12]
+
+
+def end_abandoned(paths: Paths) -> list[str]:
+    """Ends runs as KILLED whose process is gone, after kill -9 or a crash of the machine, and returns their ids.
+
+    A process holds a lock for its run, which the system takes back however it ends: what can be locked is nobody's.
+    Only runs of this folder are looked at, and MLflow is asked only where there is something to end.
+    """
+    ended = []
+    for file in sorted(_owners(paths).glob("*")):
+        lock = FileLock(file, timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            continue  # alive
+        try:
+            store = client(paths)
+            query = f"tags.`{OWNER}` = '{file.name}' and attributes.status = 'RUNNING'"
+            for found in store.search_runs([experiment(paths)], query):
+                store.set_terminated(found.info.run_id, "KILLED")
+                ended.append(str(found.info.run_id))
+            file.unlink(missing_ok=True)
+        finally:
+            lock.release()
+    return ended
+
+
+@contextmanager
+def _owner(paths: Paths) -> Iterator[str]:
+    """The name of a file that this process holds locked; it stays when the block raises, for the run may be open."""
+    file = _owners(paths) / uuid.uuid4().hex
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(file):
+        yield file.name
+        file.unlink(missing_ok=True)
+
+
 @contextmanager
 def run(
     paths: Paths, name: str, *, params: Mapping[str, Any] | None = None, tags: Mapping[str, str] | None = None
 ) -> Iterator[str]:
     """Creates a run in the experiment, yields its id, and ends it: FINISHED, FAILED after an exception, or KILLED
-    after Ctrl-C or SIGTERM. The exception goes on.
+    after Ctrl-C or SIGTERM. The exception goes on. Runs that killed processes left open are ended first.
 
     ``params`` are flat, 100 at most; values are written with ``str``.
     """
     store = client(paths)
+    end_abandoned(paths)
     # The handler comes first: a signal between creating the run and watching over it would leave it RUNNING.
-    with _sigterm_raises():
-        run_id = str(store.create_run(experiment(paths), run_name=name, tags=dict(tags or {})).info.run_id)
+    with _sigterm_raises(), _owner(paths) as owner:
+        labels = {OWNER: owner, **(tags or {})}
+        run_id = str(store.create_run(experiment(paths), run_name=name, tags=labels).info.run_id)
         status = "KILLED"
         try:
             if params:

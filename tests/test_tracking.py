@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -95,3 +97,47 @@ def test_a_deleted_experiment_says_how_to_restore_it(paths: Paths, monkeypatch: 
 
 def test_nothing_phones_home() -> None:
     assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
+
+
+HOLDS = """\
+import sys, time
+from pathlib import Path
+from mlc import tracking
+from mlc.paths import Paths
+with tracking.run(Paths(Path(sys.argv[1])), "train") as run_id:
+    print(run_id, flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_killed_process_leaves_no_run_open_and_a_living_one_keeps_its_own(paths: Paths) -> None:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_TRACKING")}
+    client = tracking.client(paths)
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDS, str(paths.root)], stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stdout is not None
+        killed = process.stdout.readline().strip()
+        try:
+            with tracking.run(paths, "evaluate") as alive:
+                assert tracking.end_abandoned(paths) == []
+                assert client.get_run(killed).info.status == "RUNNING"
+                process.kill()
+                process.wait()
+                assert tracking.end_abandoned(paths) == [killed]
+                assert client.get_run(killed).info.status == "KILLED"
+                assert client.get_run(alive).info.status == "RUNNING"
+        finally:
+            process.kill()
+    assert client.get_run(alive).info.status == "FINISHED"
+    assert tracking.end_abandoned(paths) == []
+
+
+def test_a_run_of_another_project_is_left_alone(paths: Paths, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking.uri(paths))
+    client = tracking.client(paths)
+    theirs = client.create_run(tracking.experiment(paths), tags={tracking.OWNER: "theirs"}).info.run_id
+    with tracking.run(Paths(tmp_path), "train"):
+        pass
+    assert client.get_run(theirs).info.status == "RUNNING"
+    client.set_terminated(theirs)

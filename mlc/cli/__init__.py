@@ -11,10 +11,12 @@ import typer
 
 from mlc.cli import data, embedded, gate, judge, model, quarantine, registry, setup, stages, translate
 from mlc.errors import MlcError
+from mlc.faults import PASSING, passing
 
 EXIT_CODES = (
     "Exit codes: 0 done · 1 a stage failed, or a fault of mlc itself · 2 a mistake that you can mend · 3 refused by the"
-    " gate · 4 prompts below the quality asked for · 5 disk full · 130 interrupted"
+    " gate · 4 prompts below the quality asked for · 5 disk full · 75 a server was"
+    " away or overloaded: the same command may work later · 130 interrupted"
 )
 
 app = typer.Typer(
@@ -99,7 +101,11 @@ def main() -> None:
             traceback.print_exc()
         if isinstance(error, MlcError):
             print(f"mlc: {error}", file=sys.stderr)
-            sys.exit(error.exit_code)
+            sys.exit(PASSING if passing(error) else error.exit_code)
+        if passing(error):
+            what = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
+            print(f"mlc: {what} (a server was away or overloaded: run the same command again later)", file=sys.stderr)
+            sys.exit(PASSING)
         if isinstance(error, OSError) and error.errno in FULL:
             # Files are written aside and renamed, so nothing half-written is taken for whole.
             words = os.strerror(error.errno)

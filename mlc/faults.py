@@ -1,0 +1,45 @@
+"""Which faults pass by themselves: a server that is away, too slow or overloaded.
+
+The command line ends with ``PASSING`` for those, as sysexits.h has it, so that what started it knows that the same
+command may work later. A failed check or a user's mistake never does.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+
+PASSING = 75  # EX_TEMPFAIL
+_PASSING_STATUS = {408, 425, 429, 500, 502, 503, 504}
+_MLFLOW = {"TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "DEADLINE_EXCEEDED"}
+# Where a proxy answers in MLflow's place, only the message holds the status.
+_MLFLOW_STATUS = re.compile(r"failed with error code (\d{3}) ")
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__  # also behind `from None`, which is about what people see
+
+
+def _passes(error: BaseException) -> bool:
+    import httpx
+    import requests
+
+    if type(error).__name__ == "OfflineModeIsEnabled":  # the hub's: a setting, though a ConnectionError by its class
+        return False
+    response = getattr(error, "response", None)
+    if response is not None and (status := getattr(response, "status_code", None)) is not None:
+        return status in _PASSING_STATUS
+    if "mlflow.exceptions" in sys.modules and isinstance(error, sys.modules["mlflow.exceptions"].MlflowException):
+        status = _MLFLOW_STATUS.search(str(error))
+        return error.error_code in _MLFLOW or (status is not None and int(status[1]) in _PASSING_STATUS)
+    away = (ConnectionRefusedError, ConnectionResetError, TimeoutError)  # not BrokenPipeError: that is a closed screen
+    theirs = (requests.ConnectionError, requests.Timeout, requests.exceptions.RetryError)
+    return isinstance(error, (*away, *theirs, httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError))
+
+
+def passing(error: BaseException) -> bool:
+    """May the same command work later? Looks at the error and at everything that it came from."""
+    return any(map(_passes, _chain(error)))

@@ -1,0 +1,96 @@
+"""What passes by itself and what never does, told apart by real errors of the libraries."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
+
+import httpx
+import pytest
+import requests
+
+from mlc.errors import MlcError
+from mlc.faults import passing
+
+
+class _Answers(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(int(self.path.strip("/").split("/")[0]))
+        self.end_headers()
+
+    do_POST = do_GET
+
+    def log_message(self, format: str, *args: object) -> None: ...
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """Answers with the status that the path begins with."""
+    with HTTPServer(("127.0.0.1", 0), _Answers) as httpd:
+        Thread(target=httpd.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{httpd.server_port}"
+        httpd.shutdown()
+
+
+@pytest.fixture
+def nowhere() -> str:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{free.getsockname()[1]}"
+
+
+def _error(call: Callable[[], object]) -> Exception:
+    with pytest.raises(Exception) as caught:
+        call()
+    return caught.value
+
+
+def test_a_server_that_is_away_passes(nowhere: str) -> None:
+    assert passing(_error(lambda: requests.get(nowhere)))
+    assert passing(_error(lambda: httpx.get(nowhere)))
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+def test_an_overloaded_server_passes(server: str, status: int) -> None:
+    assert passing(_error(lambda: requests.get(f"{server}/{status}").raise_for_status()))
+    assert passing(_error(lambda: httpx.get(f"{server}/{status}").raise_for_status()))
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409])
+def test_a_refusal_does_not_pass(server: str, status: int) -> None:
+    assert not passing(_error(lambda: requests.get(f"{server}/{status}").raise_for_status()))
+    assert not passing(_error(lambda: httpx.get(f"{server}/{status}").raise_for_status()))
+
+
+def test_mlflow_without_its_server_passes(nowhere: str, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow import MlflowClient
+
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    assert passing(_error(lambda: MlflowClient(nowhere).get_run("1")))
+    assert passing(_error(lambda: MlflowClient(f"{server}/503").get_run("1")))
+    assert not passing(_error(lambda: MlflowClient(f"{server}/403").get_run("1")))
+
+
+def test_what_people_are_told_about_a_passing_fault_passes_too(nowhere: str) -> None:
+    def fetch() -> None:
+        try:
+            httpx.get(nowhere)
+        except httpx.TransportError as error:
+            raise MlcError(f"the model could not be fetched: {error}") from None
+
+    assert passing(_error(fetch))
+
+
+@pytest.mark.parametrize(
+    "error", [MlcError("3 % of Swahili is in quarantine"), ValueError(), BrokenPipeError(), FileNotFoundError()]
+)
+def test_mistakes_and_broken_files_never_pass(error: Exception) -> None:
+    assert not passing(error)
+
+
+def test_working_offline_is_a_setting_and_no_fault() -> None:
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    assert not passing(OfflineModeIsEnabled("offline"))
