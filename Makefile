@@ -4,7 +4,7 @@ BIN := .venv/bin
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 
-.PHONY: run test test-slow lint setup clean
+.PHONY: run test test-slow test-services lint docs setup clean
 .DEFAULT_GOAL := run
 
 setup: .venv/ready
@@ -27,10 +27,17 @@ test: setup
 test-slow: setup
 	$(BIN)/pytest -m slow
 
+test-services: setup
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[s3,server]" --group dev
+	$(BIN)/pytest -m services
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:
 	rm -rf .venv artifacts build dist *.egg-info
