@@ -18,10 +18,11 @@ from mlc.evaluation.statistics import (
     Estimate,
     Matrix,
     clustered_mean,
+    language_gap,
+    language_variance,
     proportion,
     proportions,
     ratio_of_sums,
-    spread,
     worst_language,
 )
 from mlc.settings import HIGHER_IS_BETTER
@@ -93,8 +94,10 @@ def measure_across(
         found["mean"] = clustered_mean(matrix, alpha)
     if "worst" in measures:
         found["worst"] = worst_language(matrix, alpha, metric in HIGHER_IS_BETTER)
-    if {"gap", "variance"} & set(measures):
-        found |= spread(matrix, alpha, list(languages).index(source))
+    if "gap" in measures:
+        found["gap"] = language_gap(matrix, alpha, list(languages).index(source))
+    if "variance" in measures:
+        found["variance"] = language_variance(matrix, alpha)
     return len(matrix), {measure: found[measure] for measure in measures}
 
 

@@ -86,6 +86,18 @@ def resampled(columns: Array, resamples: int | None = None) -> Array:
     return np.concatenate(sums)
 
 
+def effective_bounds(
+    value: float | Array, mean: float | Array, variance: float | Array, rows: int, alpha: float
+) -> tuple[Array, Array]:
+    """Exact bounds of ``value`` at the effective number of prompts, of any number of samples at once.
+
+    ``mean`` and ``variance`` are those of the ``rows`` prompts' contributions, the one more prompt of
+    :func:`clustered_mean` among them.
+    """
+    effective = (rows - 1) / np.minimum(1.0, variance / (mean * (1 - mean)))
+    return exact_bounds(value * effective, effective, alpha)
+
+
 def clustered_mean(outcomes: Matrix, alpha: float) -> Bounded:
     """The mean over languages of their rates (or of any values from 0 to 1), with bounds that know of the clusters.
 
@@ -103,64 +115,106 @@ def clustered_mean(outcomes: Matrix, alpha: float) -> Bounded:
     rates = filled.sum(axis=0) / counts
     rows, languages = filled.shape
     influence = (np.where(seen, filled - rates, 0.0) / counts).sum(axis=1) * rows / languages
-    variance, mean = float(np.mean(influence**2)), float(rates.mean())
-    effective = (rows - 1) / min(1.0, variance / (mean * (1 - mean)))
-    low, high = exact_bounds(value * effective, effective, alpha)
+    low, high = effective_bounds(value, rates.mean(), np.mean(influence**2), rows, alpha)
     return Bounded(value, float(low), float(high))
 
 
-def worst_language(outcomes: Matrix, alpha: float, higher_is_better: bool) -> Bounded:
-    """The worst language's rate. The side that promises is safe at each language's own bound; the other is shared out.
+def worst_bounds(hits: Array, n: npt.ArrayLike, alpha: float) -> tuple[Array, Array]:
+    """Bounds of the worst of the rates along the last axis, for a rate that is better higher.
 
     That the worst is at least x says that all are, so the lowest of the lower bounds, each at ``alpha``, does; that it
-    is at most x is said of one language, picked from all of them.
+    is at most x is said of one language, picked from all of them, so there the level is shared out.
     """
+    low = exact_bounds(hits, n, alpha)[0].min(axis=-1)
+    return low, exact_bounds(hits, n, alpha / hits.shape[-1])[1].min(axis=-1)
+
+
+def worst_language(outcomes: Matrix, alpha: float, higher_is_better: bool) -> Bounded:
+    """The worst language's rate, with :func:`worst_bounds`."""
     seen = np.isfinite(outcomes)
     hits, n = np.where(seen, outcomes, 0.0).sum(axis=0), seen.sum(axis=0)
     if not higher_is_better:
         mirrored = worst_language(1 - outcomes, alpha, True)
         return Bounded(1 - mirrored.value, 1 - mirrored.high, 1 - mirrored.low)
-    low = exact_bounds(hits, n, alpha)[0].min()
-    high = exact_bounds(hits, n, alpha / len(n))[1].min()
+    low, high = worst_bounds(hits, n, alpha)
     return Bounded(float((hits / n).min()), float(low), float(high))
 
 
-def spread(outcomes: Matrix, alpha: float, source: int) -> dict[str, Bounded]:
-    """``gap``: the largest distance of a language's rate from the source language's; ``variance`` between languages.
+def difference_bounds(more: Array, fewer: Array, n: npt.ArrayLike, alpha: float) -> tuple[Array, Array]:
+    """Bounds of the difference of two rates on the same ``n`` prompts, one-sided at ``alpha`` each.
 
-    Variance is the population variance of the percentages, divided by 100 (the paper's). Both are bootstrapped over
-    prompts. As noise alone makes either positive, a gap's lower bound is zero unless a language differs at a level
-    shared out among the languages, and the variance's is the lower of the percentile and the basic bound; and as
-    languages that all agree resample to zero, neither upper bound is below what a failure unseen in n prompts in one
-    language leaves possible.
+    ``more`` prompts hit in the first alone, ``fewer`` in the second alone; the others say nothing. Both shares have
+    exact bounds, which are put together as Donner and Zou do (2012, MOVER) with the shares' own correlation. Where all
+    differences go one way that is the exact bound of their share. Without a prompt nothing is known: -1 and 1.
     """
+    n = np.asarray(n, float)
+    sure = np.maximum(n, 1)
+    a, b = more / sure, fewer / sure
+    (low_a, high_a), (low_b, high_b) = exact_bounds(more, sure, alpha), exact_bounds(fewer, sure, alpha)
+    with np.errstate(invalid="ignore"):
+        correlation = np.nan_to_num(-np.sqrt(a * b / ((1 - a) * (1 - b))), nan=0.0, neginf=0.0)
+
+    def apart(one: Array, other: Array) -> Array:
+        return np.asarray(np.sqrt(one**2 + other**2 - 2 * correlation * one * other))
+
+    low = np.maximum(-1.0, a - b - apart(a - low_a, high_b - b))
+    high = np.minimum(1.0, a - b + apart(high_a - a, b - low_b))
+    return np.where(n > 0, low, -1.0), np.where(n > 0, high, 1.0)
+
+
+def gap_bounds(more: Array, fewer: Array, n: npt.ArrayLike, alpha: float) -> tuple[Array, Array]:
+    """Bounds of the largest distance from the source language; along the last axis the other languages.
+
+    ``more``, ``fewer`` and ``n`` as in :func:`difference_bounds`, of each language and the source. That the gap is at
+    most x is a promise about all languages, so each is bounded at ``alpha``; that it is at least x is said of one
+    language, picked from all of them on either side, so the level is shared out among both sides of all.
+    """
+    low, high = difference_bounds(more, fewer, n, alpha)
+    above = np.maximum(high, -low).max(axis=-1)
+    low, high = difference_bounds(more, fewer, n, alpha / (2 * more.shape[-1]))
+    return np.maximum(0.0, np.maximum(low, -high).max(axis=-1)), above
+
+
+def language_gap(outcomes: Matrix, alpha: float, source: int) -> Bounded:
+    """The largest distance of a language's rate from the source language's, with :func:`gap_bounds`."""
+    rates = np.nanmean(outcomes, axis=0)
+    value = float(np.abs(rates - rates[source]).max())
+    if outcomes.shape[1] == 1:
+        return Bounded(0.0, 0.0, 0.0)
+    differences = np.delete(outcomes, source, axis=1) - outcomes[:, [source]]
+    more, fewer = (differences > 0).sum(axis=0), (differences < 0).sum(axis=0)
+    low, high = gap_bounds(more, fewer, np.isfinite(differences).sum(axis=0), alpha)
+    return Bounded(value, min(float(low), value), max(float(high), value))  # missing variants count in the value alone
+
+
+def _variance(rates: Array) -> Array:
+    return np.asarray(np.var(100 * rates, axis=-1) / 100)
+
+
+def variance_bounds(rates: Array, drawn: Array, fewest: int, alpha: float) -> tuple[Array, Array]:
+    """Bounds of the variance between ``rates`` (..., languages), from bootstrap ``drawn`` ones (draws, ..., languages).
+
+    As noise alone makes a variance positive, the lower bound is the lower of the percentile and the basic one; and as
+    languages that all agree resample to zero, the upper bound is not below what a failure unseen in the ``fewest``
+    prompts of a language leaves possible.
+    """
+    value, spreads, languages = _variance(rates), _variance(drawn), rates.shape[-1]
+    low, high = np.quantile(spreads, [alpha, 1 - alpha], axis=0)
+    possible = 100 * (1 - alpha ** (1 / fewest)) ** 2 * (languages - 1) / languages**2
+    lowest = np.maximum(0, np.minimum(low, 2 * value - high))
+    return lowest, np.maximum(possible, np.maximum(high, 2 * value - low))
+
+
+def language_variance(outcomes: Matrix, alpha: float) -> Bounded:
+    """Population variance of the languages' percentages, divided by 100 (the paper's), bootstrapped over prompts."""
     seen = np.isfinite(outcomes)
     languages = outcomes.shape[1]
     sums = resampled(np.hstack([np.where(seen, outcomes, 0.0), seen]))
-    with np.errstate(invalid="ignore"):  # a language that is missing from a draw is NaN there
-        drawn = sums[:, :languages] / sums[:, languages:]
     rates = np.nanmean(outcomes, axis=0)
-    unseen = 1 - alpha ** (1 / int(seen.sum(axis=0).min()))
-
-    def variance(values: Array) -> Array:
-        return np.asarray(np.var(100 * values, axis=-1) / 100)
-
-    distances = drawn - drawn[:, [source]]
-    shared = alpha / max(1, languages - 1)
-    below, above = np.nanquantile(distances, [shared, 1 - shared], axis=0)
-    apart = np.maximum(0, np.maximum(below, -above))
-    gap = np.abs(rates - rates[source]).max()
-    high = np.nanquantile(np.abs(distances).max(axis=1), 1 - alpha)
-    spreads = variance(drawn)
-    value = float(variance(rates))
-    q_low, q_high = np.nanquantile(spreads, [alpha, 1 - alpha])
-    possible = 100 * unseen**2 * (languages - 1) / languages**2
-    return {
-        "gap": Bounded(float(gap), float(min(apart.max(), gap)), float(max(high, unseen if languages > 1 else 0))),
-        "variance": Bounded(
-            value, float(max(0, min(q_low, 2 * value - q_high))), float(max(q_high, 2 * value - q_low, possible))
-        ),
-    }
+    counts = sums[:, languages:]
+    drawn = np.where(counts > 0, sums[:, :languages] / np.maximum(counts, 1), rates)  # missing from a draw: as it is
+    low, high = variance_bounds(rates, drawn, int(seen.sum(axis=0).min()), alpha)
+    return Bounded(float(_variance(rates)), float(low), float(high))
 
 
 def ratio_of_sums(over: Array, under: Array, alpha: float) -> Bounded:

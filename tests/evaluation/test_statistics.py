@@ -9,11 +9,14 @@ from scipy.stats import binomtest, norm
 from mlc.evaluation.metrics import agreement
 from mlc.evaluation.statistics import (
     clustered_mean,
+    difference_bounds,
     exact_bounds,
+    gap_bounds,
+    language_gap,
+    language_variance,
     paired_mean,
     paired_tests,
     resampled,
-    spread,
     worst_language,
 )
 
@@ -53,7 +56,8 @@ def test_missing_variants_leave_the_mean_of_languages() -> None:
     matrix = np.array([[1.0, 0.0], [1.0, np.nan], [0.0, np.nan], [1.0, 1.0]])
     assert clustered_mean(matrix, 0.025).value == pytest.approx((0.75 + 0.5) / 2)
     assert worst_language(matrix, 0.025, True).value == 0.5
-    assert np.isfinite(list(spread(matrix, 0.025, 0)["gap"])).all()
+    for bounded in (language_gap(matrix, 0.025, 0), language_variance(matrix, 0.025)):
+        assert np.isfinite(list(bounded)).all() and bounded.low <= bounded.value <= bounded.high
 
 
 @pytest.mark.parametrize(("n", "rate"), [(20, 0.99), (100, 0.999), (100, 0.8)])
@@ -68,11 +72,41 @@ def test_equal_languages_have_no_gap_and_no_variance() -> None:
     """A plain bootstrap finds both above zero: noise alone makes them positive."""
     rng, clear = np.random.default_rng(2), []
     for _ in range(40):
-        found = spread(outcomes(rng, 100, [0.9] * 4, 0.3), 0.025, 0)
-        clear.append(found["gap"].low == 0 and found["variance"].low == 0)
+        found = outcomes(rng, 100, [0.9] * 4, 0.3)
+        clear.append(language_gap(found, 0.025, 0).low == 0 and language_variance(found, 0.025).low == 0)
     assert np.mean(clear) >= 0.85
-    apart = spread(outcomes(rng, 100, [0.9, 0.9, 0.9, 0.3], 0.3), 0.025, 0)
-    assert apart["gap"].low > 0.3 and apart["gap"].low < 0.6 < apart["gap"].high
+    apart = language_gap(outcomes(rng, 100, [0.9, 0.9, 0.9, 0.3], 0.3), 0.025, 0)
+    assert 0.3 < apart.low < 0.6 < apart.high
+
+
+def test_one_language_has_no_gap() -> None:
+    assert language_gap(np.array([[1.0], [0.0]]), 0.025, 0) == (0.0, 0.0, 0.0)
+
+
+def test_the_bounds_of_a_difference_are_exact_where_all_changes_go_one_way() -> None:
+    counts = np.array([0, 3, 60])
+    low, high = difference_bounds(counts, np.zeros(3, int), 60, 0.025)
+    assert low == pytest.approx(np.maximum(exact_bounds(counts, 60, 0.025)[0] - exact_bounds(0, 60, 0.025)[1], low))
+    assert high == pytest.approx(exact_bounds(counts, 60, 0.025)[1])
+    mirrored = difference_bounds(np.zeros(3, int), counts, 60, 0.025)
+    assert (low, high) == (pytest.approx(-mirrored[1]), pytest.approx(-mirrored[0]))
+    assert difference_bounds(np.array(0), np.array(0), 0, 0.025) == (-1, 1)
+
+
+@pytest.mark.parametrize("n", [20, 168])
+@pytest.mark.parametrize(("rates", "correlation"), [((0.99, 0.9), 0.5), ((0.5, 0.5), 0.9), ((0.7, 0.6), 0.0)])
+def test_bounds_of_a_difference_and_of_a_gap_cover(n: int, rates: tuple[float, float], correlation: float) -> None:
+    """The old bootstrap covered 86 % in the worst cell. Both sides apart: a gate uses one of them."""
+    rng, simulations = np.random.default_rng(3), 4000
+    own, shared = rng.standard_normal((simulations, n, 2)), rng.standard_normal((simulations, n, 1))
+    good = np.sqrt(correlation) * shared + np.sqrt(1 - correlation) * own < norm.ppf(rates)
+    more, fewer = ((good[..., 0] & ~good[..., 1]).sum(axis=1), (~good[..., 0] & good[..., 1]).sum(axis=1))
+    true = rates[0] - rates[1]
+    for (low, high), truth in (
+        (difference_bounds(more, fewer, n, 0.025), true),
+        (gap_bounds(more[:, None], fewer[:, None], n, 0.025), abs(true)),
+    ):
+        assert (low <= truth + 1e-9).mean() >= 0.968 and (high >= truth - 1e-9).mean() >= 0.968  # 97.5 less 3 errors
 
 
 def test_the_worst_language_is_bounded_by_every_language() -> None:
