@@ -11,8 +11,8 @@ from mlc.files import replacing
 from mlc.paths import Paths
 from mlc.settings import Base
 
-# Weights without pickle, configuration, tokenizer: no code is ever fetched.
-PATTERNS = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
+# Weights without pickle, configuration, tokenizer, the card with its licence: no code is ever fetched.
+PATTERNS = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "README.md")
 NEEDED = ("config.json", "tokenizer_config.json")
 
 

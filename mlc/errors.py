@@ -13,3 +13,9 @@ class QualityError(MlcError):
     """The prompts are below the configured quality."""
 
     exit_code = 4
+
+
+class IntegrityError(MlcError):
+    """What is registered is not what was registered."""
+
+    exit_code = 7

@@ -1,31 +1,43 @@
 """A registered model's aliases, and the ledger of their moves.
 
 MLflow keeps no history of aliases, so every move of ``candidate``, ``champion`` and ``previous`` is also an entry in
-the ledger: a registered-model tag of its own, which nothing here overwrites or deletes.
+the ledger: a registered-model tag of its own, which nothing here overwrites or deletes. Each entry holds the sha256 of
+the one before it, so that an entry which was changed, or taken out from among others, is found.
 """
 
 from __future__ import annotations
 
 import getpass
 import json
+import os
+import re
 import subprocess
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from mlc import tracking
 from mlc.errors import MlcError
+from mlc.files import sha256_json
 from mlc.paths import Paths
 
-LEDGER = "ledger."  # then the time in UTC, which sorts, and is never used twice
+LEDGER = "ledger."  # then the entry's number, which sorts, and the time: two machines that write at once both stay
+ALIASES = ("candidate", "champion", "previous")
+WHY = 1000  # characters; MLflow's databases hold 5,000 of an entry
 Entry = dict[str, Any]
 
 
 def who() -> str:
-    """Whose move it is, for the ledger: git's user.name, or the login name."""
+    """Whose move it is, for the ledger: the tracking server's user, git's user.name, or the login name."""
+    if user := os.environ.get("MLFLOW_TRACKING_USERNAME"):
+        return user
     try:
         name = subprocess.run(["git", "config", "user.name"], capture_output=True, text=True).stdout.strip()
         return name or getpass.getuser()
@@ -40,6 +52,26 @@ class Model:
         self.client: MlflowClient = tracking.client(paths)
         self.uri = tracking.uri(paths)
         self.name = name
+        folder = paths.root / "mlflow"
+        folder.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(folder / f".{re.sub('[^A-Za-z0-9_-]', '_', name)}.lock")
+
+    @contextmanager
+    def moving(self) -> Iterator[None]:
+        """Holds the aliases against other processes of this folder, and brings them and the ledger together first.
+
+        MLflow has no compare-and-set: what moves them at the same time from elsewhere is found, not kept away.
+        """
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            print(f"registry: another mlc is moving aliases of {self.name}; waiting for it", file=sys.stderr)
+            self._lock.acquire()
+        try:
+            self._reconcile()
+            yield
+        finally:
+            self._lock.release()
 
     def _registered(self) -> Any | None:
         """MLflow's registered model; None before the first version."""
@@ -62,6 +94,22 @@ class Model:
         found = self.client.search_model_versions(f"name='{self.name}'", max_results=10_000)
         return sorted(found, key=lambda v: int(v.version))
 
+    def version(self, which: str) -> Any:
+        """MLflow's model version of this number or alias.
+
+        Raises:
+            MlcError: there is none.
+        """
+        number = which if which.isdecimal() else self.alias(which)
+        try:
+            if number is None:
+                raise MlcError(f"{self.name} has no {which}: `mlc registry list` shows what there is")
+            return self.client.get_model_version(self.name, number)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            raise MlcError(f"{self.name} has no version {number}: `mlc registry list` shows what there is") from None
+
     def aliases(self) -> dict[str, str]:
         """Alias -> the version it points at."""
         registered = self._registered()
@@ -70,89 +118,174 @@ class Model:
     def alias(self, alias: str) -> str | None:
         return self.aliases().get(alias)
 
-    def ledger(self) -> list[Entry]:
-        """Every alias move, oldest first."""
+    def _entries(self) -> dict[str, Entry]:
         registered = self._registered()
         tags = sorted(registered.tags.items()) if registered else []
-        return [json.loads(value) for key, value in tags if key.startswith(LEDGER)]
+        return {key: json.loads(value) for key, value in tags if key.startswith(LEDGER)}
 
-    def move(self, action: str, alias: str, to: str | None) -> None:
-        """Points an alias at a version, or removes it. The entry comes first: there is no move without one."""
-        before = self.alias(alias)
-        if before == to:
-            return
+    def ledger(self) -> list[Entry]:
+        """Every alias move and every rejection, oldest first."""
+        return list(self._entries().values())
+
+    def write(
+        self, action: str, alias: str | None, old: str | None, new: str | None, by: str | None = None, why: str = ""
+    ) -> None:
+        """Adds an entry: ``alias`` goes from version ``old`` to ``new``; without an alias, something said of ``old``.
+
+        Raises:
+            MlcError: ``why`` is too long.
+        """
+        if len(why) > WHY:
+            raise MlcError(f"--why has {len(why)} characters, {WHY} at most: write the rest where it can be linked to")
+        entries = self._entries()
+        last = list(entries)[-1] if entries else None
+        number = int(last.split(".")[1]) + 1 if last else 1
         now = datetime.now(UTC)
-        verdict = self.client.get_model_version(self.name, to).tags.get("verdict") if to else None
+        verdict = self.client.get_model_version(self.name, new).tags.get("verdict") if new else None
         entry: Entry = {
-            "who": who(),
+            "who": by or who(),
             "when": now.isoformat(timespec="seconds"),
             "action": action,
             "alias": alias,
-            "from": before,
-            "to": to,
+            "from": old,
+            "to": new,
+            "why": why,
             "verdict": verdict,
+            "before": sha256_json(entries[last]) if last else None,
         }
-        self.client.set_registered_model_tag(self.name, f"{LEDGER}{now:%Y%m%dT%H%M%S.%fZ}", json.dumps(entry))
+        self.client.set_registered_model_tag(
+            self.name, f"{LEDGER}{number:06d}.{now:%Y%m%dT%H%M%S.%fZ}", json.dumps(entry, ensure_ascii=False)
+        )
+
+    def move(self, action: str, alias: str, to: str | None, by: str | None = None, why: str = "") -> None:
+        """Points an alias at a version, or removes it. The entry comes first: there is no move without one.
+
+        Raises:
+            MlcError: somebody else moved the alias at the same time.
+        """
+        before = self.alias(alias)
+        if before == to:
+            return
+        self.write(action, alias, before, to, by, why)
         if to is None:
             self.client.delete_registered_model_alias(self.name, alias)
         else:
             self.client.set_registered_model_alias(self.name, alias, to)
+        now = self.alias(alias)
+        if now != to:
+            raise MlcError(
+                f"{alias} of {self.name} was moved to version {now} from elsewhere while this moved it to {to}:"
+                " look at `mlc registry list`, then run the same command again"
+            )
 
-    def make_champion(self, action: str, version: str) -> None:
+    def make_champion(self, action: str, version: str, by: str | None = None, why: str = "") -> None:
         """Moves champion, then previous to the champion before it. Run again, it completes what was interrupted."""
-        self.move(action, "champion", version)
-        reigns = champions(self.ledger())
-        before = reigns[:-1] if reigns[-1:] == [version] else reigns
-        self.move(action, "previous", before[-1] if before else None)
+        self.move(action, "champion", version, by, why)
+        self._set_previous(action, by, why)
+
+    def _set_previous(self, action: str, by: str | None = None, why: str = "") -> None:
+        reigns, champion = champions(self.ledger()), self.alias("champion")
+        before = reigns[:-1] if reigns[-1:] == [champion] else reigns
+        self.move(action, "previous", before[-1] if before else None, by, why)
+
+    def _reconcile(self) -> None:
+        """Writes down where the aliases are, where the last entries say something else, and completes a promotion.
+
+        A move that was interrupted after its entry did not happen; what MLflow's own pages or another program moved
+        did. Neither is moved to what the entry says: somebody may have had reasons. Only ``previous`` follows from the
+        champions there were; where it is the champion, a rollback was interrupted, which running it again completes.
+        """
+        said = ends(self.ledger())
+        held = self.aliases()
+        for alias in ALIASES:
+            if said.get(alias) != held.get(alias):
+                self.write("found", alias, said.get(alias), held.get(alias))
+        if held and held.get("champion") != held.get("previous"):
+            self._set_previous("complete")
+
+    def faults(self) -> list[str]:
+        """What is wrong with the ledger: entries changed or missing, aliases elsewhere than it says."""
+        found = broken(self.ledger())
+        said, held = ends(self.ledger()), self.aliases()
+        for alias in ALIASES:
+            if said.get(alias) != held.get(alias):
+                found.append(
+                    f"{alias} is {_version(held.get(alias))}, and the ledger says {_version(said.get(alias))}: an"
+                    " interrupted move, which the next one repairs, or one made without mlc"
+                )
+        return found
+
+
+def _version(number: str | None) -> str:
+    return f"version {number}" if number else "nowhere"
+
+
+def ends(ledger: Iterable[Entry]) -> dict[str, str | None]:
+    """Where each alias is by the ledger."""
+    return {entry["alias"]: entry["to"] for entry in ledger if entry["alias"]}
+
+
+def broken(ledger: Iterable[Entry]) -> list[str]:
+    """Where the chain breaks. An entry may follow any one before it: two machines may have written at once.
+
+    What the chain cannot show is that the *last* entries are gone; the aliases, and an exported ledger, can.
+    """
+    seen: set[str | None] = {None}
+    faults = []
+    for number, entry in enumerate(ledger, 1):
+        if entry.get("before") not in seen or (number > 1 and entry["before"] is None):
+            faults.append(f"ledger: what entry {number} ({entry['when']}) follows was changed or taken out")
+        seen.add(sha256_json(entry))
+    return faults
 
 
 def champions(ledger: Iterable[Entry]) -> list[str]:
     """The champions that led to the present one, which is last; a rollback takes off those it undid."""
     reigns: list[str] = []
     for entry in ledger:
-        if entry["alias"] != "champion":
+        version = entry["to"]
+        if entry["alias"] != "champion" or version is None or reigns[-1:] == [version]:
             continue
-        if entry["from"] is not None and reigns[-1:] != [entry["from"]]:
-            if reigns[-1:] == [entry["to"]]:
-                continue  # the same move again: the first time was interrupted after its entry
-            reigns.append(entry["from"])  # somebody moved the alias without this program
-        if entry["action"] == "rollback" and entry["to"] in reigns:
-            while reigns[-1] != entry["to"]:
+        # "found" is a move that did not happen, or that somebody made by hand: back to where it was, or on.
+        if entry["action"] in ("rollback", "found") and version in reigns:
+            while reigns[-1] != version:
                 reigns.pop()
-        elif reigns[-1:] != [entry["to"]]:
-            reigns.append(entry["to"])
+        else:
+            reigns.append(version)
     return reigns
 
 
-def rollback(paths: Paths, name: str) -> None:
-    """Makes the previous champion champion again.
+def refused(ledger: Iterable[Entry], version: str) -> str | None:
+    """Why a version is not promoted by itself, if a person has said so: who rejected it or rolled it back, and when."""
+    words = None
+    for entry in ledger:
+        by = f"by {entry['who']} on {entry['when'][:10]}" + (f": {entry['why']}" if entry["why"] else "")
+        if entry["action"] == "reject" and entry["from"] == version:
+            return f"rejected {by}"
+        if entry["alias"] == "champion" and entry["action"] == "rollback" and entry["from"] == version:
+            words = f"rolled back {by}"
+        elif entry["alias"] == "champion" and entry["to"] == version:
+            words = None
+    return words
+
+
+def described(entry: Mapping[str, Any]) -> str:
+    """An entry as a line."""
+    what = f"{entry['alias']}: {entry['from'] or '-'} -> {entry['to'] or '-'}" if entry["alias"] else entry["from"]
+    why = f": {entry['why']}" if entry["why"] else ""
+    return f"{entry['when']}  {entry['action']:<8}  {what}  by {entry['who']}{why}"
+
+
+def begins_with(ledger: list[Entry], exported: Path) -> bool:
+    """Whether an exported ledger is the beginning of this one: nothing that it has seen was changed or taken out.
 
     Raises:
-        MlcError: there is no previous champion.
+        MlcError: the file cannot be read.
     """
-    model = Model(paths, name)
-    champion, previous = model.alias("champion"), model.alias("previous")
-    if champion and champion != previous:
-        model.make_champion("promote", champion)  # completes a promotion that was interrupted before ``previous``
-        previous = model.alias("previous")
-    if previous is None:
-        raise MlcError(f"{name} has no previous champion to go back to: `mlc registry list` shows what there is")
-    # If both were the same, a rollback was interrupted between the two: this completes it and goes back no further.
-    model.make_champion("rollback", previous)
-    print(f"registry: version {previous} of {name} is champion")
-
-
-def show(paths: Paths, name: str) -> None:
-    """Prints the versions with their aliases and origin, and the ledger."""
-    model = Model(paths, name)
-    versions, aliases = model.versions(), model.aliases()
-    if not versions:
-        print(f"{name} has no versions yet: `mlc register` makes them")
-    for version in versions:
-        commit, data = (version.tags.get(tag, "unknown")[:12] for tag in ("git_commit", "data"))
-        origin = f"commit {commit}, data {data}"
-        held = ", ".join(alias for alias, holder in sorted(aliases.items()) if holder == str(version.version))
-        print(f"version {version.version:>3}  {origin}  {held}".rstrip())
-    for entry in model.ledger():
-        move = f"{entry['alias']}: {entry['from'] or '-'} -> {entry['to'] or '-'}"
-        print(f"{entry['when']}  {entry['action']:<8}  {move}  by {entry['who']}")
+    try:
+        before = [json.loads(line) for line in exported.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        raise MlcError(
+            f"{exported} is no exported ledger ({error}): `mlc registry ledger --export` writes one"
+        ) from None
+    return ledger[: len(before)] == before

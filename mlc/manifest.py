@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,12 @@ from mlc.paths import Paths
 from mlc.settings import Languages, Train
 
 NAME = "manifest.json"
+PICKLES = frozenset({".bin", ".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth"})
 LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "mlc-pipeline")
 
 
-def _git(root: Path, *arguments: str) -> str:
+def git(root: Path, *arguments: str) -> str:
+    """The output of a git command in a repository. Raises ``MlcError`` when it fails."""
     command = ["git", "-C", str(root), *arguments]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
@@ -34,9 +37,14 @@ def _git(root: Path, *arguments: str) -> str:
 def _commit(root: Path) -> str | None:
     """The commit that is checked out; None without git, outside a repository, or before the first commit."""
     try:
-        return _git(root, "rev-parse", "--verify", "HEAD").strip()
+        return git(root, "rev-parse", "--verify", "HEAD").strip()
     except (FileNotFoundError, MlcError):
         return None
+
+
+def prefix(root: Path) -> str:
+    """Where a project lies in its repository: empty, or a path with a slash at its end."""
+    return git(root, "rev-parse", "--show-prefix").strip()
 
 
 def git_state(root: Path) -> dict[str, Any]:
@@ -48,8 +56,8 @@ def git_state(root: Path) -> dict[str, Any]:
     commit = _commit(root)
     if commit is None:
         return {"commit": None, "dirty": False, "changed": []}
-    changed = _git(root, "diff", "-z", "--name-only", "--no-renames", "--relative", "HEAD", "--")
-    untracked = _git(root, "ls-files", "-z", "--others", "--exclude-standard", "--", "mlc", "flows")
+    changed = git(root, "diff", "-z", "--name-only", "--no-renames", "--relative", "HEAD", "--")
+    untracked = git(root, "ls-files", "-z", "--others", "--exclude-standard", "--", "mlc", "flows")
     files = sorted(set((changed + untracked).split("\0")) - {"", "dvc.lock"})
     return {"commit": commit, "dirty": bool(files), "changed": files}
 
@@ -115,19 +123,38 @@ def verify(model_folder: Path) -> dict[str, Any]:
     """Hashes every file of the model again and returns the manifest.
 
     Raises:
-        MlcError: there is no manifest, or a file was changed, is missing, or was added since training.
+        MlcError: there is no manifest, a file was changed, is missing, or was added since training, or is a pickle.
     """
     manifest = read(model_folder)
-    then, now = manifest["files"], _hashes(model_folder)
-    differences = {
+    found = differences(manifest["files"], _hashes(model_folder))
+    if found:
+        raise MlcError(
+            f"{model_folder} is not what {NAME} says ({'; '.join(found)}): run `mlc train` again, or restore the files"
+        )
+    if unsafe := pickles(model_folder):
+        raise MlcError(
+            f"{model_folder} holds {', '.join(unsafe)}: a pickle can run any code when it is loaded; save the model as"
+            " *.safetensors, and remove these"
+        )
+    return manifest
+
+
+def differences(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """What became of the files of a folder: ``changed: a, b``, ``missing: c``, ``added: d``; nothing if all are equal.
+
+    Both are relative path -> sha256.
+    """
+    kinds = {
         "changed": sorted(name for name in then.keys() & now.keys() if then[name] != now[name]),
         "missing": sorted(then.keys() - now.keys()),
         "added": sorted(now.keys() - then.keys()),
     }
-    found = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in differences.items() if names)
-    if found:
-        raise MlcError(f"{model_folder} is not what {NAME} says ({found}): run `mlc train` again, or restore the files")
-    return manifest
+    return [f"{kind}: {', '.join(names)}" for kind, names in kinds.items() if names]
+
+
+def pickles(folder: Path) -> list[str]:
+    """The files of a model that are pickles by their name, or hold some."""
+    return sorted(f.relative_to(folder).as_posix() for f in folder.rglob("*") if f.suffix.lower() in PICKLES)
 
 
 def weights_id(folder: Path) -> str:

@@ -15,17 +15,17 @@ import pytest
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
-from mlc import ledger, manifest, registry, tracking
+from mlc import manifest, promotion, registry, tracking
 from mlc.errors import MlcError
 from mlc.evaluation import statistics
 from mlc.evaluation.metrics import hits, proportion
 from mlc.evaluation.samples import Sample, read_samples, write_samples
 from mlc.files import write_json
 from mlc.gates import stage as gate_stage
-from mlc.ledger import Entry, Model, champions
+from mlc.ledger import Model, champions
 from mlc.paths import Paths, Role
 from mlc.prompts.schema import PromptRow, write_prompts
-from mlc.settings import Gate, GateRule, Languages, Register, load_settings
+from mlc.settings import Gate, GateRule, Languages, Register, Settings, load_settings
 
 LANGUAGES = Languages(source="en", served=("en", "es"), transfer=())
 GATE = Gate(
@@ -46,8 +46,9 @@ RELAXED = GATE.model_copy(
         "rules": tuple(r if r.metric != "over_refusal" else r.model_copy(update={"at_most": 0.9}) for r in GATE.rules)
     }
 )
-REGISTER = Register(model_name="test-model", margin=0.15)
-TRAIN = load_settings(Path("params.yaml")).train
+REGISTER = Register(model_name="test-model", margin=0.15, approval="none")
+SETTINGS = load_settings(Path("params.yaml"))
+TRAIN = SETTINGS.train
 
 
 @pytest.fixture(scope="module")
@@ -145,13 +146,20 @@ class Project:
     def gate(self) -> None:
         gate_stage.run(LANGUAGES, "evaluation", GATE, self.paths)
 
-    def register(self) -> dict[str, Any]:
-        registry.run(LANGUAGES, REGISTER, self.paths)
+    def register(self, approval: str = "none") -> dict[str, Any]:
+        registry.run(LANGUAGES, self.settings(approval).register_, self.paths)
         return json.loads(self.paths.registration.read_text())  # type: ignore[no-any-return]
 
-    def gate_and_register(self) -> dict[str, Any]:
+    def gate_and_register(self, approval: str = "none") -> dict[str, Any]:
         self.gate()
-        return self.register()
+        return self.register(approval)
+
+    def settings(self, approval: str = "none") -> Settings:
+        register = REGISTER.model_copy(update={"approval": approval})
+        return SETTINGS.model_copy(update={"languages": LANGUAGES, "register_": register})
+
+    def rollback(self) -> str:
+        return promotion.rollback(self.paths, self.settings(), "Tester", "it is night")
 
     @property
     def model(self) -> Model:
@@ -177,7 +185,9 @@ def replies(project: Project, prompts: list[str]) -> list[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", tracking.uri(project.paths))
         model = mlflow.pyfunc.load_model(f"models:/{REGISTER.model_name}@champion")
-        return model.predict(pd.DataFrame({"prompt": prompts}), params={"max_new_tokens": 4})  # type: ignore[no-any-return]
+        chats = [[{"role": "user", "content": prompt}] for prompt in prompts]
+        answers = model.predict(pd.DataFrame({"messages": chats}), params={"max_tokens": 4})
+    return [answer["choices"][0]["message"]["content"] for answer in answers]
 
 
 def test_a_passing_candidate_becomes_champion_and_answers(project: Project) -> None:
@@ -191,7 +201,11 @@ def test_a_passing_candidate_becomes_champion_and_answers(project: Project) -> N
 
     (version,) = project.model.versions()
     evidence = Path(version.source.removeprefix("file://")) / "evidence"
-    assert {f.name for f in evidence.iterdir()} == {"manifest.json", "verdict.json", "samples.jsonl", "metrics.json"}
+    judged = {"manifest.json", "verdict.json", "samples.jsonl", "metrics.json", "base_metrics.json"}
+    assert {f.name for f in evidence.iterdir()} == {*judged, "files.json"}
+    # Models from code: nothing that MLflow loads is a pickle.
+    assert not manifest.pickles(evidence.parent)
+    assert "python_model.pkl" not in (evidence.parent / "MLmodel").read_text()
     assert version.tags["manifest"] == manifest.digest(manifest.read(project.paths.model))
     run = project.model.client.get_run(version.run_id)
     assert run.data.params["seed"] == "0" and run.info.status == "FINISHED"
@@ -308,20 +322,13 @@ def test_a_model_whose_run_is_in_another_store_gets_one(project: Project) -> Non
     assert project.register()["run_id"] == first["run_id"]
 
 
-def test_a_tie_is_not_promoted(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
-    ledger.show(project.paths, REGISTER.model_name)
-    assert "has no versions yet" in capsys.readouterr().out
+def test_a_tie_is_not_promoted(project: Project) -> None:
     project.gate_and_register()
     project.train(seed=1)
     registration = project.gate_and_register()
     assert (registration["registered"], registration["promoted"], registration["version"]) == (True, False, "2")
     assert registration["reason"] == "no better than champion version 1"
     assert project.aliases() == {"champion": "1", "previous": None, "candidate": "2"}
-    capsys.readouterr()
-    ledger.show(project.paths, REGISTER.model_name)
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[-1] for line in lines[:2]] == ["champion", "candidate"]
-    assert len(lines) == 2 + len(registration["ledger"])
 
 
 def improve(project: Project, seed: int, refused: int) -> dict[str, Any]:
@@ -340,15 +347,15 @@ def test_better_candidates_are_promoted_and_rolled_back(project: Project) -> Non
         assert worse["reason"].startswith("champion version 2 stays: over-refusal difference in English: 16 %")
         assert improve(project, 4, refused=0)["promoted"]
         assert project.aliases() == {"champion": "4", "previous": "2", "candidate": "4"}
-        ledger.rollback(project.paths, REGISTER.model_name)
+        project.rollback()
         assert project.aliases() == {"champion": "2", "previous": "1", "candidate": "4"}
         # Registering it again does not undo what a person did.
         again = project.register()
-        assert not again["promoted"] and "rolled it back" in again["reason"]
-    ledger.rollback(project.paths, REGISTER.model_name)
+        assert not again["promoted"] and again["reason"].startswith("rolled back by Tester on ")
+    project.rollback()
     assert project.aliases() == {"champion": "1", "previous": None, "candidate": "4"}
     with pytest.raises(MlcError, match="no previous champion"):
-        ledger.rollback(project.paths, REGISTER.model_name)
+        project.rollback()
 
 
 @pytest.mark.parametrize("writes", range(6))
@@ -380,26 +387,3 @@ def test_running_again_repairs_an_interruption(project: Project, monkeypatch: py
     assert registration["promoted"] and len(project.model.versions()) == 2
     assert project.aliases() == {"champion": "2", "previous": "1", "candidate": "2"}
     assert champions(registration["ledger"]) == ["1", "2"]
-
-
-def moves(*steps: tuple[str, str | None, str]) -> list[Entry]:
-    return [{"action": action, "alias": "champion", "from": old, "to": new} for action, old, new in steps]
-
-
-@pytest.mark.parametrize(
-    ("steps", "reigns"),
-    [
-        ([], []),
-        ([("promote", None, "1"), ("promote", "1", "2"), ("promote", "2", "4")], ["1", "2", "4"]),
-        ([("promote", None, "1"), ("promote", "1", "2"), ("rollback", "2", "1")], ["1"]),
-        # Interrupted after the entry, and run again.
-        ([("promote", None, "1"), ("promote", "1", "2"), ("promote", "1", "2")], ["1", "2"]),
-        ([("promote", None, "1"), ("promote", "1", "2"), ("rollback", "2", "1"), ("rollback", "2", "1")], ["1"]),
-        # Moved by hand from 1 to 3.
-        ([("promote", None, "1"), ("promote", "3", "4")], ["1", "3", "4"]),
-        # An older version that wins again.
-        ([("promote", None, "1"), ("promote", "1", "2"), ("promote", "2", "1")], ["1", "2", "1"]),
-    ],
-)
-def test_the_ledger_tells_who_reigned(steps: list[tuple[str, str | None, str]], reigns: list[str]) -> None:
-    assert champions(moves(*steps)) == reigns

@@ -29,6 +29,8 @@ app.add_typer(stages.app)
 app.add_typer(setup.app)
 app.add_typer(model.app)
 app.command("import", rich_help_panel="Data", epilog=data.IMPORT_EXAMPLE)(data.import_)
+app.command("export", rich_help_panel="Registry", epilog="Example: mlc export 3 ./model --merged")(registry.export)
+app.command("reproduce", rich_help_panel="Registry", epilog="Example: mlc reproduce 3")(registry.reproduce)
 for group, name, panel in (
     (data.app, "data", "Data"),
     (quarantine.app, "quarantine", "Data"),
