@@ -11,10 +11,11 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
+from mlc import manifest
 from mlc.errors import MlcError
 from mlc.evaluation.generation import chat_ids
 from mlc.evaluation.models import load_model
-from mlc.files import write_json
+from mlc.files import sha256_folder, write_json
 from mlc.paths import Paths
 from mlc.prompts.schema import PromptRow, write_prompts
 from mlc.settings import Languages, Lora, Settings, load_settings
@@ -60,6 +61,10 @@ def test_what_is_saved_is_what_was_trained_without_the_head(paths: Paths, lora: 
         trained = trainer.model.eval()(ids).logits
         untrained = load_model(paths.base, paths.base, "float32")[0](ids).logits
     candidates.save(trainer, paths.model, tokenizer)
+    again = paths.artifacts / "again"
+    candidates.save(trainer, again, tokenizer)  # the first left the trainer as it was
+    assert sha256_folder(again) == sha256_folder(paths.model)
+    assert any("mlc_head" in name for name, parameter in trainer.model.named_parameters() if parameter.requires_grad)
     with torch.no_grad():
         saved = load_model(paths.model, paths.base, "float32")[0](ids).logits
     torch.testing.assert_close(saved, trained, atol=1e-4, rtol=1e-3)
@@ -95,8 +100,8 @@ def test_an_adapter_trained_over_four_bits_loads_over_the_whole_base(paths: Path
 
 def test_a_run_leaves_model_log_metrics_and_an_ended_run(paths: Paths) -> None:
     run(paths, settings())
-    manifest = json.loads((paths.candidate(2) / "manifest.json").read_text())
-    assert manifest["parameters"]["train"]["objective"]["name"] == "direction"
+    made = json.loads((paths.candidate(2) / "manifest.json").read_text())
+    assert made["parameters"]["train"]["objective"]["name"] == "direction"
     header = (paths.training / "log.csv").read_text().splitlines()[0].split(",")
     assert header[0] == "step" and {"loss", "mlc/loss", "mlc/refusal", "mlc/retain"} <= set(header)
     assert json.loads((paths.training / "metrics.json").read_text())["mlc/loss"] >= 0
@@ -109,7 +114,7 @@ def test_a_run_leaves_model_log_metrics_and_an_ended_run(paths: Paths) -> None:
 def test_an_interrupted_run_goes_on_and_ends_like_an_uninterrupted_one(
     paths: Paths, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str], monkeypatch: Any
 ) -> None:
-    s = settings(max_steps=4, save_steps=2)
+    s = settings(max_steps=4, save_steps=2, candidate_steps=1)
     whole = Paths(tmp_path_factory.mktemp("whole"))
     shutil.copytree(paths.artifacts, whole.artifacts)
     run(whole, s)
@@ -124,9 +129,33 @@ def test_an_interrupted_run_goes_on_and_ends_like_an_uninterrupted_one(
         with pytest.raises(KeyboardInterrupt):
             run(paths, s)
     assert not paths.candidates.exists()
+    (paths.checkpoints / "candidates" / ".step-3.1.partial").mkdir()  # a kill can leave one
     run(paths, s)
     assert "going on from" in capsys.readouterr().out
-    one, two = (load_model(p.candidate(4), p.base, "float32")[0].state_dict() for p in (whole, paths))
+    assert {folder.name for folder in paths.candidates.iterdir()} == {"step-1", "step-2", "step-3", "step-4"}
+    assert paths.candidate_steps() == whole.candidate_steps() == [1, 2, 3, 4]
+    ids = set()
+    for step in paths.candidate_steps():
+        one, two = (load_model(p.candidate(step), p.base, "float32")[0].state_dict() for p in (whole, paths))
+        for name in one:
+            torch.testing.assert_close(one[name], two[name], msg=name)
+        made = manifest.verify(paths.candidate(step))
+        assert made["step"] == step
+        ids.add(made["files"]["model.safetensors"])
+    assert len(ids) == 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lora", [None, LORA], ids=["full", "lora"])
+def test_candidates_on_the_way_do_not_change_where_it_leads(
+    paths: Paths, tmp_path_factory: pytest.TempPathFactory, lora: Lora | None
+) -> None:
+    alone = Paths(tmp_path_factory.mktemp("alone"))
+    shutil.copytree(paths.artifacts, alone.artifacts)
+    run(paths, settings(PUBLISHED, max_steps=3, lora=lora, candidate_steps=1))
+    run(alone, settings(PUBLISHED, max_steps=3, lora=lora))
+    assert alone.candidate_steps() == [3] and paths.candidate_steps() == [1, 2, 3]
+    one, two = (load_model(p.candidate(3), p.base, "float32")[0].state_dict() for p in (paths, alone))
     for name in one:
         torch.testing.assert_close(one[name], two[name], msg=name)
 
@@ -150,5 +179,5 @@ def test_measured_trusted_languages_are_those_that_were_measured(paths: Paths) -
     evidence = {tag: {"value": 1.0, "bound": 0.95, "n": 100, "passed": tag == "en"} for tag in ("en", "hi")}
     write_json(paths.trust, {"trusted": ["en"], "how": "measured", "evidence": evidence})
     run(paths, s)
-    manifest = json.loads((paths.candidate(2) / "manifest.json").read_text())
-    assert manifest["parameters"]["train"]["objective"]["trusted_languages"] == ["en"]
+    made = json.loads((paths.candidate(2) / "manifest.json").read_text())
+    assert made["parameters"]["train"]["objective"]["trusted_languages"] == ["en"]
