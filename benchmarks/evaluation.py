@@ -135,16 +135,14 @@ def judging(model: Model = BASE, prompts: Prompts = EVALUATION, every: Every = 1
     from mlc.evaluation import stage
     from mlc.evaluation.metrics import summarize
     from mlc.evaluation.samples import read_samples, write_samples
-    from mlc.paths import Paths
+    from mlc.paths import Subject
 
     settings, _, _, asked = setup(model, prompts, every)
     with tempfile.TemporaryDirectory() as folder:
-        paths = Paths(Path(folder))
-        paths.artifacts.mkdir()
-        paths.base.symlink_to(model.resolve())
-        making, made = timed(lambda: stage._made(asked, settings.evaluate, "base", paths))
-        told, samples = timed(lambda: stage.sample(asked, settings.evaluate, paths.subject("base")))
-        lines = paths.root / "samples.jsonl"
+        subject = Subject("base", "base", model, model, Path(folder) / "partial")
+        making, made = timed(lambda: stage._made(asked, settings.evaluate, subject))
+        told, samples = timed(lambda: stage.sample(asked, settings.evaluate, subject))
+        lines = Path(folder) / "samples.jsonl"
         writing = timed(lambda: write_samples(lines, samples))[0]
         tags = settings.languages
         measuring = timed(lambda: summarize(read_samples(lines), tags.served, tags.transfer, tags.source))[0]
