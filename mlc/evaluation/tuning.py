@@ -27,6 +27,7 @@ def run(languages: Languages, evaluate: Evaluate, paths: Paths) -> None:
     with replacing(paths.tuning) as aside:
         aside.mkdir()
         if len(steps) < 2:
+            write_samples(aside / "base.jsonl", [])  # DVC warns of an output that is an empty folder
             print("one candidate: nothing to choose")
             return
         rows = read_prompts(paths.prompts / "tuning.jsonl", made_by="mlc validate")

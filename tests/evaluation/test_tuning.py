@@ -102,4 +102,4 @@ def test_a_single_candidate_costs_nothing(paths: Paths, loaded: list[str]) -> No
     shutil.rmtree(paths.candidate(2))
     (paths.prompts / "tuning.jsonl").unlink()
     tuning.run(LANGUAGES, EVALUATE, paths)
-    assert loaded == [] and list(paths.tuning.iterdir()) == []
+    assert loaded == [] and [file.stat().st_size for file in paths.tuning.iterdir()] == [0]
