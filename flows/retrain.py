@@ -1,124 +1,38 @@
 """The retraining job: one Prefect task per stage of dvc.yaml, in the order of DVC's own graph.
 
-DVC decides what is up to date and each stage what it does; here is only what people need around that: live logs, states
-with a reason, cancelling that leaves nothing running, and the results where the run is looked at. The project is the
-working directory.
+DVC decides what is up to date and each stage what it does; here is only what people need around that: when nothing has
+to be done, who is asked and told, and the results where the run is looked at. The project is the working directory.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
-import re
 import signal
-import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from graphlib import TopologicalSorter
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
-from dvc.stage import PipelineStage
-from prefect import State, flow, get_run_logger, task
+from prefect import State, flow, get_run_logger, pause_flow_run
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
-from prefect.cache_policies import NO_CACHE
+from prefect.exceptions import FlowPauseTimeout
+from prefect.input import RunInput
+from prefect.runtime import deployment
 from prefect.states import Completed, Failed
+from pydantic import Field
 
+from flows import stages
+from flows.notify import WORTH_TELLING, Outcome, ended, send
+from flows.stages import run_stage, working
 from mlc.errors import MlcError
 from mlc.files import read_json
 from mlc.paths import ROLES, Paths
 from mlc.report.words import interval, percent
+from mlc.settings import Settings, load_settings
 
-GRACE = 10.0  # seconds between asking a stage to end and killing it
 RATES = {"safe_rate": "safe rate", "over_refusal": "over-refusal", "fidelity": "language fidelity"}
-
-
-def stages() -> list[str]:
-    """The names of the stages in dvc.yaml, each after those it depends on.
-
-    Raises:
-        DvcException: there is no DVC project, or its dvc.yaml is broken.
-    """
-    with Repo() as repo:
-        pipeline = [stage for stage in repo.index.stages if isinstance(stage, PipelineStage)]
-        graph = {stage: [d for d in repo.index.graph[stage] if isinstance(d, PipelineStage)] for stage in pipeline}
-        return [stage.addressing for stage in TopologicalSorter(graph).static_order()]
-
-
-def _alive(group: int) -> bool:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(group, 0)
-        return True
-    return False
-
-
-def _end(process: subprocess.Popen[str]) -> None:
-    """Ends the process and everything it started: SIGTERM, so that they can put things in order, then SIGKILL."""
-    try:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGTERM)
-            deadline = time.monotonic() + GRACE
-            while (process.poll() is None or _alive(process.pid)) and time.monotonic() < deadline:
-                time.sleep(0.05)
-    finally:  # also when a second Ctrl-C cuts the wait short
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-@contextlib.contextmanager
-def _dvc(*arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """Runs DVC in a process group of its own, which has ended when the block is left, however it is left."""
-    # `mlc` and `python` in dvc.yaml are those of this environment, activated or not.
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    process = subprocess.Popen(
-        [sys.executable, "-m", "dvc", *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        errors="replace",
-        env={**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"},
-        start_new_session=True,
-    )
-    try:
-        yield process
-    finally:
-        _end(process)
-
-
-@task(cache_policy=NO_CACHE)
-def run_stage(stage: str) -> State[Any]:
-    """Runs one stage if DVC finds that it has to run. Failed says why in the stage's own last words."""
-    logger = get_run_logger()
-    name, last, error, epilogue = "Completed", "", "", False
-    with _dvc("repro", "--single-item", stage) as process:
-        assert process.stdout is not None
-        for line in map(str.rstrip, process.stdout):
-            if line.startswith("ERROR: "):
-                error = line.removeprefix("ERROR: ")
-            elif line == f"Stage '{stage}' didn't change, skipping":
-                name, epilogue = "Cached", True
-                logger.info("up to date")
-            elif line == f"Stage '{stage}' is cached - skipping run, checking out outputs":
-                name, epilogue = "Cached", True
-                logger.info("done before with the same inputs: outputs restored")
-            elif re.fullmatch(r"(Generating|Updating) lock file 'dvc.lock'", line):
-                epilogue = True  # what DVC says from here on is about git
-            elif line and not epilogue and line != f"Running stage '{stage}':":
-                last = line
-                logger.info(line)
-        process.wait()
-    if not process.returncode:
-        return Completed(name=name)
-    ran = re.search(r"failed to run: .*, exited with (-?\d+)$", error)
-    reason = f"{last.removeprefix('mlc: ')} (exit code {ran[1]})" if ran else error or last
-    logger.error(reason)
-    return Failed(message=f"{stage}: {reason}")
 
 
 def _table(paths: Paths) -> list[dict[str, str]]:
@@ -146,6 +60,9 @@ def outcome(paths: Paths) -> tuple[str, str]:
     now = f"The champion is version {champion}." if champion else "There is no champion."
     if registration["promoted"]:
         return "Promoted", f"Passed and registered as version {version}. It is the champion."
+    if registration.get("waiting"):
+        todo = f'`mlc registry approve {version} --why "..."` promotes it, `mlc registry reject {version} ...` does not'
+        return "Waiting", f"Passed and registered as version {version}, which waits for approval: {todo}. {now}"
     if registration["registered"]:
         words = f"Passed and registered as version {version}, not promoted: {registration['reason']}. {now}"
         return "Registered", words
@@ -153,19 +70,112 @@ def outcome(paths: Paths) -> tuple[str, str]:
     return "Refused", f"Not registered: {registration['reason']}. {now}{failed}"
 
 
-@flow
-def retrain() -> State[Any]:
-    """Brings everything up to date, stage by stage, and shows the result. Stops at the first stage that fails."""
+class Approval(RunInput):
+    """What the person says whom a run asks."""
+
+    approve: bool = Field(description="promote the version; otherwise it is rejected, and never promoted by itself")
+    who: str = Field(min_length=1, description="your name, for the ledger")
+    why: str = Field(min_length=1, description="for the ledger")
+
+
+def unchanged(settings: Settings, paths: Paths) -> bool:
+    """Are data, code, parameters and outputs as the last run left them, and the champion too?
+
+    Raises:
+        DvcException: DVC cannot tell.
+        MlflowException: the registry cannot be reached.
+    """
+    with Repo() as repo:
+        if repo.status():
+            return False
+    if not paths.registration.exists() or not paths.verdict.exists():
+        return False
+    from mlc.ledger import Model
+
+    name = settings.register_.model_name
+    registration = read_json(paths.registration, "mlc register")
+    return bool(registration["model"] == name and registration["champion"] == Model(paths, name).alias("champion"))
+
+
+def _ask(settings: Settings, paths: Paths, hours: float, notify: str | None) -> None:
+    """Asks on the run's page whether the version that waits is to be promoted, and does it.
+
+    Raises:
+        MlcError: the version is no longer what it was, or no longer better than the champion.
+    """
+    from mlc.promotion import approve, reject
+
+    version, words = read_json(paths.registration, "mlc register")["version"], outcome(paths)[1]
+    if notify:
+        send(notify, "retrain: Waiting", f"{words}\nOr answer on the page of the run.")
     try:
-        for stage in stages():
-            state: State[Any] = run_stage.with_options(name=stage, task_run_name=stage)(stage, return_state=True)
-            if not state.is_completed():
-                return Failed(message=state.message)
-        paths = Paths()
-        name, words = outcome(paths)
-        create_table_artifact(table=_table(paths), key="languages", description="Rates with their intervals")
-        create_markdown_artifact(f"# {name}\n{words}", key="verdict")
-        create_link_artifact((paths.report / "index.html").resolve().as_uri(), key="report", link_text="The report")
+        answer = pause_flow_run(
+            Approval.with_initial_data(description=f"# Promote version {version}?\n{words}"), timeout=int(hours * 3600)
+        )
+    except FlowPauseTimeout:
+        get_run_logger().warning("nobody has answered in %g hours", hours)
+        return
+    decide = approve if answer.approve else reject
+    get_run_logger().info(decide(paths, settings, version, answer.who, answer.why))
+
+
+def _show(paths: Paths) -> tuple[str, str]:
+    name, words = outcome(paths)
+    create_table_artifact(table=_table(paths), key="languages", description="Rates with their intervals")
+    create_markdown_artifact(f"# {name}\n{words}", key="verdict")
+    create_link_artifact((paths.report / "index.html").resolve().as_uri(), key="report", link_text="The report")
+    return name, words
+
+
+def _run_stages(hours: Mapping[str, float]) -> State[Any] | None:
+    """Runs every stage; the state of the one that failed, if so.
+
+    Raises:
+        MlcError: ``hours`` names a stage that does not exist.
+    """
+    names = stages.stages()
+    if unknown := sorted(hours.keys() - set(names)):
+        raise MlcError(f"the flow's parameter hours holds {unknown[0]}, which is no stage of dvc.yaml")
+    for stage in names:
+        options = run_stage.with_options(name=stage, task_run_name=stage)
+        state: State[Any] = options(stage, hours.get(stage), return_state=True)
+        if not state.is_completed():
+            return state
+    return None
+
+
+@flow(on_completion=[ended], on_failure=[ended], on_crashed=[ended], on_cancellation=[ended])
+def retrain(
+    hours: dict[str, float] | None = None,
+    notify: str | None = None,
+    notify_on: tuple[Outcome, ...] = WORTH_TELLING,
+    approval_hours: float = 12,
+) -> State[Any]:
+    """Brings everything up to date, stage by stage, and shows the result. Stops at the first stage that fails.
+
+    Args:
+        hours: stage -> after how many hours it is ended and the run fails; a stage without has no limit.
+        notify: a notification block, as ``type/name``, such as ``slack-webhook/safety``; null for none.
+        notify_on: names of the states that are told through it.
+        approval_hours: where ``register.approval`` is required, how long a scheduled run waits on its page for somebody
+            to approve. The command line can approve at any time.
+    """
+    paths = Paths()
+    try:
+        settings = load_settings(paths.params)
+        with working():
+            stages.end_abandoned_runs()
+            if unchanged(settings, paths):
+                words = outcome(paths)[1].splitlines()[0]
+                get_run_logger().info("data, code, parameters and champion are unchanged: nothing to do")
+                return Completed(name="Unchanged", message=f"Nothing has changed since the last run. {words}")
+            failed = _run_stages(hours or {})
+        if failed is not None:
+            return Failed(name=failed.name, message=failed.message)
+        name, words = _show(paths)
+        if name == "Waiting" and deployment.id is not None:
+            _ask(settings, paths, approval_hours, notify if "Waiting" in notify_on else None)
+            name, words = _show(paths)
     except (DvcException, MlcError) as error:
         return Failed(message=str(error))
     return Completed(name=name, message=words.splitlines()[0])
@@ -177,8 +187,9 @@ def _readable_logs() -> None:
     layout = "%(asctime)s  %(task_run_name)-18s  %(message)s"
     handler.setFormatter(logging.Formatter(layout, "%H:%M:%S", defaults={"task_run_name": ""}))
     runs = ("prefect.flow_runs", "prefect.task_runs")
+    own = (__file__, stages.__file__)
     handler.addFilter(
-        lambda r: r.pathname == __file__ if r.name.startswith(runs) else r.levelno >= logging.WARNING  # their states
+        lambda r: r.pathname in own if r.name.startswith(runs) else r.levelno >= logging.WARNING  # their states
     )
     logging.getLogger().handlers = [handler]
     logging.getLogger("prefect").setLevel(logging.WARNING)
@@ -190,7 +201,8 @@ def main() -> int:
     """Runs the flow in this process and says how it ended; what `mlc run` does.
 
     Returns:
-        0 when the candidate is registered, 3 when it was refused, 1 when a stage failed.
+        0 when the candidate is registered, whether or not it is champion or waits for approval; 3 when it was refused;
+        1 when a stage failed; also when that was before and nothing has changed since.
     """
     _readable_logs()
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -204,7 +216,9 @@ def main() -> int:
         return 1
     paths = Paths()
     store = os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow/mlflow.db")
-    print(f"\n{state.name:<10} {outcome(paths)[1]}")
+    name, words = outcome(paths)
+    before = "Nothing has changed since the last run. " if state.name == "Unchanged" else ""
+    print(f"\n{state.name:<10} {before}{words}")
     print(f"Report     {paths.report / 'index.html'}")
     print(f"Registry   mlflow ui --backend-store-uri {store}")
-    return 3 if state.name == "Refused" else 0
+    return 3 if name == "Refused" else 0

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import State
 from prefect.settings import PREFECT_API_URL
-from prefect.testing.utilities import prefect_test_harness
 
-from flows import retrain
+from flows import retrain, stages
 from mlc.paths import Paths
 
+ROOT = Path(__file__).parents[2]
 DVC_YAML = """\
 stages:
   verdict:   # written before what it depends on: the order is the graph's
@@ -56,7 +57,9 @@ pathlib.Path("pids.partial").write_text(f"{{os.getpid()}} {{child.pid}}")
 os.rename("pids.partial", "pids")
 time.sleep(300)
 """
-PROMOTED = {"registered": True, "promoted": True, "reason": None, "version": "2", "champion": "2"}
+MODEL = {"model": "mlc-embedded"}
+PROMOTED = {**MODEL, "registered": True, "promoted": True, "reason": None, "version": "2", "champion": "2"}
+REFUSED = {**MODEL, "registered": False, "promoted": False, "reason": "unsafe", "version": None, "champion": None}
 
 
 def _verdict(verdict: dict[str, Any], registration: dict[str, Any]) -> str:
@@ -68,20 +71,22 @@ pathlib.Path("artifacts/registration.json").write_text(json.dumps({registration}
 """
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _prefect() -> Iterator[None]:
-    with prefect_test_harness(server_startup_timeout=180):
-        yield
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A tracking store that these projects share: making one takes seconds."""
+    return f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A DVC project of three stages, and the working directory."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
     monkeypatch.chdir(tmp_path)
     subprocess.run(["git", "init", "--quiet"], check=True)
     subprocess.run([sys.executable, "-m", "dvc", "init", "--quiet"], check=True)
     (tmp_path / ".dvc" / "config").write_text("[core]\nanalytics = false\nsite_cache_dir = .site-cache\n")
     (tmp_path / "dvc.yaml").write_text(DVC_YAML, encoding="utf-8")
+    shutil.copy(ROOT / "params.yaml", tmp_path)
     (tmp_path / "source").write_text("1")
     (tmp_path / "measure.py").write_text(MEASURE)
     (tmp_path / "verdict.py").write_text(_verdict({"passed": True, "failed": []}, PROMOTED))
@@ -131,11 +136,82 @@ def test_stages_run_in_order_and_only_when_they_have_to(project: Path) -> None:
     assert (first.name, first.message) == ("Promoted", "Passed and registered as version 2. It is the champion.")
     assert _tasks(first) == [("prepare", "Completed"), ("measure", "Completed"), ("verdict", "Completed")]
 
+    # The record says that version 2 is champion, and the registry knows of none: not as the last run left it.
     assert _tasks(_run()) == [("prepare", "Cached"), ("measure", "Cached"), ("verdict", "Cached")]
 
     (project / "source").write_text("2")
     (project / "artifacts" / "registration.json").unlink()
     assert _tasks(_run()) == [("prepare", "Completed"), ("measure", "Completed"), ("verdict", "Cached")]
+
+
+def test_where_nothing_has_changed_no_stage_is_started(project: Path) -> None:
+    (project / "verdict.py").write_text(_verdict({"passed": False, "failed": ["unsafe in Swahili"]}, REFUSED))
+    assert _run().name == "Refused"
+    again = _run()
+    assert (again.name, _tasks(again)) == ("Unchanged", [])
+    assert again.message is not None and "Not registered: unsafe. There is no champion." in again.message
+
+    (project / "source").write_text("2")
+    assert ("prepare", "Completed") in _tasks(_run())
+
+
+def test_what_a_server_does_to_a_stage_is_tried_again(project: Path) -> None:
+    (project / "prepared").write_text("1")
+    run = stages.run_stage.with_options(retries=1, retry_delay_seconds=0.0)
+    count = "import pathlib\nwith pathlib.Path('tries').open('a') as f:\n    f.write('.')\n"
+    away = "raise SystemExit(print('mlc: the server is away') or 75)\n"
+    (project / "measure.py").write_text(f"{count}if pathlib.Path('tries').read_text() == '.':\n    {away}{MEASURE}")
+    assert run("measure", return_state=True).is_completed()
+    assert (project / "tries").read_text() == ".."
+
+    (project / "measure.py").write_text(count + away)
+    state: State[Any] = run("measure", return_state=True)
+    assert (state.name, state.message) == ("Away", "measure: the server is away (exit code 75)")
+    assert (project / "tries").read_text() == "...."
+
+    (project / "measure.py").write_text(f"{count}raise SystemExit('mlc: a mistake')\n")
+    assert run("measure", return_state=True).name == "Failed"
+    assert (project / "tries").read_text() == "....."
+
+
+def test_a_stage_that_hangs_is_ended(project: Path) -> None:
+    (project / "measure.py").write_text(SLEEPS.format(stubborn=False))
+    # Long enough for DVC to start it, in hours.
+    state: State[Any] = retrain.retrain(hours={"measure": 5 / 3600}, return_state=True)
+    assert state.name == "TimedOut"
+    assert state.message is not None and state.message.startswith("measure: stopped: it had not ended after")
+    assert _gone([int(pid) for pid in (project / "pids").read_text().split()], within=5)
+
+
+@pytest.mark.usefixtures("project")
+def test_an_hour_limit_for_no_stage_is_a_mistake() -> None:
+    state: State[Any] = retrain.retrain(hours={"tain": 1.0}, return_state=True)
+    assert state.message == "the flow's parameter hours holds tain, which is no stage of dvc.yaml"
+
+
+def test_two_runs_in_one_project_do_not_meet(project: Path) -> None:
+    with stages.working():
+        state = _run()
+    assert state.is_failed() and state.message is not None
+    assert f"another retrain or audit works in {project}" in state.message
+    assert _run().name == "Promoted"
+
+
+@pytest.mark.slow
+def test_what_a_killed_flow_left_running_is_ended_by_the_next(project: Path) -> None:
+    (project / "measure.py").write_text(SLEEPS.format(stubborn=False))
+    code = "import sys; from flows.retrain import main; sys.exit(main())"
+    environment = {**os.environ, "PREFECT_API_URL": str(PREFECT_API_URL.value())}
+    with subprocess.Popen([sys.executable, "-c", code], env=environment) as process:
+        try:
+            _wait_for(project / "pids")
+        finally:
+            process.kill()
+    left = [int(pid) for pid in (project / "pids").read_text().split()]
+    assert all(psutil.pid_exists(pid) for pid in left)
+    (project / "measure.py").write_text(MEASURE)
+    assert _run().name == "Promoted"
+    assert _gone(left, within=0.1)
 
 
 def test_results_are_shown_where_the_run_is(project: Path) -> None:
@@ -179,13 +255,20 @@ def test_a_broken_dvc_yaml_is_a_sentence(project: Path) -> None:
     [
         (
             {"passed": True, "failed": []},
-            {"registered": True, "promoted": False, "reason": "a tie", "version": "3", "champion": "2"},
+            {**MODEL, "registered": True, "promoted": False, "reason": "a tie", "version": "3", "champion": "2"},
             "Registered",
             "Passed and registered as version 3, not promoted: a tie. The champion is version 2.",
         ),
         (
+            {"passed": True, "failed": []},
+            {**PROMOTED, "promoted": False, "waiting": True, "reason": "waiting", "version": "3"},
+            "Waiting",
+            'Passed and registered as version 3, which waits for approval: `mlc registry approve 3 --why "..."` '
+            "promotes it, `mlc registry reject 3 ...` does not. The champion is version 2.",
+        ),
+        (
             {"passed": False, "failed": ["safe rate in Swahili: 31 %", "too few prompts"]},
-            {"registered": False, "promoted": False, "reason": "2 rules failed", "version": None, "champion": None},
+            {**REFUSED, "reason": "2 rules failed"},
             "Refused",
             "Not registered: 2 rules failed. There is no champion.\n- safe rate in Swahili: 31 %\n- too few prompts",
         ),
@@ -203,7 +286,7 @@ def test_how_a_run_ends(
 def test_cancelling_ends_everything_that_the_stage_started(
     project: Path, monkeypatch: pytest.MonkeyPatch, stubborn: bool
 ) -> None:
-    monkeypatch.setattr(retrain, "GRACE", 1.0)
+    monkeypatch.setattr(stages, "GRACE", 1.0)
     (project / "measure.py").write_text(SLEEPS.format(stubborn=stubborn))
 
     def cancel() -> None:
