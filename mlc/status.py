@@ -35,7 +35,6 @@ def _registry(name: str, paths: Paths) -> dict[str, Any]:
     version = record["version"] if record.get("waiting") else None
     waits = version if version not in (None, champion) and not ledger.refused(entries, version) else None
     return {
-        "name": name,
         "champion": champion,
         "since": since[-1] if since else None,
         "previous": aliases.get("previous"),
@@ -72,16 +71,16 @@ def _stale(paths: Paths) -> dict[str, Any]:
 
 
 def _reasons(changes: list[Any]) -> list[str]:
-    reasons = []
+    """What changed, each file once; of settings, their names."""
+    names: list[str] = []
     for change in changes:
-        if isinstance(change, str):
-            reasons.append(change)
+        if isinstance(change, str):  # such as "always changed"
+            names.append(change)
             continue
-        for kind, files in change.items():
-            reasons += [
-                f"{path} ({what if isinstance(what, str) else 'parameters'}, {kind})" for path, what in files.items()
-            ]
-    return reasons
+        for files in change.values():
+            for path, what in files.items():
+                names += [path] if isinstance(what, str) else [key for keys in what.values() for key in keys]
+    return list(dict.fromkeys(names))
 
 
 def _schedule() -> dict[str, Any]:
@@ -111,7 +110,11 @@ def _schedule() -> dict[str, Any]:
 
 def find(name: str, paths: Paths) -> dict[str, Any]:
     """Registry, last runs, stale stages and the next scheduled run, ready for JSON."""
-    return {"registry": _registry(name, paths), "runs": _runs(paths), "stale": _stale(paths), "schedule": _schedule()}
+    registry: dict[str, Any] = {"name": name, "champion": None, "since": None, "previous": None, "waiting": None}
+    runs: list[dict[str, Any]] = []
+    if "MLFLOW_TRACKING_URI" in os.environ or (paths.root / "mlflow" / "mlflow.db").exists():  # asking would make it
+        registry, runs = registry | _registry(name, paths), _runs(paths)
+    return {"registry": registry, "runs": runs, "stale": _stale(paths), "schedule": _schedule()}
 
 
 def words(found: dict[str, Any]) -> str:
@@ -146,6 +149,6 @@ def words(found: dict[str, Any]) -> str:
     elif schedule["next"] is None:
         lines.append(f"next run   none{': ' + schedule['error'] if 'error' in schedule else ' is scheduled'}")
     else:
-        when = datetime.fromisoformat(schedule["next"].replace("Z", "+00:00"))
-        lines.append(f"next run   in {_ago(when, now)}, at {when:%Y-%m-%d %H:%M} UTC")
+        due = datetime.fromisoformat(schedule["next"])
+        lines.append(f"next run   in {_ago(due, now)}, at {due:%Y-%m-%d %H:%M} UTC")
     return "\n".join(lines)

@@ -63,8 +63,7 @@ def options(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="show the version and exit")
     ] = False,
 ) -> None:
-    if debug:
-        os.environ[DEBUG] = "1"
+    os.environ[DEBUG] = "1" if debug else ""
 
 
 def _unexpected(error: Exception) -> str:

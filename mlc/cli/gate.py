@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mlc.cli.project import project
+from mlc.cli.project import pinned_project, project
 
 app = typer.Typer(help="Judge the candidate by the rules of params.yaml; see what they take, and why it failed.")
 
@@ -17,7 +17,7 @@ def gate_run(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
         from mlc.gates import stage
 
-        settings, paths = project()
+        settings, paths = pinned_project()
         stage.run(settings.languages, settings.evaluate.prompts, settings.gate, paths)
 
 
@@ -26,7 +26,7 @@ def gate_check() -> None:
     """Make sure that some candidate can pass with the evaluation prompts there are, before one is trained."""
     from mlc.gates import plan
 
-    settings, paths = project()
+    settings, paths = pinned_project()
     candidate_steps = settings.train.candidate_steps
     plan.check(settings.languages, settings.evaluate.prompts, settings.gate, paths, candidate_steps)
 

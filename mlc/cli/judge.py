@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mlc.cli.project import project
+from mlc.cli.project import pinned_project, project
 from mlc.cli.stages import Role
 
 app = typer.Typer(help="Measure how often the judges are right, on labelled replies.", no_args_is_help=True)
@@ -32,7 +32,7 @@ def judge_check(
     """Measure the configured judges on labelled replies, per language: accuracy, false-safe and false-unsafe rate."""
     from mlc.evaluation import calibration
 
-    settings, paths = project()
+    settings, paths = pinned_project()
     calibration.check(settings.languages, settings.evaluate, paths, labelled, part.value, as_json)
 
 

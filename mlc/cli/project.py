@@ -13,13 +13,23 @@ def project() -> tuple[Settings, Paths]:
     """The settings and files of the working directory.
 
     Raises:
-        MlcError: params.yaml is missing or not valid, or mlc.lock is of another code than the installed one.
+        MlcError: params.yaml is missing or not valid.
     """
-    from mlc import lock
     from mlc.paths import Paths
     from mlc.settings import load_settings
 
     paths = Paths()
-    settings = load_settings(paths.params)
+    return load_settings(paths.params), paths
+
+
+def pinned_project() -> tuple[Settings, Paths]:
+    """``project`` for a stage, whose result has to be of the code that mlc.lock names, where there is one.
+
+    Raises:
+        MlcError: also where the installed package has other code.
+    """
+    from mlc import lock
+
+    settings, paths = project()
     lock.check(paths.root / lock.NAME)
     return settings, paths

@@ -34,7 +34,8 @@ def _cells(rule: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _table(rows: list[list[str]]) -> str:
+def table(rows: list[list[str]]) -> str:
+    """Rows as lines, each column as wide as its widest cell."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
     return "\n".join(line.rstrip() for line in lines)
@@ -78,12 +79,12 @@ def show(language: str | None, paths: Paths, as_json: bool = False) -> None:
     )
     if verdict["selection"]:
         print(f"The candidate is {verdict['selection']['how']}.\n")
-    print(_table([list(COLUMNS), *map(_cells, rules)]))
+    print(table([list(COLUMNS), *map(_cells, rules)]))
     for rule in rules:
         if rule["reason"]:
             where = f" in {language_name(rule['language'])}" if rule["language"] else ""
             print(f"\n{title(rule['rule'])}{where}: {visible(rule['reason'])}", end="")
     print("\n\nFrom base to candidate, on the same prompts (McNemar's exact test, Holm's correction):")
-    print(_table(list(map(_change, changes))))
+    print(table(list(map(_change, changes))))
     for note in verdict["notes"]:
         print(note)

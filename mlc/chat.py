@@ -1,0 +1,182 @@
+"""``mlc chat``: a conversation with one model, or with two side by side; replies are made as evaluation makes them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from mlc import base, manifest
+from mlc.errors import MlcError
+from mlc.escape import visible
+from mlc.evaluation.generation import greedy, stop_tokens
+from mlc.evaluation.models import load_model
+from mlc.paths import Paths
+from mlc.prompts.schema import check_language, language_name
+from mlc.quality.language import identify, same_language
+from mlc.settings import Settings
+
+NEW = "/new"
+
+
+class Speaker:
+    """A model and its side of the conversation."""
+
+    def __init__(self, name: str, folder: Path, base_folder: Path, precision: str) -> None:
+        self.name = name
+        self.model, self.tokenizer = load_model(folder, base_folder, precision)
+        self.turns: list[dict[str, str]] = []
+
+    @property
+    def longest(self) -> int | None:
+        """The tokens that the model can hold, where its configuration says so."""
+        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+
+    def _ids(self) -> list[int]:
+        ids: list[int] = self.tokenizer.apply_chat_template(self.turns, add_generation_prompt=True, return_dict=False)
+        return ids
+
+    def reply(self, text: str, max_new_tokens: int) -> str:
+        """The next reply. What no longer fits of the conversation is left out, the oldest turns first.
+
+        Raises:
+            MlcError: this one message does not fit.
+        """
+        self.turns.append({"role": "user", "content": text})
+        ids = self._ids()
+        while self.longest is not None and len(ids) + max_new_tokens > self.longest:
+            if len(self.turns) < 3:
+                raise MlcError(
+                    f"this message has {len(ids)} tokens, and with a reply of {max_new_tokens} the model holds"
+                    f" {self.longest}: write less, or lower --max-new-tokens"
+                )
+            del self.turns[:2]
+            ids = self._ids()
+        stops = stop_tokens(self.model, self.tokenizer)
+        (new,) = greedy(self.model, [ids], max_new_tokens, stops, self.tokenizer.pad_token_id)
+        answer: str = self.tokenizer.decode(new, skip_special_tokens=True)
+        self.turns.append({"role": "assistant", "content": answer})
+        return answer
+
+
+def _pinned_base(made: dict[str, Any]) -> Path:
+    """The hub's folder of the base that an adapter names, fetched if it is not in the cache."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    model, revision = made["base"]["model"], made["base"]["revision"]
+    try:
+        return Path(snapshot_download(model, revision=revision, allow_patterns=list(base.PATTERNS)))
+    except (HfHubHTTPError, LocalEntryNotFoundError, ValueError) as error:
+        first = str(error).strip().split("\n")[0]
+        raise MlcError(f"{model} at {revision}, the base of this adapter, could not be fetched: {first}") from None
+
+
+def _speaker(name: str, settings: Settings, paths: Paths, opened: ExitStack) -> Speaker:
+    """A model by name: base, candidate, a folder, or a version or alias of the registry, which is verified first."""
+    precision = settings.evaluate.precision
+    if name == "base":
+        return Speaker(name, paths.base, paths.base, precision)
+    if name == "candidate" and paths.model.is_dir():
+        return Speaker(name, paths.model, paths.base, precision)
+    if (folder := Path(name)).is_dir():
+        is_adapter = (folder / "adapter_config.json").is_file()
+        return Speaker(folder.name, folder, paths.base if is_adapter else folder, precision)
+    from mlc.ledger import ALIASES, Model
+    from mlc.verify import BASE, MODEL, verified
+
+    if not (name.isdecimal() or name in ALIASES):
+        raise MlcError(f"{name}: no such folder; a version is a number, champion, previous or candidate")
+    model = Model(paths, settings.register_.model_name)
+    version = str(model.version(name).version)
+    folder = opened.enter_context(verified(model, version))
+    weights, carried = folder / MODEL, folder / BASE
+    if not carried.is_dir():
+        is_adapter = (weights / "adapter_config.json").is_file()
+        carried = _pinned_base(manifest.read(weights)) if is_adapter else weights
+    return Speaker(f"version {version}" + ("" if name.isdecimal() else f", {name}"), weights, carried, precision)
+
+
+def _messages() -> Iterator[str]:
+    """The user's lines: asked for on a terminal, otherwise read until the end of the input."""
+    if not sys.stdin.isatty():
+        for line in sys.stdin:
+            yield line.strip()
+        return
+    with suppress(ImportError):
+        import readline  # noqa: F401 # line editing and history of input()
+    print(f"{NEW} begins another conversation; Ctrl-D ends.", file=sys.stderr)
+    while True:
+        try:
+            yield input("> ").strip()
+        except EOFError:
+            return
+
+
+def _shown(reply: str) -> str:
+    """A reply with its line breaks, and nothing else in it that acts on a terminal."""
+    return "\n".join(map(visible, reply.split("\n")))
+
+
+def _turn(console: Console, names: Sequence[str], replies: Sequence[str], notes: Sequence[str]) -> None:
+    if len(names) == 1:
+        console.print(Text(_shown(replies[0])))
+        if notes[0]:
+            console.print(Text(f"({notes[0]})", style="dim"))
+        return
+    table = Table(expand=True)
+    for name in names:
+        table.add_column(Text(name))
+    table.add_row(*(Text(_shown(reply)) for reply in replies))
+    if any(notes):
+        table.add_row(*(Text(note, style="dim") for note in notes))
+    console.print(table)
+
+
+def run(
+    names: Sequence[str], settings: Settings, language: str | None, max_new_tokens: int, as_json: bool, paths: Paths
+) -> None:
+    """Answers line after line, until the input ends. A registered version is hashed again before it is loaded.
+
+    Raises:
+        MlcError: a model does not exist or is not what was registered, or a message does not fit into it.
+    """
+    if language is not None:
+        try:
+            check_language(language)
+        except ValueError as error:
+            raise MlcError(f"--language: {error}") from None
+    console = Console(highlight=False)
+    with ExitStack() as opened:
+        speakers = [_speaker(name, settings, paths, opened) for name in names]
+        for message in _messages():
+            if message == NEW:
+                for speaker in speakers:
+                    speaker.turns.clear()
+                continue
+            if not message:
+                continue
+            replies = [speaker.reply(message, max_new_tokens) for speaker in speakers]
+            found = [identify(reply) for reply in replies]
+            if as_json:
+                said = [
+                    {"model": s.name, "response": r, "language": tag}
+                    for s, r, tag in zip(speakers, replies, found, strict=True)
+                ]
+                print(json.dumps({"prompt": message, "replies": said}, ensure_ascii=False), flush=True)
+                continue
+            notes = ["" if language is None or same_language(language, tag) else _other(tag, language) for tag in found]
+            _turn(console, [speaker.name for speaker in speakers], replies, notes)
+
+
+def _other(tag: str, language: str) -> str:
+    if tag == "und":
+        return "no words in it"
+    return f"reads like {language_name(tag)}, not {language_name(language)}"
