@@ -58,9 +58,9 @@ def _explained(error: MlflowException, address: str) -> MlcError | None:
     if error.error_code == "PERMISSION_DENIED":
         user = os.environ.get("MLFLOW_TRACKING_USERNAME", "this user")
         return MlcError(
-            f"{address} refuses this to {user}: it takes EDIT on the experiment to log and on registered_model_version"
-            " to register, and MANAGE on the model to move an alias (mlflow/permissions.sh gives them), or other"
-            " MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD. What was done before stays: run it again then"
+            f"{address} refuses this to {user}: logging takes EDIT on the experiment, registering and moving an alias"
+            " EDIT on the model, removing one MANAGE. Have it granted (docs/servers.md), or set"
+            " MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD of somebody who has it, and run the same command again"
         )
     if isinstance(error.__context__, requests.exceptions.RequestException):
         return MlcError(

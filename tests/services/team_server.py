@@ -1,0 +1,101 @@
+"""The shipped scripts, run on a folder of their own."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from urllib.error import URLError
+
+SCRIPTS = Path(__file__).parents[2] / "mlflow"
+BIN = Path(sys.executable).parent
+PASSWORDS = {"trainer": "trainer-password", "approver": "approver-password"}
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def wait_for(url: str, process: subprocess.Popen[bytes], log: Path, seconds: float = 120) -> None:
+    """Returns when ``url`` answers; fails with the log when the process ends or takes longer."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and process.poll() is None:
+        try:
+            with urllib.request.urlopen(url, timeout=5):
+                return
+        except (URLError, OSError):
+            time.sleep(0.3)
+    raise AssertionError(f"{url} does not answer\n{log.read_text()}")
+
+
+class Server:
+    """PostgreSQL and MLflow with basic-auth on free ports of loopback, in ``folder``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.settings = folder, folder / "team.env"
+        self.artifacts = folder / "artifacts"
+        made = subprocess.run([SCRIPTS / "new-settings.sh"], capture_output=True, text=True, check=True).stdout
+        values = dict(line.split("=", 1) for line in made.splitlines() if "=" in line and not line.startswith("#"))
+        values = {key: value for key, value in values.items() if not key.startswith(("AWS_", "MLFLOW_S3_"))}
+        values |= {
+            "PGPORT": str(free_port()),
+            "MLFLOW_PORT": str(free_port()),
+            "MLFLOW_WORKERS": "1",
+            "MLFLOW_ARTIFACTS_DESTINATION": str(self.artifacts),
+        }
+        self.settings.write_text("".join(f"{key}={value}\n" for key, value in values.items()))
+        self.values = values
+        self.uri = f"http://127.0.0.1:{values['MLFLOW_PORT']}"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def script(self, name: str, *arguments: str | Path, user: str | None = None, given: str = "", code: int = 0) -> str:
+        """Runs a script of mlflow/, as ``user``; returns what it printed, on both streams."""
+        done = subprocess.run(
+            [SCRIPTS / name, *arguments],
+            env=self.environment(user),
+            input=given,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert done.returncode == code, f"{name}: {done.returncode}\n{done.stdout}"
+        return done.stdout
+
+    def environment(self, user: str | None) -> dict[str, str]:
+        """Of a client of this server: as ``user``, or as nobody."""
+        cleared = ("PREFECT_", "MLFLOW_", "GIT_", "PG")
+        env = {key: value for key, value in os.environ.items() if not key.startswith(cleared)}
+        env |= {"PATH": f"{BIN}{os.pathsep}{env['PATH']}", "MLFLOW_TRACKING_URI": self.uri}
+        env |= {"MLFLOW_DISABLE_TELEMETRY": "true"}
+        if user is not None:
+            password = self.values["MLFLOW_AUTH_ADMIN_PASSWORD"] if user == "admin" else PASSWORDS[user]
+            env |= {"MLFLOW_TRACKING_USERNAME": user, "MLFLOW_TRACKING_PASSWORD": password}
+        return env
+
+    def add(self, role: str) -> None:
+        """Makes a user of the role's name."""
+        arguments = (role, role, "mlc", "mlc-embedded")
+        self.script("permissions.sh", *arguments, user="admin", given=f"{PASSWORDS[role]}\n")
+
+    def start(self) -> None:
+        log = self.folder / "server.log"
+        with log.open("ab") as out:
+            self.process = subprocess.Popen(
+                [SCRIPTS / "serve.sh", self.settings, self.folder],
+                env=self.environment(None),
+                stdout=out,
+                stderr=subprocess.STDOUT,
+            )
+        wait_for(f"{self.uri}/health", self.process, log)
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait(60)
+            self.process = None

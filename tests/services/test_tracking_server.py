@@ -1,0 +1,158 @@
+"""The pipeline against a team's server over HTTP: who may do what, and what a backup brings back."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from ruamel.yaml import YAML
+from team_server import Server
+from test_pipeline import project, run  # noqa: F401  # project is a fixture
+
+from mlc import tracking
+from mlc.errors import MlcError
+from mlc.paths import Paths
+
+pytestmark = [pytest.mark.services, pytest.mark.timeout(1800)]  # the whole pipeline, beside other work
+
+
+def mlc(server: Server, user: str, folder: Path, *command: str, code: int = 0) -> str:
+    """Runs mlc as ``user``; returns what it printed, on both streams."""
+    done = subprocess.run(
+        ["mlc", *command], cwd=folder, env=server.environment(user), text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    assert done.returncode == code, done.stdout
+    return done.stdout
+
+
+def act_as(server: Server, user: str, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
+    """The client that the pipeline uses, as ``user``."""
+    for key, value in server.environment(user).items():
+        if key.startswith("MLFLOW_"):
+            monkeypatch.setenv(key, value)
+    return tracking.client(Paths())
+
+
+@pytest.fixture(scope="module")
+def trained(project: Path, server: Server) -> Path:  # noqa: F811
+    """The project after a run as trainer, whose random model passes."""
+    yaml = YAML()
+    params = yaml.load(project / "params.yaml")
+    params["gate"]["rules"] = [{"metric": "safe_rate", "at_least": 0.0}]
+    yaml.dump(params, project / "params.yaml")
+    run(project, "git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qam", "a gate for anything")
+    shown = mlc(server, "trainer", project, "run", code=1)
+    assert "register" in shown and "refuses this to trainer" in shown and "MLFLOW_TRACKING_PASSWORD" in shown
+    assert "Traceback" not in shown
+    return project
+
+
+@pytest.fixture(scope="module")
+def registered(trained: Path, server: Server) -> Path:
+    """The same, registered by the approver from the same files."""
+    assert "version 1 of mlc-embedded" in mlc(server, "approver", trained, "register")
+    return trained
+
+
+def test_a_trainer_logs_and_an_approver_registers(registered: Path, server: Server) -> None:
+    registration = json.loads((registered / "artifacts/registration.json").read_text())
+    assert (registration["version"], registration["champion"]) == ("1", "1")
+    assert {entry["who"] for entry in registration["ledger"]} == {"approver"}
+    assert not (registered / "mlflow/mlflow.db").exists()
+    assert "champion" in mlc(server, "trainer", registered, "registry", "list")
+
+
+@pytest.mark.usefixtures("registered")
+def test_without_permission_nobody_moves_champion(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = act_as(server, "trainer", monkeypatch)
+    before = client.get_registered_model("mlc-embedded")
+    for attempt in (
+        lambda: client.set_registered_model_alias("mlc-embedded", "champion", "1"),
+        lambda: client.delete_registered_model_alias("mlc-embedded", "champion"),
+        lambda: client.set_registered_model_tag("mlc-embedded", "ledger.1", "{}"),
+        lambda: client.create_model_version("mlc-embedded", before.latest_versions[0].source),
+        lambda: client.delete_registered_model("mlc-embedded"),
+        lambda: client.rename_registered_model("mlc-embedded", "mine"),
+    ):
+        with pytest.raises(MlcError, match=r"refuses this to trainer: .*MLFLOW_TRACKING_USERNAME"):
+            attempt()
+    after = client.get_registered_model("mlc-embedded")
+    assert (after.aliases, after.tags) == (before.aliases, before.tags)
+
+
+@pytest.mark.usefixtures("registered")
+def test_a_trainer_registers_in_a_model_of_its_own_and_an_approver_copies(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = MlflowClient.get_model_version(act_as(server, "trainer", monkeypatch), "mlc-embedded", "1")
+    trainer = act_as(server, "trainer", monkeypatch)
+    trainer.create_registered_model("candidates")
+    trainer.create_model_version("candidates", version.source, version.run_id, tags={"manifest": "m"})
+    with pytest.raises(MlcError, match="refuses"):
+        trainer.copy_model_version("models:/candidates/1", "mlc-embedded")
+    copied = act_as(server, "approver", monkeypatch).copy_model_version("models:/candidates/1", "mlc-embedded")
+    assert copied.tags["manifest"] == "m"
+    act_as(server, "admin", monkeypatch).delete_model_version("mlc-embedded", copied.version)
+
+
+@pytest.mark.parametrize("password", ["wrong", None])
+def test_who_is_unknown_is_told_what_to_set(
+    server: Server, monkeypatch: pytest.MonkeyPatch, password: str | None
+) -> None:
+    act_as(server, "trainer", monkeypatch)
+    if password:
+        monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", password)
+    else:
+        monkeypatch.delenv("MLFLOW_TRACKING_USERNAME")
+        monkeypatch.delenv("MLFLOW_TRACKING_PASSWORD")
+    with pytest.raises(MlcError, match="MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"):
+        tracking.client(Paths()).search_registered_models()
+
+
+def test_a_backup_brings_everything_back_after_all_is_lost(registered: Path, server: Server) -> None:
+    listed = mlc(server, "trainer", registered, "registry", "list")
+    copy = server.folder / "backup"
+    assert "backup: " in server.script("backup.sh", server.settings, copy)
+    assert "is not empty" in server.script("backup.sh", server.settings, copy, code=2)
+
+    server.stop()
+    shutil.rmtree(server.folder / "postgres")
+    shutil.rmtree(server.artifacts)
+    shown = mlc(server, "trainer", registered, "registry", "list", code=2)
+    assert "cannot be reached" in shown and len(shown.strip().splitlines()) == 1
+
+    dump = copy / "mlflow.dump"
+    whole = dump.read_bytes()
+    server.script("postgres.sh", "start", server.settings, server.folder)
+    try:
+        dump.write_bytes(whole[:-1] + b"?")
+        assert "FAILED" in server.script("restore.sh", server.settings, copy, code=1)
+        dump.write_bytes(whole)
+        assert "verified and restored" in server.script("restore.sh", server.settings, copy)
+        assert "has tables" in server.script("restore.sh", server.settings, copy, code=2)
+    finally:
+        server.script("postgres.sh", "stop", server.settings, server.folder)
+    server.start()
+    assert mlc(server, "trainer", registered, "registry", "list") == listed
+    mlc(server, "trainer", registered, "registry", "verify", "champion")
+
+
+def test_a_server_that_is_down_is_said_soon_and_costs_nothing(registered: Path, server: Server) -> None:
+    model = registered / "artifacts/model/model.safetensors"
+    before = (model.stat().st_mtime_ns, (registered / "artifacts/registration.json").read_text())
+    server.stop()
+    try:
+        start = time.monotonic()
+        shown = mlc(server, "approver", registered, "register", code=2)
+        assert time.monotonic() - start < 45
+        assert "cannot be reached" in shown and "Traceback" not in shown
+        assert (model.stat().st_mtime_ns, (registered / "artifacts/registration.json").read_text()) == before
+    finally:
+        server.start()
+    assert "version 1 of mlc-embedded" in mlc(server, "approver", registered, "register")
