@@ -145,5 +145,10 @@ class Paths:
         return self.artifacts / "registration.json"
 
     @property
+    def audit(self) -> Path:
+        """The champion as it was last audited: ``model``, ``evaluation`` and ``verdict.json``. No stage reads it."""
+        return self.artifacts / "audit"
+
+    @property
     def report(self) -> Path:
         return self.artifacts / "report"

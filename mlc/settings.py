@@ -372,6 +372,15 @@ class Register(Section):
     )
 
 
+class Audit(Section):
+    """Judging the champion again, on the prompts of now."""
+
+    on_failure: Literal["notify", "retrain", "rollback"] = Field(
+        description="what the audit does when the champion fails: says so, and starts a retraining, or goes back to the"
+        " previous champion if that one passes"
+    )
+
+
 class Settings(Section):
     """All of params.yaml."""
 
@@ -382,6 +391,7 @@ class Settings(Section):
     evaluate: Evaluate
     gate: Gate
     register_: Register = Field(alias="register")
+    audit: Audit
 
     @model_validator(mode="after")
     def _rows_can_have_that_many(self) -> Self:

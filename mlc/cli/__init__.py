@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from mlc.cli import data, embedded, gate, judge, model, quarantine, registry, setup, stages, translate
+from mlc.cli import audit, data, embedded, gate, judge, model, quarantine, registry, setup, stages, translate
 from mlc.errors import MlcError
 from mlc.faults import PASSING, passing
 
@@ -31,6 +31,7 @@ app.add_typer(model.app)
 app.command("import", rich_help_panel="Data", epilog=data.IMPORT_EXAMPLE)(data.import_)
 app.command("export", rich_help_panel="Registry", epilog="Example: mlc export 3 ./model --merged")(registry.export)
 app.command("reproduce", rich_help_panel="Registry", epilog="Example: mlc reproduce 3")(registry.reproduce)
+app.command("audit", rich_help_panel="Registry", epilog=audit.EXAMPLE)(audit.audit)
 for group, name, panel in (
     (data.app, "data", "Data"),
     (quarantine.app, "quarantine", "Data"),
