@@ -191,3 +191,27 @@ def test_an_experiment_runs_beside_the_workspace(project: Path) -> None:
     assert sorted((project / "artifacts").rglob("*")) == before
     shown = run(project, "dvc", "exp", "diff", "HEAD", "other-seed").stdout
     assert "train.seed" in shown and "safe_rate" in shown
+
+
+@pytest.mark.slow
+def test_the_best_of_several_candidates_is_judged(project: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(project, copy, symlinks=True)
+    yaml = YAML()
+    params = yaml.load(copy / "params.yaml")
+    params["train"]["candidate_steps"] = 1
+    yaml.dump(params, copy / "params.yaml")
+    run(copy, "dvc", "repro", "gate")
+    assert sorted(p.name for p in (copy / "artifacts/candidates").iterdir()) == ["step-1", "step-2"]
+    assert sorted(p.name for p in (copy / "artifacts/tuning").iterdir()) == [
+        "base.jsonl",
+        "step-1.jsonl",
+        "step-2.jsonl",
+    ]
+    chosen = json.loads((copy / "artifacts/selection/metrics.json").read_text())
+    manifest = json.loads((copy / "artifacts/model/manifest.json").read_text())
+    verdict = json.loads((copy / "artifacts/gate/verdict.json").read_text())
+    assert chosen["step"] == manifest["step"] == verdict["selection"]["step"]
+    assert "selection_leakage" in {rule["rule"] for rule in verdict["rules"]}
+    assert "step-1.rules_failed" in run(copy, "dvc", "metrics", "show").stdout
+    run(copy, "dvc", "plots", "show", "artifacts/selection/candidates.csv")
