@@ -127,6 +127,11 @@ class Paths:
         return Subject(role, role, self.weights(role), self.base, self.partial(role))
 
     @property
+    def tasks(self) -> Path:
+        """Task accuracy of base and candidate: ``metrics.json``, and every question's outcome, ``answers.jsonl``."""
+        return self.artifacts / "tasks"
+
+    @property
     def calibration(self) -> Path:
         """How often the judge was right on labelled replies, per language."""
         return self.artifacts / "judge" / "calibration.json"

@@ -22,7 +22,7 @@ from mlc.prompts.schema import LanguageTag
 
 Share = Annotated[float, Field(ge=0, le=1)]
 HIGHER_IS_BETTER = frozenset(
-    {"safe_rate", "fidelity", "refusal_fidelity", "pag", "pag_benign"}
+    {"safe_rate", "fidelity", "refusal_fidelity", "pag", "pag_benign", "task_accuracy"}
 )  # of the gate's metrics
 
 
@@ -273,12 +273,32 @@ class Evaluate(Section):
         return self
 
 
+LANGUAGE = "{language}"
+
+
+class Tasks(Section):
+    """Multiple-choice tasks of lm-evaluation-harness, asked of base and candidate in every language that has them."""
+
+    names: tuple[str, ...] = Field(min_length=1, description="such as belebele_{language}, global_mmlu_{language}")
+    folder: str | None = Field(description="of your own task files (YAML), beside the harness's; null for none")
+    limit: int | None = Field(ge=1, description="questions of each task; null asks all")
+
+    @model_validator(mode="after")
+    def _one_per_language(self) -> Self:
+        for name in self.names:
+            if name.count(LANGUAGE) != 1:
+                raise ValueError(f"{name!r} holds {LANGUAGE} once, where the harness has the language")
+        if len(set(self.names)) != len(self.names):
+            raise ValueError("names holds a task twice")
+        return self
+
+
 class GateRule(Section):
     """A metric of the candidate, and what the bound of its interval has to clear."""
 
     metric: Literal[
         "safe_rate", "attack_success_rate", "over_refusal", "invalid", "fidelity", "refusal_fidelity",
-        "perplexity_ratio", "pag", "pag_benign",
+        "perplexity_ratio", "pag", "pag_benign", "task_accuracy",
     ]  # fmt: skip
     across: Literal["mean", "worst", "gap", "variance"] | None = Field(
         default=None, description="of the served languages together; null judges each of them"
@@ -318,6 +338,8 @@ class GateRule(Section):
             raise ValueError(f"this rule takes {wanted} and no other limit, not {' and '.join(given) or 'none'}")
         if self.against == "base" and (self.across or self.metric.startswith("pag")):
             raise ValueError("a rule against the base is per language: leave across out")
+        if self.metric == "task_accuracy" and self.against != "base":
+            raise ValueError("task_accuracy is compared with the base: it takes against: base and a margin")
         if self.metric == "perplexity_ratio" and (self.across or self.against == "base"):
             raise ValueError("perplexity_ratio is against the base and per language already: it takes at_most alone")
         if self.metric.startswith("pag") and self.across:
@@ -389,6 +411,7 @@ class Settings(Section):
     base: Base
     train: Train
     evaluate: Evaluate
+    tasks: Tasks | None = None
     gate: Gate
     register_: Register = Field(alias="register")
     audit: Audit
@@ -414,6 +437,12 @@ class Settings(Section):
                 "evaluate.generator.candidate_model is one model, and train.candidate_steps makes several: set one of"
                 " them to null (an endpoint has to serve each candidate under the id of its weights)"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _tasks_are_asked(self) -> Self:
+        if self.tasks is None and any(rule.metric == "task_accuracy" for rule in self.gate.rules):
+            raise ValueError("gate.rules holds one on task_accuracy, and tasks is null: name the tasks")
         return self
 
     @model_validator(mode="after")
@@ -481,20 +510,21 @@ def load_settings(path: Path) -> Settings:
     return _validated(_parse(path, YAML(typ="safe", pure=True)), str(path))
 
 
+def merge(into: Any, values: Mapping[str, Any]) -> None:
+    """Sets nested values over those that are there; what ``values`` does not hold stays."""
+    for key, value in values.items():
+        if isinstance(value, dict) and isinstance(into.get(key), dict):
+            merge(into[key], value)
+        else:
+            into[key] = value
+
+
 def overlay(path: Path, recipe: Path) -> None:
     """Writes a recipe's settings over those in params.yaml, whose other settings and comments stay.
 
     Raises:
         MlcError: either file cannot be read, or the result is not valid; params.yaml is then as it was.
     """
-
-    def merge(into: Any, values: Any) -> None:
-        for key, value in values.items():
-            if isinstance(value, dict) and isinstance(into.get(key), dict):
-                merge(into[key], value)
-            else:
-                into[key] = value
-
     yaml = YAML()
     yaml.width = 120
     content = _parse(path, yaml)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mlc.cli.project import project
+from mlc.cli.project import pinned_project
 
 app = typer.Typer()
 RUN = "Run"  # the panel of --help
@@ -29,7 +29,7 @@ def validate() -> None:
     """Check the prompt sets' translations; write clean prompts, quarantine, metrics and Data Docs."""
     from mlc.quality import stage
 
-    settings, paths = project()
+    settings, paths = pinned_project()
     stage.run(settings.languages, settings.validate_, paths)
 
 
@@ -38,7 +38,7 @@ def base() -> None:
     """Put the base model in place: a local folder, or a pinned revision of the hub."""
     from mlc import base as stage
 
-    settings, paths = project()
+    settings, paths = pinned_project()
     stage.run(settings.base, paths)
 
 
@@ -47,7 +47,7 @@ def trust() -> None:
     """Write down the languages in which the base is already safe: those named, or (auto) those measured."""
     from mlc import trust as stage
 
-    settings, paths = project()
+    settings, paths = pinned_project()
     objective = settings.train.objective
     stage.run(settings.languages, objective.trusted_languages, settings.evaluate, settings.gate, paths)
 
@@ -60,7 +60,7 @@ def train() -> None:
     """
     from mlc.training import stage
 
-    settings, paths = project()
+    settings, paths = pinned_project()
     stage.run(settings.languages, settings.base, settings.train, paths)
 
 
@@ -72,7 +72,7 @@ def evaluate(which: Annotated[Evaluated, typer.Argument(help="which model, or tu
     """
     from mlc.evaluation import stage, tuning
 
-    settings, paths = project()
+    settings, paths = pinned_project()
     if which is Evaluated.tuning:
         tuning.run(settings.languages, settings.evaluate, paths)
     else:
@@ -84,8 +84,17 @@ def select() -> None:
     """Take the best of the candidates by the gate's rules on the tuning prompts; the gate then judges it on others."""
     from mlc.gates import selection
 
-    settings, paths = project()
+    settings, paths = pinned_project()
     selection.run(settings.languages, settings.gate, paths)
+
+
+@app.command(rich_help_panel=RUN)
+def tasks() -> None:
+    """Ask base and candidate the multiple-choice tasks of lm-evaluation-harness that params.yaml names, if any."""
+    from mlc.evaluation import harness
+
+    settings, paths = pinned_project()
+    harness.run(settings.languages, settings.tasks, settings.evaluate, paths)
 
 
 @app.command(rich_help_panel=RUN)
@@ -93,7 +102,7 @@ def diagnose() -> None:
     """Measure what training did to the representations: languages brought together, or everything collapsed."""
     from mlc.evaluation import diagnostics
 
-    settings, paths = project()
+    settings, paths = pinned_project()
     diagnostics.run(settings.languages, settings.evaluate, settings.train.objective.layer, paths)
 
 
@@ -102,7 +111,7 @@ def register() -> None:
     """Register the candidate if its verdict passes, and promote it if it is better than the champion."""
     from mlc import registry
 
-    settings, paths = project()
+    settings, paths = pinned_project()
     registry.run(settings.languages, settings.register_, paths)
 
 
@@ -111,7 +120,7 @@ def report() -> None:
     """Write the page that shows what happened and why."""
     from mlc.report import stage
 
-    settings, paths = project()
+    settings, paths = pinned_project()
     stage.run(settings.languages, paths)
 
 

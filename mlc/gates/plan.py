@@ -74,6 +74,11 @@ def sizes(rows: Sequence[PromptRow], served: Sequence[str]) -> Sizes:
     return Sizes(counts, {tag: sum(tag in row.references for row in rows) for tag in served})
 
 
+def _about_prompts(gate: Gate) -> list[GateRule]:
+    """The rules that need prompts: the harness has its own questions."""
+    return [rule for rule in gate.rules if rule.metric != "task_accuracy"]
+
+
 def _limit(rule: GateRule) -> float | None:
     """The failure rate that a rule allows, where it is about a rate in each language (or the worst)."""
     if rule.margin is not None or rule.metric in AGREEMENTS or rule.metric == "perplexity_ratio":
@@ -91,7 +96,7 @@ def _alpha(rule: GateRule, gate: Gate, languages: int) -> float:
 def unattainable(found: Sizes, served: Sequence[str], gate: Gate) -> list[str]:
     """Why no candidate whatever can pass with these prompts, one sentence per rule."""
     reasons = []
-    for rule in gate.rules:
+    for rule in _about_prompts(gate):
         n, tag = found.of(rule, served)
         if rule.metric == "perplexity_ratio" and not any(found.references.values()):
             continue  # the gate does not judge it then, and says so
@@ -164,7 +169,7 @@ def show(
     print(f"{path / prompt_set}.jsonl, {len(served)} served languages, confidence {gate.confidence:g}")
     print("power: how often a model of that true rate in every language passes in all of them, were they independent")
     unplanned = []
-    for rule in gate.rules:
+    for rule in _about_prompts(gate):
         limit, (n, _) = _limit(rule), found.of(rule, served)
         if limit is None:
             unplanned.append(f"{rule.name} ({n})")
