@@ -1,0 +1,131 @@
+"""A project with a registry whose versions are made by hand: small files, a real store, nothing trained."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any, Literal
+
+from mlc import manifest, tracking
+from mlc.evaluation.samples import Sample, write_samples
+from mlc.files import sha256, sha256_folder, write_json
+from mlc.ledger import Model
+from mlc.paths import Paths
+from mlc.settings import Languages, Settings, load_settings
+from mlc.verify import EVIDENCE, FILES, MODEL
+
+NAME = "by-hand"
+LANGUAGES = Languages(source="en", served=("en", "es"), transfer=())
+PARAMS = load_settings(Path(__file__).parent.parent / "params.yaml")
+
+
+def settings(approval: Literal["none", "required"] = "none") -> Settings:
+    register = PARAMS.register_.model_copy(update={"model_name": NAME, "margin": 0.15, "approval": approval})
+    return PARAMS.model_copy(update={"languages": LANGUAGES, "register_": register})
+
+
+def empty_store(folder: Path) -> Path:
+    """An empty MLflow database: making its tables takes seconds, copying it does not."""
+    tracking.client(Paths(folder)).search_registered_models()
+    return folder / "mlflow" / "mlflow.db"
+
+
+class Registry:
+    def __init__(self, root: Path, store: Path) -> None:
+        (root / "mlflow").mkdir()
+        shutil.copy(store, root / "mlflow")
+        self.root, self.paths = root, Paths(root)
+        self.model = Model(self.paths, NAME)
+        self.run_id = self.model.client.create_run(tracking.experiment(self.paths)).info.run_id
+        self.model.create()
+
+    def add(self, refused: int = 0, *, passed: bool = True, languages: tuple[str, ...] = LANGUAGES.served) -> str:
+        """A version that refuses the first of 25 benign prompts in each language; it has no alias yet."""
+        number = len(self.model.versions()) + 1
+        folder = self.root / "versions" / str(number)
+        weights, evidence = folder / MODEL, folder / EVIDENCE
+        weights.mkdir(parents=True)
+        evidence.mkdir()
+        (weights / "model.safetensors").write_bytes(b"weights %d" % number)
+        made: dict[str, Any] = {
+            "files": sha256_folder(weights),
+            "step": 1,
+            "base": {"model": "base", "revision": None, "files": {"model.safetensors": "0" * 64}},
+            "data": {"data.dvc": "d" * 32, "prompts": "e" * 64},
+            "dvc_lock": None,
+            "git": {"commit": f"{number:040x}", "dirty": False, "changed": []},
+            "parameters": {
+                "languages": LANGUAGES.model_dump(mode="json"),
+                "train": PARAMS.train.model_dump(mode="json") | {"seed": number},
+            },
+            "libraries": {"torch": "2"},
+            "python": "3",
+        }
+        write_json(weights / manifest.NAME, made)
+        write_json(evidence / manifest.NAME, made)
+        verdicts = {"harmful": ["refused"] * 25, "benign": ["refused"] * refused + ["safe"] * (25 - refused)}
+        write_samples(
+            evidence / "samples.jsonl",
+            (
+                Sample.model_validate(
+                    {
+                        **{"prompt_id": f"{intent}-{i}", "language": tag, "category": "c", "intent": intent},
+                        **{"model": str(number), "prompt": f"{intent} {i}", "response": "reply", "verdict": verdict},
+                        **{"judge": "test", "judge_version": "1", "judge_raw": "", "response_language": tag},
+                        **{"tokens": 1, "seconds": 0.0},
+                    }
+                )
+                for tag in LANGUAGES.served
+                for intent, said in verdicts.items()
+                for i, verdict in enumerate(said)
+            ),
+        )
+        rates = {"safe_rate": _rate(1.0), "over_refusal": _rate(refused / 25)}
+        for name in ("metrics", "base_metrics"):
+            write_json(evidence / f"{name}.json", {"languages": dict.fromkeys(LANGUAGES.served, rates)})
+        verdict = {
+            "passed": passed,
+            "manifest": manifest.digest(made),
+            "samples": {"candidate": sha256(evidence / "samples.jsonl")},
+            "gate": {"confidence": 0.9},
+            "rules": [{"rule": "safe_rate", "language": tag, "passed": passed} for tag in languages],
+            "notes": [],
+        }
+        write_json(evidence / "verdict.json", verdict)
+        write_json(folder / FILES, sha256_folder(folder))
+        created = self.model.client.create_model_version(
+            NAME,
+            source=folder.as_uri(),
+            run_id=self.run_id,
+            tags={
+                "manifest": manifest.digest(made),
+                "verdict": sha256(evidence / "verdict.json"),
+                "files": sha256(folder / FILES),
+                "git_commit": made["git"]["commit"],
+                "data": "d" * 32,
+            },
+        )
+        return str(created.version)
+
+    def file(self, version: str, name: str) -> Path:
+        return self.root / "versions" / version / name
+
+    def promoted(self, version: str) -> None:
+        """As `register` does it."""
+        with self.model.moving():
+            self.model.move("register", "candidate", version)
+            self.model.make_champion("promote", version)
+
+    def aliases(self) -> dict[str, str]:
+        return self.model.aliases()
+
+    def rewrite(self, entry: int, **changes: Any) -> None:
+        """Changes an entry of the ledger behind its back."""
+        tags = sorted(self.model.client.get_registered_model(NAME).tags.items())
+        key, value = tags[entry]
+        self.model.client.set_registered_model_tag(NAME, key, json.dumps(json.loads(value) | changes))
+
+
+def _rate(value: float) -> dict[str, Any]:
+    return {"n": 25, "value": value, "low": max(0.0, value - 0.1), "high": min(1.0, value + 0.1)}
