@@ -60,7 +60,7 @@ def _explained(error: MlflowException, address: str) -> MlcError | None:
         return MlcError(
             f"{address} refuses this to {user}: logging takes EDIT on the experiment, registering and moving an alias"
             " EDIT on the model, removing one MANAGE. Have it granted (docs/servers.md), or set"
-            " MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD of somebody who has it, and run the same command again"
+            " MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD of somebody who has it, then run it again"
         )
     if isinstance(error.__context__, requests.exceptions.RequestException):
         return MlcError(
