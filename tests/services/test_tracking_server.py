@@ -95,7 +95,7 @@ def test_a_trainer_registers_in_a_model_of_its_own_and_an_approver_copies(
     trainer = act_as(server, "trainer", monkeypatch)
     trainer.create_registered_model("candidates")
     trainer.create_model_version("candidates", version.source, version.run_id, tags={"manifest": "m"})
-    with pytest.raises((MlcError, MlflowException), match="refuses|Permission denied"):
+    with pytest.raises((MlcError, MlflowException), match=r"refuses|Permission denied"):
         trainer.copy_model_version("models:/candidates/1", "mlc-embedded")
     copied = act_as(server, "approver", monkeypatch).copy_model_version("models:/candidates/1", "mlc-embedded")
     assert copied.tags["manifest"] == "m"
