@@ -125,7 +125,7 @@ def test_a_backup_brings_everything_back_after_all_is_lost(registered: Path, ser
     server.stop()
     shutil.rmtree(server.folder / "postgres")
     shutil.rmtree(server.artifacts)
-    shown = mlc(server, "trainer", registered, "registry", "list", code=2)
+    shown = mlc(server, "trainer", registered, "registry", "list", code=75)
     assert "cannot be reached" in shown and len(shown.strip().splitlines()) == 1
 
     dump = copy / "mlflow.dump"
@@ -150,7 +150,7 @@ def test_a_server_that_is_down_is_said_soon_and_costs_nothing(registered: Path, 
     server.stop()
     try:
         start = time.monotonic()
-        shown = mlc(server, "approver", registered, "register", code=2)
+        shown = mlc(server, "approver", registered, "register", code=75)
         assert time.monotonic() - start < 45
         assert "cannot be reached" in shown and "Traceback" not in shown
         assert (model.stat().st_mtime_ns, (registered / "artifacts/registration.json").read_text()) == before
