@@ -144,7 +144,7 @@ def difference_bounds(more: Array, fewer: Array, n: npt.ArrayLike, alpha: float)
     """Bounds of the difference of two rates on the same ``n`` prompts, one-sided at ``alpha`` each.
 
     ``more`` prompts hit in the first alone, ``fewer`` in the second alone; the others say nothing. Both shares have
-    exact bounds, which are put together as Donner and Zou do (2012, MOVER) with the shares' own correlation. Where all
+    exact bounds, which are put together as by Zou and Donner (2008, MOVER) with the shares' own correlation. Where all
     differences go one way that is the exact bound of their share. Without a prompt nothing is known: -1 and 1.
     """
     n = np.asarray(n, float)
