@@ -1,0 +1,90 @@
+"""The audit job: is the champion still fit to serve, on the prompts of now? The work is `mlc audit`'s.
+
+The project is the working directory.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dvc.exceptions import DvcException
+from prefect import State, flow
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.states import Completed, Failed
+
+from flows import stages
+from flows.notify import WORTH_TELLING, Outcome, ended
+from flows.retrain import retrain
+from flows.stages import run_command, run_stage, working
+from mlc.errors import MlcError
+from mlc.files import read_json
+from mlc.paths import Paths
+from mlc.settings import Settings, load_settings
+
+REFUSED = 3  # mlc audit's exit code where the champion does not pass
+COLUMNS = ("rule", "language", "n", "value", "bound", "threshold", "passed")
+
+
+def _needed(settings: Settings) -> list[str]:
+    """The stages whose outputs an audit reads, as far as they do not depend on a candidate."""
+    return ["validate", "base", "evaluate_base", *(["calibrate"] if settings.gate.judge is not None else [])]
+
+
+def _judge(settings: Settings, force: bool, hours: dict[str, float]) -> State[Any] | None:
+    """Brings prompts and base up to date and judges the champion; the state of what failed, if so."""
+    for stage in _needed(settings):
+        task = run_stage.with_options(name=stage, task_run_name=stage)
+        state: State[Any] = task(stage, hours.get(stage), return_state=True)
+        if not state.is_completed():
+            return state
+    arguments = ["audit", *(["--force"] if force else [])]
+    command = run_command.with_options(name="audit", task_run_name="audit")
+    state = command(*arguments, allowed=(0, REFUSED), hours=hours.get("audit"), return_state=True)
+    return None if state.is_completed() else state
+
+
+def _show(verdict: dict[str, Any]) -> tuple[str, str]:
+    """The name of the flow's state and the verdict in words, which the run's page shows too."""
+    version, passed = verdict["version"], verdict["passed"]
+    outcome = "still passes" if passed else f"does not pass any more: {len(verdict['failed'])} rules failed"
+    words = f"Champion version {version} of {verdict['model']} {outcome}."
+    if verdict["action"]:
+        words += f" {verdict['action'][0].upper()}{verdict['action'][1:]}."
+    failed = "".join(f"\n- {sentence}" for sentence in verdict["failed"])
+    name = "Passed" if passed else "BelowGate"
+    create_markdown_artifact(f"# {name}\n{words}{failed}", key="audit")
+    rows = [{column: rule.get(column) for column in COLUMNS} for rule in verdict["rules"]]
+    create_table_artifact(table=rows, key="audit-rules", description=f"Version {version}, on {verdict['when']}")
+    return name, words + failed
+
+
+@flow(on_completion=[ended], on_failure=[ended], on_crashed=[ended], on_cancellation=[ended])
+def audit(
+    force: bool = False,
+    hours: dict[str, float] | None = None,
+    notify: str | None = None,
+    notify_on: tuple[Outcome, ...] = WORTH_TELLING,
+) -> State[Any]:
+    """Judges the champion again. BelowGate where it does not pass; then does what ``audit.on_failure`` says.
+
+    Args:
+        force: also where nothing has changed since the last audit.
+        hours: stage, or ``audit`` -> after how many hours it is ended and the run fails.
+        notify, notify_on: see ``retrain``, which a failing audit starts with the same.
+    """
+    paths, limits = Paths(), hours or {}
+    try:
+        settings = load_settings(paths.params)
+        with working():
+            stages.end_abandoned_runs()
+            failed = _judge(settings, force, limits)
+        if failed is not None:
+            return Failed(name=failed.name, message=failed.message)
+        name, words = _show(read_json(paths.audit / "verdict.json", "mlc audit"))
+    except (DvcException, MlcError) as error:
+        return Failed(message=str(error))
+    if name == "BelowGate" and settings.audit.on_failure == "retrain":
+        again = {stage: limit for stage, limit in limits.items() if stage != "audit"}
+        state = retrain(hours=again, notify=notify, notify_on=notify_on, return_state=True)
+        words += f"\nRetrained: {state.name}: {state.message}"
+    return Completed(name=name, message=words)
