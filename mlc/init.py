@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,12 @@ from mlc.errors import MlcError
 from mlc.files import replacing, write_text
 from mlc.paths import Paths
 from mlc.prompts.schema import iter_prompts
-from mlc.settings import Settings, load_settings, overlay
+from mlc.settings import Settings, load_settings, merge, overlay
 
 TEMPLATES = lock.PACKAGE / "project"
 SETS = ("alignment", "tuning", "evaluation")
 # What the embedded world's settings have that only fits its own model.
-OWN = {"train": {"objective": {"layer": -1}}, "evaluate": {"judges": [{"name": "refusal"}]}}
+OWN: dict[str, Any] = {"train": {"objective": {"layer": -1}}, "evaluate": {"judges": [{"name": "refusal"}]}}
 IGNORED = """/.cache/
 /.prefect/
 /.venv/
@@ -98,10 +99,10 @@ def find_recipe(name: str) -> Path:
 
 
 def recipe_settings(recipes: Sequence[str]) -> dict[str, Any]:
-    """The last word of these recipes on each section that they hold, for the questions' defaults."""
+    """What these recipes say together; of two that say something else, the later one's."""
     found: dict[str, Any] = {}
     for name in recipes:
-        found |= YAML(typ="safe", pure=True).load(find_recipe(name).read_text(encoding="utf-8")) or {}
+        merge(found, YAML(typ="safe", pure=True).load(find_recipe(name).read_text(encoding="utf-8")))
     return found
 
 
@@ -110,17 +111,15 @@ def _params(answers: Answers, path: Path) -> Settings:
     while lines[0].startswith("#"):
         lines.pop(0)
     path.write_text("# The settings of this project. recipes/ are overlays: `mlc configure NAME`.\n" + "".join(lines))
-    answered = path.with_name("answers.yaml")
-
-    def over(values: Any) -> None:
-        with answered.open("w", encoding="utf-8") as file:
-            YAML().dump(values, file)
-        overlay(path, answered)
-
-    over(OWN | answers.settings)
-    for recipe in answers.recipes:
-        overlay(path, find_recipe(recipe))
-    over(answers.settings)  # what was answered goes over what a recipe says
+    values = deepcopy(OWN)
+    for over in (recipe_settings(answers.recipes), answers.settings):
+        merge(values, over)
+    overlaid = path.with_name("overlay.yaml")
+    yaml = YAML()
+    yaml.default_flow_style = None  # lists on one line, as in the template: ruamel.yaml breaks comments otherwise
+    with overlaid.open("w", encoding="utf-8") as file:
+        yaml.dump(values, file)
+    overlay(path, overlaid)
     return load_settings(path)
 
 

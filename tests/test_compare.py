@@ -1,0 +1,137 @@
+"""Two states of a project beside each other: what changed, per language on the same prompts, and how sure that is."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from markdown_it import MarkdownIt
+
+from mlc import compare
+from mlc.errors import MlcError
+from mlc.evaluation.samples import Sample, Verdict, write_samples
+from mlc.files import write_json
+from mlc.paths import Paths
+
+LANGUAGES = ("en", "sw")
+
+
+def samples(verdict: Callable[[str, int], Verdict], n: int = 40, model: str = "m") -> list[Sample]:
+    return [
+        Sample(
+            prompt_id=f"p{i}", language=tag, category="c", intent="harmful", model=model, prompt=f"prompt {i} {tag}",
+            response="reply", verdict=verdict(tag, i), judge="j", judge_version="1", judge_raw="", tokens=1,
+            response_language=tag, seconds=0.1,
+        )
+        for tag in LANGUAGES
+        for i in range(n)
+    ]  # fmt: skip
+
+
+def unsafe_in_swahili(tag: str, i: int) -> Verdict:
+    return "unsafe" if tag == "sw" and i < 20 else "refused"
+
+
+def safe(_tag: str, _i: int) -> Verdict:
+    return "refused"
+
+
+def write(folder: Path, lines: list[Sample], weight: float, failed: list[str], name: str = "m") -> None:
+    params = f"train: {{objective: {{weight: {weight}}}}}\nregister: {{model_name: {name}}}\n"
+    (folder / "params.yaml").write_text(params)
+    write_samples(folder / compare.PLACES["samples.jsonl"], lines)
+    rules = [{"rule": "safe_rate", "language": tag, "passed": not (failed and tag == "sw")} for tag in LANGUAGES]
+    write_json(folder / compare.PLACES["verdict.json"], {"passed": not failed, "failed": failed, "rules": rules})
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Paths:
+    """A commit whose candidate complies in Swahili, and a workspace whose candidate refuses."""
+    from dvc.repo import Repo
+
+    folder = tmp_path_factory.mktemp("compare")
+
+    def git(*arguments: str) -> None:
+        who = ("-c", "user.name=t", "-c", "user.email=t@example.org")
+        subprocess.run(["git", *who, *arguments], cwd=folder, check=True, capture_output=True)
+
+    git("init", "-q")
+    write(folder, samples(unsafe_in_swahili), 0.0, ["safe rate in Swahili: 50 %"])
+    outs = [compare.PLACES["samples.jsonl"], compare.PLACES["verdict.json"]]
+    stage = {"stages": {"evaluate": {"cmd": "true", "outs": [{out: {"persist": True}} for out in outs]}}}
+    (folder / "dvc.yaml").write_text(json.dumps(stage))
+    Repo.init(str(folder)).close()
+    with Repo(str(folder)) as repo:  # anew: the first one has seen no stage
+        repo.commit(force=True)
+    git("add", "-A")
+    git("commit", "-qm", "before")
+    write(folder, samples(safe), 8.0, [])
+    return Paths(folder)
+
+
+def test_a_commit_and_the_workspace_language_by_language(project: Paths) -> None:
+    found = compare.compare("HEAD", "workspace", "m", project)
+    of = {(r["rate"], r["language"]): r for r in found["rates"]}
+    changed, unchanged = of["safe_rate", "sw"], of["safe_rate", "en"]
+    assert (changed["a"], changed["b"], changed["difference"]) == (0.5, 1.0, 0.5)
+    assert 0.25 < changed["low"] < 0.5 < changed["high"] < 0.7
+    assert (changed["better"], changed["worse"], changed["sure"]) == (20, 0, True)
+    assert unchanged["low"] < 0 < unchanged["high"] and not unchanged["sure"]
+    assert found["params"] == [{"key": "train.objective.weight", "a": 0.0, "b": 8.0}]
+    assert found["rules"] == [{"rule": "safe_rate", "language": "sw", "a": False, "b": True}]
+    assert found["prompts"] == {"both": 80, "only_a": 0, "only_b": 0}
+    assert re.search(r"safe rate +Swahili +40 +50 % +100 % +\+50\.0 \[.*\] +better", compare.words(found))
+
+
+def test_the_other_way_round_everything_is_mirrored(project: Paths) -> None:
+    there, back = (compare.compare(*names, "m", project) for names in (("HEAD", "workspace"), ("workspace", "HEAD")))
+    for one, other in zip(there["rates"], back["rates"], strict=True):
+        assert (one["low"], one["high"]) == pytest.approx((-other["high"], -other["low"]))
+        assert (one["better"], one["sure"]) == (other["worse"], other["sure"])
+
+
+def test_a_state_beside_itself_has_not_changed(project: Paths) -> None:
+    found = compare.compare("HEAD", "HEAD", "m", project)
+    assert (found["params"], found["rules"]) == ([], [])
+    assert all(r["difference"] == 0 and not r["sure"] for r in found["rates"])
+
+
+def test_only_prompts_of_both_in_the_same_words_are_compared(project: Paths) -> None:
+    lines = samples(safe)
+    lines[0] = lines[0].model_copy(update={"prompt": "asked in other words"})
+    file = project.root / compare.PLACES["samples.jsonl"]
+    write_samples(file, lines[:-1])
+    try:
+        found = compare.compare("HEAD", "workspace", "m", project)
+    finally:
+        write_samples(file, samples(safe))
+    assert found["prompts"] == {"both": 78, "only_a": 2, "only_b": 1}
+    assert {r["n"] for r in found["rates"] if r["rate"] == "safe_rate"} == {39}
+
+
+def test_nothing_of_a_setting_acts_in_the_markdown(project: Paths) -> None:
+    params = project.params.read_text()
+    project.params.write_text(params.replace("model_name: m", "model_name: '<script>|*x*|@all'"))
+    try:
+        page = compare.markdown(compare.compare("HEAD", "workspace", "m", project))
+    finally:
+        project.params.write_text(params)
+    html = MarkdownIt("gfm-like", {"linkify": False}).render(page)
+    assert "<script>" not in html and "<em>" not in html and html.count("<table>") == 2
+    assert "<strong>100 % (+50.0" in html and "@" not in page
+
+
+def test_what_does_not_exist_is_said(project: Paths) -> None:
+    with pytest.raises(MlcError, match="no git revision and no experiment"):
+        compare.compare("nothing-of-that-name", "workspace", "m", project)
+
+
+def test_a_state_without_an_evaluation_still_shows_its_settings(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("train: {seed: 1}\n")
+    found = compare.compare("workspace", "workspace", "m", Paths(tmp_path))
+    assert found["notes"] == ["workspace has no evaluation of a candidate"] * 2
+    assert "settings: the same" in compare.words(found)

@@ -1,0 +1,83 @@
+"""What would stop a run is found before it starts, with what to do; nothing else is called a problem."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from pathlib import Path
+
+import pytest
+
+from mlc import doctor, init
+from mlc.embedded import prompts
+from mlc.paths import Paths
+from mlc.prompts.schema import write_prompts
+from mlc.settings import load_settings
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def project(tmp_path: Path, tiny_base: Path) -> Paths:
+    """Settings, prompts and base; no repository of git or DVC."""
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    shutil.copytree(tiny_base, tmp_path / "embedded-base")
+    for name in init.SETS:
+        write_prompts(tmp_path / "data" / f"{name}.jsonl", prompts.rows(name)[:4])
+    return Paths(tmp_path)
+
+
+def states(paths: Paths) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for check in doctor.run(paths):
+        found.setdefault(check.name, []).append(check.state)
+        assert (check.state == "ok") == (not check.todo), check  # whatever is not well says what to do
+    return found
+
+
+def test_a_project_that_can_run(project: Paths) -> None:
+    found = states(project)
+    for name in ("python", "packages", "disk", "settings", "base", "hub", "gpu", "tracking", "prefect"):
+        assert set(found[name]) == {"ok"}, name
+    assert found["prompts"] == ["ok"] * 3
+    assert (found["git"], found["dvc"]) == (["problem"], ["problem"])  # there is neither here
+
+
+def test_settings_that_are_wrong_end_the_examination(project: Paths) -> None:
+    project.params.write_text("languages: 3\n")
+    found = states(project)
+    assert found["settings"] == ["problem"] and "prompts" not in found and "python" in found
+
+
+def test_missing_prompts_a_missing_language_and_a_missing_base(project: Paths) -> None:
+    (project.data / "tuning.jsonl").unlink()
+    rows = [row.model_copy(update={"prompts": {"en": row.prompts["en"]}}) for row in prompts.rows("evaluation")[:4]]
+    write_prompts(project.data / "evaluation.jsonl", rows)
+    shutil.rmtree(project.root / "embedded-base")
+    found = states(project)
+    assert found["prompts"] == ["ok", "problem", "problem"] and found["base"] == ["problem"]
+
+
+def test_a_hub_model_that_cannot_be_had_offline(project: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    text = project.params.read_text().replace("model: embedded-base", "model: nobody/nothing")
+    project.params.write_text(text.replace("  revision: null", f"  revision: {'a' * 40}", 1))
+    (check,) = doctor._hub(load_settings(project.params), project)
+    assert check.state == "problem" and "nobody/nothing: not in the cache" in check.found
+
+
+def test_servers_that_are_away(project: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as taken:  # bound and not listening: refused
+        taken.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        monkeypatch.setenv("PREFECT_API_URL", f"{address}/api")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+        checks = [*doctor._schedule(project), *doctor._tracking(load_settings(project.params), project)]
+    assert [check.state for check in checks] == ["problem", "problem"]
+
+
+def test_the_table_says_what_to_do_and_counts() -> None:
+    checks = [doctor.Check("a", "ok", "fine"), doctor.Check("b", "problem", "broken", "mend it")]
+    assert doctor.table(checks).splitlines()[-1] == "1 problems, 0 warnings"
+    assert "-> mend it" in doctor.table(checks)

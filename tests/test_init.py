@@ -1,0 +1,165 @@
+"""A project for somebody's own model: what is written, that it stands by itself, and that nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from mlc import init, lock
+from mlc.embedded import prompts
+from mlc.errors import MlcError
+from mlc.paths import Paths
+from mlc.prompts.schema import write_prompts
+from mlc.settings import load_settings
+
+ROOT = Path(__file__).parents[1]
+YAML_1_2 = YAML(typ="safe", pure=True)
+HUB = {"model": "someone/model", "revision": "a" * 40}
+
+
+def answers(**changed: Any) -> init.Answers:
+    given = {"source": "en", "served": ("en", "zh"), "transfer": ("sw",), "name": "mine", **HUB}
+    return init.Answers(**(given | changed))
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Path:
+    """Set up in a git repository that has a file already, with prompts and a local base."""
+    given = tmp_path_factory.mktemp("given")
+    for name in init.SETS:
+        write_prompts(given / f"{name}.jsonl", prompts.rows(name)[:4])
+    folder = tmp_path_factory.mktemp("project")
+    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+    (folder / ".gitignore").write_text("mine.txt\n")
+    done = init.run(folder, answers(model=str(tiny_base), revision=None, data=given))
+    assert done["lacks"] == []
+    return folder
+
+
+def test_the_settings_are_valid_and_hold_the_answers(project: Path) -> None:
+    settings = load_settings(project / "params.yaml")
+    assert (settings.languages.served, settings.languages.transfer) == (("en", "zh"), ("sw",))
+    assert (settings.base.model, settings.register_.model_name) == ("base", "mine")
+    assert [judge.name for judge in settings.evaluate.judges] == ["refusal"]  # the embedded one knows its world alone
+    assert "embedded" not in (project / "params.yaml").read_text().splitlines()[0]
+
+
+def test_dvc_takes_the_project_and_nothing_in_it_is_of_this_repository(project: Path) -> None:
+    from dvc.repo import Repo
+    from dvc.stage import PipelineStage
+
+    with Repo(str(project)) as repo:
+        stages = {stage.name for stage in repo.index.stages if isinstance(stage, PipelineStage)}
+    content = YAML_1_2.load((project / "dvc.yaml").read_text())["stages"]
+    assert set(content) == stages
+    assert set(content) == set(YAML_1_2.load((ROOT / "dvc.yaml").read_text())["stages"])
+    deps = {dep for stage in content.values() for dep in stage.get("deps", ())}
+    assert not [dep for dep in deps if dep.startswith("mlc/") or dep == "embedded-base"]
+    assert content["base"]["deps"] == ["base"] and (project / "base.dvc").exists() and (project / "data.dvc").exists()
+
+
+def test_every_stage_depends_on_the_code_that_it_depends_on_here(project: Path) -> None:
+    there, here = (YAML_1_2.load((folder / "dvc.yaml").read_text())["stages"] for folder in (project, ROOT))
+    code = YAML_1_2.load((project / lock.NAME).read_text())["code"]
+    for name, stage in here.items():
+        keys = {lock.part(dep) for dep in stage["deps"] if dep.startswith("mlc/")}
+        locked = [p[lock.NAME] for p in there[name]["params"] if isinstance(p, dict)]
+        assert {key.removeprefix("code.") for keys in locked for key in keys} == keys, name
+        assert keys <= code.keys()
+
+
+def test_other_code_than_the_locked_is_refused_until_it_is_taken(project: Path, tmp_path: Path) -> None:
+    for name in ("params.yaml", lock.NAME):
+        shutil.copy(project / name, tmp_path / name)
+    path = tmp_path / lock.NAME
+    lock.check(path)
+    content = YAML_1_2.load(path.read_text())
+    content["code"]["mlc/training"] = "0" * 64
+    path.write_text(json.dumps(content))
+    with pytest.raises(MlcError, match=r"other code in mlc/training: install .*`mlc init --upgrade`"):
+        lock.check(path)
+    init.upgrade(Paths(tmp_path))
+    lock.check(path)
+    path.write_text("version: 1\n")
+    with pytest.raises(MlcError, match="cannot be read"):
+        lock.check(path)
+
+
+def test_a_hash_covers_the_file_and_the_folder_of_a_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    package = tmp_path / "mlc"
+    (package / "world").mkdir(parents=True)
+    monkeypatch.setattr(lock, "PACKAGE", package)
+    seen = set()
+    for file in ("world.py", "world/words.yaml", "other.py"):
+        (package / file).write_text("")
+        seen.add(lock._hash("mlc/world"))
+    assert len(seen) == 2  # the other file is none of its business
+    (package / "world/words.yaml").write_text("changed")
+    assert lock._hash("mlc/world") not in seen
+
+
+def test_what_was_there_stays(project: Path) -> None:
+    lines = (project / ".gitignore").read_text().splitlines()
+    assert lines[0] == "mine.txt" and "/artifacts/" in lines and "/data" in lines
+    with pytest.raises(MlcError, match="this is a project already"):
+        init.run(project, answers())
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"served": ("zh",)}, "the source language 'en' has to be among the served ones"),
+        ({"served": ("en", "klingon!")}, "is not a BCP-47 language tag"),
+        ({"revision": None}, "a model of the hub needs base.revision"),
+        ({"revision": "main"}, "a branch or tag can move"),
+        ({"recipes": ("nothing",)}, "there is no recipe nothing: give a file, or one of .*lora-24gb"),
+    ],
+)
+def test_a_wrong_answer_writes_nothing(changed: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(MlcError, match=message):
+        init.run(tmp_path / "new", answers(**changed))
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_wrong_prompt_writes_nothing_and_is_named(tmp_path: Path) -> None:
+    (tmp_path / "alignment.jsonl").write_text("{}\n")
+    with pytest.raises(MlcError, match=r"alignment.jsonl, line 1, field id"):
+        init.run(tmp_path / "new", answers(data=tmp_path))
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("recipe", init.shipped_recipes())
+def test_every_recipe_gives_valid_settings_and_the_answers_win(recipe: str, tmp_path: Path) -> None:
+    settings = init._params(answers(recipes=(recipe,)), tmp_path / "params.yaml")
+    assert settings.languages.served == ("en", "zh") and settings.base.model == "someone/model"
+
+
+def test_the_command_asks_nothing_with_flags(tmp_path: Path) -> None:
+    mlc = Path(sys.executable).parent / "mlc"
+    done = subprocess.run([mlc, "init", "new", "--yes"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.startswith("mlc: --model is missing")
+    flags = ["--model", HUB["model"], "--revision", HUB["revision"], "--served", "en,sw", "--json"]
+    done = subprocess.run([mlc, "init", "new", "--yes", *flags], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    shown = json.loads(done.stdout)
+    assert len(shown["lacks"]) == 3 and shown["next"][0] == "cd new"
+    assert "deps" not in YAML_1_2.load((tmp_path / "new/dvc.yaml").read_text())["stages"]["base"]
+    assert (tmp_path / "new/.git").is_dir() and (tmp_path / "new/recipes/accelerate/ddp.yaml").is_file()
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_what_init_needs(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q", "-w", tmp_path, ROOT]
+    subprocess.run(command, check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    shutil.unpack_archive(wheel, tmp_path / "site", "zip")
+    for name in ("params.yaml", "prefect.yaml", "recipes/lora-24gb.yaml", "recipes/accelerate/ddp.yaml"):
+        assert (tmp_path / "site/mlc/project" / name).read_text() == (ROOT / name).read_text()
+    assert (tmp_path / "site/mlc/project/stages.yaml").read_text() == (ROOT / "dvc.yaml").read_text()
