@@ -43,8 +43,11 @@ def _commit(root: Path) -> str | None:
 
 
 def prefix(root: Path) -> str:
-    """Where a project lies in its repository: empty, or a path with a slash at its end."""
-    return git(root, "rev-parse", "--show-prefix").strip()
+    """Where a project lies in its repository: a path with a slash at its end, or empty at the top, or without git."""
+    try:
+        return git(root, "rev-parse", "--show-prefix").strip()
+    except (FileNotFoundError, MlcError):
+        return ""
 
 
 def git_state(root: Path) -> dict[str, Any]:
