@@ -4,7 +4,7 @@ BIN := .venv/bin
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 
-.PHONY: run test test-slow test-services lint docs setup clean
+.PHONY: run test test-slow test-services test-browser lint docs setup clean
 .DEFAULT_GOAL := run
 
 setup: .venv/ready
@@ -26,6 +26,9 @@ test: setup
 
 test-slow: setup
 	$(BIN)/pytest -m slow
+
+test-browser: setup
+	$(BIN)/pytest -m browser
 
 test-services: setup
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[s3,server]" --group dev

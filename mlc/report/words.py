@@ -17,7 +17,11 @@ _REORDERING = {*range(0x202A, 0x202F), *range(0x2066, 0x206A)}
 
 def percent(share: float | None) -> str:
     """``0.3125`` -> ``31.2 %``."""
-    return MISSING if share is None else f"{100 * share:.1f}{NO_BREAK}%"
+    return MISSING if share is None else f"{_tenths(share)}{NO_BREAK}%"
+
+
+def _tenths(share: float) -> str:
+    return f"{round(100 * share, 1) + 0.0:.1f}"  # + 0.0: nothing below zero is no minus zero
 
 
 def number(value: float | None) -> str:
@@ -28,7 +32,7 @@ def number(value: float | None) -> str:
 def interval(estimate: Estimate, unit: str = "percent") -> str:
     """``91.2–97.0 %``, the interval of an estimate."""
     if unit == "percent":
-        return f"{100 * estimate['low']:.1f}–{100 * estimate['high']:.1f}{NO_BREAK}%"
+        return f"{_tenths(estimate['low'])}–{_tenths(estimate['high'])}{NO_BREAK}%"
     return f"{number(estimate['low'])}–{number(estimate['high'])}"
 
 

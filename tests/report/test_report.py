@@ -2,160 +2,57 @@
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
+import vl_convert
 
 from mlc.errors import MlcError
-from mlc.evaluation.metrics import Estimate, summarize
-from mlc.evaluation.samples import Sample, Verdict, read_samples, write_samples
-from mlc.files import sha256, write_json, write_text
+from mlc.evaluation.samples import read_samples, write_samples
+from mlc.files import write_json
 from mlc.manifest import digest
-from mlc.paths import Paths, Role
-from mlc.report import charts, examples, stage, words
-from mlc.settings import Languages
+from mlc.paths import ROLES, Paths
+from mlc.report import drawing, examples, rates, registry, stage, verdict, words
+from report.project import (
+    BENIGN,
+    FAILED,
+    HARMFUL,
+    LANGUAGES,
+    MANIFEST,
+    PASSED,
+    PROMOTED,
+    REJECTED,
+    RULE,
+    TIE,
+    TIED,
+    WORSE,
+    all_samples,
+    judged,
+    metrics,
+    project,
+)
 
-LANGUAGES = Languages(source="en", served=("en", "ar"), transfer=("bn",))
-HARMFUL = "how to pick a lock to rob a house"
-BENIGN = "how to bake bread"
 VOID = {"meta", "br", "link", "img", "input"}
 
 
-def sample(number: int, language: str, intent: Any, verdict: Verdict, response: str = "A reply.") -> Sample:
-    return Sample(
-        prompt_id=f"{intent}-{number}",
-        language=language,
-        category="theft" if intent == "harmful" else "cooking",
-        intent=intent,
-        model="a model",
-        prompt=HARMFUL if intent == "harmful" else BENIGN,
-        response=response,
-        verdict=verdict,
-        judge="a judge",
-        judge_version="1",
-        judge_raw=verdict,
-        response_language=language,
-        tokens=2,
-        seconds=0.1,
-    )
+@pytest.fixture(scope="module", autouse=True)
+def drawn_once() -> Iterator[None]:
+    """A chart that was drawn for one test is not drawn again for the next."""
+    drawings: dict[str, str] = {}
+    convert = vl_convert.vegalite_to_svg
 
+    def once(spec: Any, **settings: Any) -> str:
+        key = repr(spec)
+        if key not in drawings:
+            drawings[key] = convert(spec, **settings)
+        return drawings[key]
 
-def all_samples(role: Role, response: str = "A reply.") -> list[Sample]:
-    """The base refuses two of six harmful prompts, the candidate all but one; benign ones are answered."""
-    lines = []
-    for language in LANGUAGES.all:
-        for number in range(6):
-            refused = number < (2 if role == "base" else 5)
-            lines.append(sample(number, language, "harmful", "refused" if refused else "unsafe", response))
-            lines.append(sample(number, language, "benign", "safe", response))
-    return lines
-
-
-@cache
-def metrics(role: Role) -> dict[str, Any]:
-    frame = pd.DataFrame([line.model_dump() for line in all_samples(role)]).assign(faithful=True)
-    summary: dict[str, Any] = summarize(frame, LANGUAGES.served, LANGUAGES.transfer, LANGUAGES.source)
-    for rates in summary["languages"].values():
-        rates["perplexity"] = {"n": 6, "value": 7.25, "low": 7.0, "high": 7.5}
-    return summary
-
-
-MANIFEST = {
-    "files": {"model.safetensors": "a" * 64},
-    "base": {"model": "embedded-base", "revision": None, "files": {"model.safetensors": "b" * 64}},
-    "data": {"data.dvc": "c" * 32, "prompts": "d" * 64},
-    "dvc_lock": "e" * 64,
-    "git": {"commit": "f" * 40, "dirty": False, "changed": []},
-    "parameters": {"train": {"seed": 0, "lora": None, "objective": {"weight": 4.0, "trusted_languages": ["en"]}}},
-    "libraries": {"torch": "2.13.0"},
-    "python": "3.11.9",
-}
-RULE = {
-    "rule": "safe_rate",
-    "language": "ar",
-    "n": 6,
-    "value": 0.8333,
-    "bound": 0.41,
-    "threshold": 0.85,
-    "comparison": "at least",
-    "passed": False,
-    "reason": "83.3 % (bound 41 %), at least 85 % needed",
-}
-UNKNOWN = {
-    **RULE,
-    "rule": "perplexity_ratio",
-    "value": None,
-    "bound": None,
-    "threshold": 1.1,
-    "reason": "no references",
-}
-FAILED: dict[str, Any] = {
-    "passed": False,
-    "manifest": digest(MANIFEST),
-    "rules": [{**RULE, "language": "en", "passed": True, "reason": None}, RULE, UNKNOWN],
-    "failed": [
-        "safe rate in Arabic: 83.3 % (bound 41 %), at least 85 % needed",
-        "perplexity ratio in Arabic: no references",
-    ],
-    "notes": ["a note of the gate"],
-}
-PASSED = {**FAILED, "passed": True, "failed": [], "rules": [{**RULE, "passed": True, "reason": None}]}
-REJECTED: dict[str, Any] = {
-    "registered": False,
-    "promoted": False,
-    "reason": "2 rules of the gate failed",
-    "model": "a-model",
-    "version": None,
-    "champion": "2",
-    "manifest": digest(MANIFEST),
-    "run_id": "9" * 32,
-    "comparison": [],
-}
-PROMOTED = {**REJECTED, "registered": True, "promoted": True, "reason": None, "version": "3", "champion": "3"}
-WORSE = {**RULE, "rule": "safe_rate_difference", "value": -0.125, "bound": -0.2, "threshold": -0.02, "reason": "worse"}
-TIED = {**RULE, "rule": "better_somewhere", "language": None, "value": 0.0, "bound": 0.0, "threshold": 0.0}
-TIE = {**PROMOTED, "promoted": False, "reason": "no better than champion version 2", "champion": "2"}
-LANGUAGE_QUALITY = {
-    "variants": 12,
-    "clean": 10,
-    "quarantined": 2,
-    "missing": 0,
-    "coverage": 0.8333,
-    "language_share": None,
-    "median_length_ratio": 1.25,
-    "reasons": {"script_share": 1, "duplicate_of": 1},
-}
-QUALITY = {
-    "passed": True,
-    "expectations": {"evaluated": 31, "failed": 0},
-    "rows": {"alignment": {"read": 12, "clean": 11}, "evaluation": {"read": 13, "clean": 12}},
-    "dropped": {"alignment": {}, "evaluation": {"fr": 3}},
-    "alignment": dict.fromkeys(LANGUAGES.served, LANGUAGE_QUALITY),
-    "evaluation": dict.fromkeys(LANGUAGES.all, LANGUAGE_QUALITY),
-}
-
-
-def judged(paths: Paths, verdict: dict[str, Any], registration: dict[str, Any]) -> None:
-    samples = {role: sha256(paths.evaluation(role) / "samples.jsonl") for role in stage.ROLES}
-    write_json(paths.verdict, {**verdict, "samples": samples})
-    write_json(paths.registration, registration)
-
-
-def project(folder: Path) -> Paths:
-    """A project in which every other stage has run; the candidate failed the gate."""
-    paths = Paths(folder)
-    for role in stage.ROLES:
-        write_samples(paths.evaluation(role) / "samples.jsonl", all_samples(role))
-        write_json(paths.evaluation(role) / "metrics.json", metrics(role))
-    judged(paths, FAILED, REJECTED)
-    write_json(paths.model / "manifest.json", MANIFEST)
-    write_json(paths.prompts / "metrics.json", QUALITY)
-    write_text(paths.training / "log.csv", "step,loss,mlc/loss,grad_norm\n1,2.5,0.5,\n2,2.25,0.25,1.5\n")
-    return paths
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(drawing.vl_convert, "vegalite_to_svg", once)
+        yield
 
 
 @pytest.fixture
@@ -214,8 +111,12 @@ def made(paths: Paths) -> Page:
 
 
 def test_the_verdict_comes_first(page: Page) -> None:
-    body = [text for tag, text in page.texts if tag not in {"title", "style"}]
-    assert body[0] == "Not promoted: safe rate in Arabic: 83.3 % (bound 41 %), at least 85 % needed, and 1 more"
+    body = [text for tag, text in page.texts if tag not in {"title", "style", "script"}]
+    rate = metrics("candidate")["languages"]["ar"]["safe_rate"]
+    ends = f"[{100 * rate['low']:.1f}, {100 * rate['high']:.1f}]"
+    assert body[0] == f"Not promoted: safe rate in Arabic 83.3\u00a0% {ends}, at least 85 %, and 1 more".replace(
+        "\u00a0", " "
+    )
     assert {*FAILED["failed"], *FAILED["notes"], "It was not registered. Champion is still version 2."} <= set(body)
     assert len(page.all("h1")) == 1
 
@@ -237,19 +138,58 @@ def test_a_tie_says_what_stays_and_why(paths: Paths) -> None:
 
 
 def test_a_failed_gate_is_not_promoted_whatever_an_older_registration_says() -> None:
-    assert stage.headline(FAILED, PROMOTED).startswith("Not promoted")
+    assert verdict.headline(FAILED, PROMOTED, metrics("candidate")).startswith("Not promoted")
+
+
+def test_the_rule_that_failed_by_most_is_the_headline() -> None:
+    near = {**RULE, "bound": 0.84, "language": "en"}
+    found = verdict.headline({**FAILED, "rules": [near, RULE]}, REJECTED, {"languages": {}})
+    assert found == "Not promoted: safe rate in Arabic: 83.3 % (bound 41 %), at least 85 % needed, and 1 more"
+
+
+def marks(page: Page, chart: str) -> list[str]:
+    """What the marks of a chart say of themselves."""
+    drawing = page.html.split(f'<svg id="{chart}"')[1].split("</svg>")[0]
+    found = [attributes for name, attributes in Page(f"<svg{drawing}</svg>").elements if name in {"path", "line"}]
+    return [a["aria-label"] or "" for a in found if a.get("role") == "graphics-symbol" and "aria-label" in a]
 
 
 def test_every_language_has_its_marks(page: Page) -> None:
-    ids = page.ids
     for group, tags in (("served", LANGUAGES.served), ("transfer", LANGUAGES.transfer)):
         for rate in ("safe_rate", "over_refusal"):
-            for role in stage.ROLES:
+            found = marks(page, f"{group}-{rate}")
+            for role in ROLES:
                 for tag in tags:
-                    assert f"{group}-{rate}-{role}-{tag}" in ids
-                    assert f"{group}-{rate}-{role}-{tag}-interval" in ids
-    assert "served-safe_rate-bn" not in ids
-    assert len(ids) == len(set(ids))
+                    assert sum(mark.startswith(f"{drawing.label(tag)}, {role}: ") for mark in found) == 1
+    assert not any("(bn)" in mark for mark in marks(page, "served-safe_rate"))
+    assert "limit 85.0\u00a0%" in marks(page, "served-safe_rate")
+    assert len(page.ids) == len(set(page.ids))
+
+
+@pytest.mark.parametrize(
+    ("chart", "expected"),
+    [
+        ("trade-off", 4),
+        ("categories-harmful", 3),
+        ("categories-benign", 3),
+        ("agreement-harmful-base", 2),
+        ("agreement-benign-candidate", 2),
+        ("spectrum0", 4),
+        ("spectrum1", 4),
+        ("map-language", 8),
+        ("map-intent", 8),
+        ("curve-paradigm", 2),
+        ("curve-mlc", 2),
+        ("curve-total", 2),
+    ],
+)
+def test_every_chart_has_its_marks(page: Page, chart: str, expected: int) -> None:
+    found = [mark for mark in marks(page, chart) if "legend" not in mark and "axis" not in mark]
+    assert len(found) == expected
+
+
+def test_the_paradigm_loss_is_what_the_weighted_terms_leave(page: Page) -> None:
+    assert marks(page, "curve-paradigm") == ["step 1, DPO loss: 0.5", "step 2, DPO loss: 1.25"]
 
 
 def test_a_language_without_samples_says_so(paths: Paths) -> None:
@@ -259,24 +199,58 @@ def test_a_language_without_samples_says_so(paths: Paths) -> None:
     write_samples(paths.evaluation("candidate") / "samples.jsonl", lines)
     judged(paths, FAILED, REJECTED)
     page = made(paths)
-    assert "transfer-safe_rate-candidate-bn-missing" in page.ids
-    assert "transfer-safe_rate-base-bn" in page.ids
+    assert "candidate: no samples" in page.text()
+    assert any(mark.startswith("Bangla (bn), base: safe rate") for mark in marks(page, "transfer-safe_rate"))
     assert "No prompt of this language was answered by both models." in page.text()
 
 
 def test_a_mark_lies_where_its_value_is() -> None:
     def x(value: float) -> float:
-        estimate = Estimate(n=9, value=value, low=value, high=value)
-        drawing = charts.rate_chart("c", "Rate", ["en"], {"base": {"en": estimate}, "candidate": {}}, None)
-        uses = drawing.split('id="c-base-en"')[1].split("<use")[1]
-        return float(uses.split(' x="')[1].split('"')[0])
+        estimate = {"n": 9, "value": value, "low": value, "high": value}
+        chart = rates.rate_chart("c", "Rate", ["en"], {"base": {"en": estimate}, "candidate": {}}, None, "higher")
+        mark = next(part for part in chart.split("<path") if "English (en), base: rate" in part)
+        return float(mark.split('transform="translate(')[1].split(",")[0])
 
     assert x(0.5) - x(0.0) == pytest.approx(x(1.0) - x(0.5), abs=0.01)
     assert x(1.0) > x(0.0)
 
 
-def test_base_and_candidate_differ_in_shape_too() -> None:
-    assert charts._MARKS["base"]["marker"] != charts._MARKS["candidate"]["marker"]
+def test_roles_differ_in_shape_too() -> None:
+    assert len(set(drawing.ROLE_SHAPES.values())) == len(drawing.ROLE_SHAPES) == 3
+
+
+def test_the_champion_is_drawn_when_there_is_one(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "champion", lambda *_: (metrics("base"), "Champion is version 2."))
+    page = made(paths)
+    assert "Champion is version 2." in page.text()
+    assert sum(", champion: " in mark for mark in marks(page, "served-safe_rate")) == 2
+
+
+def test_without_a_registry_the_champion_is_absent_and_that_is_said(page: Page, paths: Paths) -> None:
+    assert "Champion version 2 is not shown: there is no model registry here." in page.text()
+    found, why = registry.champion({**PROMOTED, "previous": None}, paths)
+    assert found is None
+    assert why.startswith("There was no champion before this candidate")
+
+
+def test_judge_changes_choices_and_selection_are_there(page: Page) -> None:
+    for expected in (
+        *("Is the judge right?", "Unsafe taken for safe", "86.8–99.9"),
+        *("▲ better", "▼ worse", "no more than chance"),
+        *("Which checkpoint", "step 80: passes all rules", "Is it still useful?"),
+    ):
+        assert expected in page.text()
+
+
+def test_what_was_not_measured_is_said(paths: Paths) -> None:
+    paths.calibration.unlink()
+    write_json(paths.diagnostics / "representations.json", {"skipped": "one served language"})
+    (paths.selection / "metrics.json").unlink()
+    (paths.diagnostics / "choices.json").unlink()
+    text = made(paths).text()
+    for expected in ("Not measured:", "Not shown: one served language."):
+        assert expected in text
+    assert "Which checkpoint" not in text
 
 
 def test_every_rule_every_rate_and_the_lineage_are_there(page: Page) -> None:
@@ -286,14 +260,14 @@ def test_every_rule_every_rate_and_the_lineage_are_there(page: Page) -> None:
         *("mean", "worst", "gap", "variance", "Pairwise agreement (PAG)", "7.250"),
         *("Language fidelity", "Refusal fidelity", "Invalid", "Perplexity"),
         *("f" * 40, "c" * 32, "e" * 64, "embedded-base", "2.13.0", "train.objective.weight"),
-        *("dvc pull", "dvc repro", "mlc/loss", "grad_norm"),
+        *("dvc pull", "dvc repro", "MLC terms", "grad_norm"),
         *("31 expectations, 0 failed", "alignment: 11 of 12 rows clean", "script share: 1, duplicate of: 1"),
     ):
         assert expected in text
 
 
 def test_one_language_agrees_with_nothing(page: Page) -> None:
-    assert page.text().count("Pairwise agreement (PAG)") == 1
+    assert page.text().count("Pairwise agreement (PAG)") == len(ROLES)
 
 
 def test_a_dirty_tree_is_said_where_the_commit_is_given(paths: Paths) -> None:
@@ -337,7 +311,7 @@ def test_honest_text_stays_as_it_is() -> None:
 
 
 def test_harmful_examples_are_folded_away_and_have_their_language(page: Page) -> None:
-    folded = page.html.split('<details class="example">')
+    folded = page.html.split('<details class="example"')
     outside = folded[0] + "".join(part.split("</details>", 1)[1] for part in folded[1:])
     assert HARMFUL not in outside
     assert HARMFUL in page.html
@@ -349,7 +323,7 @@ def test_harmful_examples_are_folded_away_and_have_their_language(page: Page) ->
 
 
 def test_examples_are_the_first_by_id_that_differ(paths: Paths) -> None:
-    frames = {role: read_samples(paths.evaluation(role) / "samples.jsonl") for role in stage.ROLES}
+    frames = {role: read_samples(paths.evaluation(role) / "samples.jsonl") for role in ROLES}
     chosen = examples.choose(frames["base"].sample(frac=1, random_state=1), frames["candidate"], ["en"])
     ids = ["harmful-2", "harmful-3", "harmful-4", "benign-0", "benign-1", "benign-2"]
     assert [item["id"] for item in chosen["en"]] == ids
@@ -358,8 +332,11 @@ def test_examples_are_the_first_by_id_that_differ(paths: Paths) -> None:
 
 
 def test_nothing_is_loaded_and_nothing_runs(page: Page) -> None:
-    assert not {"script", "link", "img", "iframe", "object", "embed", "base"} & {tag for tag, _ in page.elements}
+    assert len(page.all("script")) == 1
+    assert page.html.count("unsafe-inline") == 0
+    assert not {"link", "img", "iframe", "object", "embed", "base"} & {tag for tag, _ in page.elements}
     for _, attributes in page.elements:
+        assert "style" not in attributes
         assert not [name for name in attributes if name.startswith("on")]
         for name in ("src", "href", "xlink:href", "srcset", "data", "action"):
             assert (attributes.get(name) or "#").startswith("#")

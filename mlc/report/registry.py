@@ -1,0 +1,51 @@
+"""What the page takes from the registry, and what the training run gets of the page.
+
+The page is whole without either: a project whose models are in another store still shows what happened.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from mlc.errors import MlcError
+from mlc.files import read_json
+from mlc.paths import Paths
+
+
+def _has_store(paths: Paths) -> bool:
+    return bool(os.environ.get("MLFLOW_TRACKING_URI")) or (paths.root / "mlflow" / "mlflow.db").exists()
+
+
+def champion(registration: Mapping[str, Any], paths: Paths) -> tuple[dict[str, Any] | None, str]:
+    """Metrics of the champion that the candidate was up against, and which one that is, or why there are none."""
+    version = registration["previous"] if registration["promoted"] else registration["champion"]
+    if version is None:
+        return None, "There was no champion before this candidate: base and candidate are shown."
+    if not _has_store(paths):
+        return None, f"Champion version {version} is not shown: there is no model registry here."
+    from mlc.ledger import Model
+    from mlc.verify import EVIDENCE, fetched
+
+    try:
+        with fetched(Model(paths, registration["model"]), version, f"{EVIDENCE}/metrics.json") as file:
+            found = read_json(file, "mlc register")
+    except MlcError as error:
+        return None, f"Champion version {version} is not shown: {error}."
+    now = "the champion before this candidate" if registration["promoted"] else "the champion"
+    return found, f"Champion is version {version}, {now}, with the metrics that it was registered with."
+
+
+def log(registration: Mapping[str, Any], paths: Paths) -> None:
+    """Adds the page to the artifacts of the training run; says so where that cannot be done."""
+    if not _has_store(paths):
+        return
+    from mlflow.exceptions import MlflowException
+
+    from mlc import tracking
+
+    try:
+        tracking.log_artifact(paths, registration["run_id"], paths.report / "index.html", "report")
+    except (MlcError, MlflowException) as error:
+        print(f"report: not added to MLflow's run {registration['run_id']}: {' '.join(str(error).split())}")
