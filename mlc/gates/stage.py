@@ -22,6 +22,7 @@ from mlc.files import read_json, sha256, write_json
 from mlc.gates import leakage
 from mlc.gates.paired import changes, comparable, difference, outcomes, perplexity_ratio, unique
 from mlc.gates.rules import Comparison, Measured, Rule, line, sentence
+from mlc.gates.tasks import task_lines
 from mlc.paths import ROLES, Paths, Role
 from mlc.prompts.schema import PromptRow, read_prompts
 from mlc.settings import Gate, GateRule, JudgeQuality, Languages
@@ -29,7 +30,7 @@ from mlc.settings import Gate, GateRule, JudgeQuality, Languages
 METHODS = {
     "mean": "exact at the effective number of prompts",
     "worst": "exact in each language",
-    "gap": "bootstrap over prompts",
+    "gap": "paired by prompt, exact in each kind of change (MOVER)",
     "variance": "bootstrap over prompts",
 }
 
@@ -108,7 +109,8 @@ def judge(
     alpha = (1 - gate.confidence) / len(served)
     # Whether there are references is the prompt set's doing, so the base decides it: a candidate cannot lose its own.
     has_references = bool(base["reference_nll"].notna().any())
-    applied = [rule for rule in gate.rules if has_references or rule.metric != "perplexity_ratio"]
+    about_samples = [rule for rule in gate.rules if rule.metric != "task_accuracy"]  # which has questions of its own
+    applied = [rule for rule in about_samples if has_references or rule.metric != "perplexity_ratio"]
     everywhere = [rule for rule in applied if not rule.across and rule.metric not in AGREEMENTS]
     lines = comparable(candidate, base, served)
     for tag in served:
@@ -124,7 +126,7 @@ def judge(
                 line(rule.name, None, _across(rule, candidate, languages, gate), rule.threshold, rule.comparison)
             )
     notes = ["perplexity is not judged: no reference reply was scored (none in the prompt set, or an endpoint's model)"]
-    return lines, [] if len(applied) == len(gate.rules) else notes
+    return lines, [] if len(applied) == len(about_samples) else notes
 
 
 def _calibration(paths: Paths) -> dict[str, Any]:
@@ -247,6 +249,7 @@ def run(languages: Languages, prompt_set: str, gate: Gate, paths: Paths) -> None
     rules.append(leakage.check(candidate, _training_prompts(made, paths), gate.near_duplicate))
     if selection is not None:
         rules.append(leakage.check(candidate, selected_on, gate.near_duplicate, "selection"))
+    rules += task_lines(gate, languages.served, paths)
     if gate.judge is not None:
         rules += judge_lines(candidate, languages.served, gate.judge, paths)
     failed = [sentence(rule) for rule in rules if not rule["passed"]]
