@@ -158,6 +158,7 @@ def test_the_command_asks_nothing_with_flags(tmp_path: Path) -> None:
 def test_the_wheel_holds_what_init_needs(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q", "-w", tmp_path, ROOT]
     subprocess.run(command, check=True)
+    shutil.rmtree(ROOT / "build", ignore_errors=True)  # setuptools would pack its leftovers into the next one
     (wheel,) = tmp_path.glob("*.whl")
     shutil.unpack_archive(wheel, tmp_path / "site", "zip")
     for name in ("params.yaml", "prefect.yaml", "recipes/lora-24gb.yaml", "recipes/accelerate/ddp.yaml"):
