@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from safetensors.torch import load_file, save_file
 from test_registry import GATE, Project, project, store  # noqa: F401 - fixtures
 
@@ -18,7 +17,7 @@ from mlc.evaluation import stage
 from mlc.prompts.schema import read_prompts, write_prompts
 from mlc.settings import Audit, Gate, GateRule, RefusalJudge, Settings
 
-# Random weights refuse nothing; what tells these models apart is whether they answer at all.
+# Random weights answer nothing; what tells these models apart is how likely they find a reference reply.
 LENIENT = GATE.model_copy(
     update={
         "rules": (
@@ -44,7 +43,8 @@ def second(project: Project) -> None:  # noqa: F811
     project.train(seed=1)
     weights = project.paths.model / "model.safetensors"
     tensors = load_file(weights)
-    save_file({name: torch.zeros_like(t) for name, t in tensors.items()}, weights, metadata={"format": "pt"})
+    tensors["model.norm.weight"] *= 30  # sure of itself, and wrong
+    save_file(tensors, weights, metadata={"format": "pt"})
     (project.paths.model / manifest.NAME).unlink()
     project.manifest(seed=1)
     project.samples("candidate")
@@ -116,14 +116,17 @@ def test_it_never_goes_back_to_something_worse(project: Project) -> None:  # noq
 def test_it_goes_back_to_a_previous_champion_that_passes(project: Project) -> None:  # noqa: F811
     project.gate_and_register()
     second(project)
-    answers = LENIENT.model_copy(update={"rules": (*LENIENT.rules, GateRule(metric="invalid", at_most=0.99))})
-    verdict = audit.run(settings(project, answers, "rollback"), project.paths)
+    prompts = project.paths.prompts / "evaluation.jsonl"
+    reply = dict.fromkeys(("en", "es"), "a reply")
+    rows = [row.model_copy(update={"references": reply}) for row in read_prompts(prompts, made_by="")]
+    write_prompts(prompts, rows)
+    verdict = audit.run(settings(project, on_failure="rollback"), project.paths)
     assert not verdict["passed"]
     assert verdict["action"] == "rolled back: version 1 of test-model is champion"
     assert project.aliases() == {"champion": "1", "previous": None, "candidate": "2"}
     moved = [e for e in project.model.ledger() if e["action"] == "rollback"]
     assert moved[0]["who"] == audit.WHO and moved[0]["why"].startswith("audit: ")
-    assert audit.run(settings(project, answers, "rollback"), project.paths)["passed"]
+    assert audit.run(settings(project, on_failure="rollback"), project.paths)["passed"]
 
 
 def test_a_champion_that_was_tampered_with_is_not_judged(project: Project) -> None:  # noqa: F811
