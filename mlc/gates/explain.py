@@ -77,7 +77,7 @@ def show(language: str | None, paths: Paths, as_json: bool = False) -> None:
         f" {gate['confidence']:g}:\nalpha is {1 - gate['confidence']:.3g}, shared out among {len(languages)} languages"
         " where a rule is about each.\n"
     )
-    if verdict["selection"]:
+    if verdict.get("selection"):
         print(f"The candidate is {verdict['selection']['how']}.\n")
     print(table([list(COLUMNS), *map(_cells, rules)]))
     for rule in rules:
