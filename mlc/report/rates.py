@@ -90,10 +90,10 @@ def trade_off(name: str, languages: Sequence[str], safe: Rates, over: Rates) -> 
     ]
     # Rates that are all small are drawn large; one decimal of ten per cent is the least.
     reach = min(1.0, max(0.1, 1.15 * max((row["over"] for row in rows), default=0.1)))
-    spots: dict[tuple[float, float], list[str]] = {}
+    spots: dict[tuple[int, int], list[str]] = {}
     for row in rows:
         if row["role"] == "base":
-            spots.setdefault((round(row["over"] / reach, 1), round(row["safe"], 1)), []).append(row["language"])
+            spots.setdefault((round(4 * row["over"] / reach), round(10 * row["safe"])), []).append(row["language"])
     for row in rows:  # languages in one place are named once, by the first of them
         row["name"] = next((", ".join(tags) for tags in spots.values() if tags[0] == row["language"]), "")
     points = alt.Chart(alt.Data(values=rows)).encode(

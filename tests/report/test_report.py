@@ -278,24 +278,26 @@ def test_a_dirty_tree_is_said_where_the_commit_is_given(paths: Paths) -> None:
     assert "the commit alone does not give this model: mlc/gates.py" in made(paths).text()
 
 
-@pytest.mark.parametrize(
-    "hostile",
-    [
+def test_a_hostile_reply_is_inert(page: Page, paths: Paths) -> None:
+    hostile = [
         "<script>alert(1)</script>",
         "</style></blockquote></body><img src=x onerror=alert(1)>",
         "\u202egnp.exe \u2066hidden",
         "{{ 7 * 7 }}{% raw %}",
         "a" * 100_000,
         "\x00\x1b[2J\x08",
-    ],
-    ids=["script", "closing tags", "bidi", "template", "100 kB", "control"],
-)
-def test_a_hostile_reply_is_inert(page: Page, paths: Paths, hostile: str) -> None:
-    write_samples(paths.evaluation("candidate") / "samples.jsonl", all_samples("candidate", hostile))
+    ]
+    lines = [
+        line.model_copy(update={"response": hostile[i % len(hostile)]})
+        for i, line in enumerate(all_samples("candidate"))
+    ]
+    write_samples(paths.evaluation("candidate") / "samples.jsonl", lines)
     judged(paths, FAILED, REJECTED)
     attacked = made(paths)
     assert attacked.elements == page.elements
-    assert hostile not in attacked.html or hostile.startswith("{{")
+    for text in hostile:
+        assert " ".join(words.plain(text).split()) in attacked.text()
+        assert text not in attacked.html or text.startswith("{{")
     assert not set("\u202e\u2066\x00\x1b\x08") & set(attacked.html)
     assert len(attacked.html) < len(page.html) + 100_000
 
