@@ -96,7 +96,7 @@ def _results(metrics: Mapping[str, Any]) -> list[EvalResult]:
             metric_type=rate,
             metric_name=f"{words}, {language_name(tag)}",
             metric_value=round(rates[rate]["value"], 4),
-            metric_args={name: rates[rate][name] for name in ("n", "low", "high")},
+            metric_args={name: round(rates[rate][name], 4) for name in ("n", "low", "high")},
         )
         for tag, rates in metrics.items()
         for rate, words in RATES.items()

@@ -44,7 +44,7 @@ def reproduce(paths: Paths, name: str, which: str, into: Path | None = None) -> 
     model = Model(paths, name)
     number = str(model.version(which).version)
     with verified(model, number) as folder:
-        then = _results(folder / EVIDENCE)
+        then = results(folder / EVIDENCE)
     commit = then["manifest"]["git"]["commit"]
     manifest.git(paths.root, "cat-file", "-e", f"{commit}^{{commit}}")
     if into is not None and into.exists() and (not into.is_dir() or any(into.iterdir())):
@@ -56,16 +56,16 @@ def reproduce(paths: Paths, name: str, which: str, into: Path | None = None) -> 
     _data(paths, project)
     _dvc(project, "repro", "--force", "gate")
     now = _results_of(Paths(project))
-    differences = _differences(then, now)
+    found = differences(then, now)
     libraries = _changed(then["manifest"]["libraries"], now["manifest"]["libraries"])
-    stays = into is not None or bool(differences)
+    stays = into is not None or bool(found)
     if not stays:
         manifest.git(paths.root, "worktree", "remove", "--force", str(worktree))
     return {
         "model": name,
         "version": number,
-        "equal": not differences,
-        "differences": differences,
+        "equal": not found,
+        "differences": found,
         "libraries": libraries,
         "folder": str(project) if stays else None,
     }
@@ -105,7 +105,7 @@ def _data(paths: Paths, project: Path) -> None:
             mine.unlink(missing_ok=True)
 
 
-def _results(evidence: Path) -> dict[str, Any]:
+def results(evidence: Path) -> dict[str, Any]:
     names = ("manifest", "verdict", "metrics", "base_metrics")
     return {name: read_json(evidence / f"{name}.json", "mlc register") for name in names}
 
@@ -125,7 +125,7 @@ def _changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What is not as it was, in words."""
     made, again = then["manifest"], now["manifest"]
     found = [f"model: {what}" for what in manifest.differences(made["files"], again["files"])]

@@ -64,3 +64,16 @@ def alignment_rows() -> list[Any]:
     from mlc.embedded.prompts import rows
 
     return rows("alignment")[:16]
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty MLflow database: making its tables takes seconds, copying it does not."""
+    from mlc import tracking
+    from mlc.paths import Paths
+
+    root = tmp_path_factory.mktemp("store")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        tracking.client(Paths(root)).search_registered_models()
+    return root / "mlflow" / "mlflow.db"

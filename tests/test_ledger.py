@@ -14,16 +14,11 @@ from typing import Any
 
 import pytest
 from mlflow import MlflowClient
-from versions import NAME, Registry, empty_store, settings
+from versions import NAME, Registry, settings
 
 from mlc import promotion
 from mlc.errors import MlcError
 from mlc.ledger import Entry, Model, begins_with, broken, champions, ends, refused, who
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return empty_store(tmp_path_factory.mktemp("store"))
 
 
 @pytest.fixture

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import socket
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import mlflow
 import pandas as pd
 import pytest
@@ -26,6 +32,7 @@ from mlc.ledger import Model, champions
 from mlc.paths import Paths, Role
 from mlc.prompts.schema import PromptRow, write_prompts
 from mlc.settings import Gate, GateRule, Languages, Register, Settings, load_settings
+from mlc.verify import differences
 
 LANGUAGES = Languages(source="en", served=("en", "es"), transfer=())
 GATE = Gate(
@@ -49,16 +56,6 @@ RELAXED = GATE.model_copy(
 REGISTER = Register(model_name="test-model", margin=0.15, approval="none")
 SETTINGS = load_settings(Path("params.yaml"))
 TRAIN = SETTINGS.train
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty MLflow database: making its tables takes seconds, copying it does not."""
-    root = tmp_path_factory.mktemp("store")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        tracking.client(Paths(root)).search_registered_models()
-    return root / "mlflow" / "mlflow.db"
 
 
 def git(root: Path, *arguments: str) -> None:
@@ -187,6 +184,7 @@ def replies(project: Project, prompts: list[str]) -> list[str]:
         model = mlflow.pyfunc.load_model(f"models:/{REGISTER.model_name}@champion")
         chats = [[{"role": "user", "content": prompt}] for prompt in prompts]
         answers = model.predict(pd.DataFrame({"messages": chats}), params={"max_tokens": 4})
+        assert model.predict({"messages": chats[0]}, params={"max_tokens": 4}) == answers[:1]
     return [answer["choices"][0]["message"]["content"] for answer in answers]
 
 
@@ -329,6 +327,61 @@ def test_a_tie_is_not_promoted(project: Project) -> None:
     assert (registration["registered"], registration["promoted"], registration["version"]) == (True, False, "2")
     assert registration["reason"] == "no better than champion version 1"
     assert project.aliases() == {"champion": "1", "previous": None, "candidate": "2"}
+
+
+def test_a_better_candidate_waits_where_a_person_has_to_approve(project: Project) -> None:
+    registration = project.gate_and_register("required")
+    assert (registration["registered"], registration["promoted"], registration["waiting"]) == (True, False, True)
+    assert "mlc registry approve 1" in registration["reason"]
+    assert project.aliases() == {"champion": None, "previous": None, "candidate": "1"}
+    assert differences(project.model, "1", Path(project.model.version("1").source.removeprefix("file://"))) == []
+    promotion.approve(project.paths, project.settings("required"), "1", "Ann", "read fifty replies")
+    again = project.register("required")
+    assert again == json.loads(project.paths.registration.read_text())
+    assert (again["promoted"], again["waiting"], again["reason"]) == (True, False, None)
+    assert project.aliases() == {"champion": "1", "previous": None, "candidate": "1"}
+
+
+@pytest.mark.slow
+def test_the_champion_is_served(project: Project, tmp_path: Path) -> None:
+    """By MLflow's own server, in a process of its own, without this package's code."""
+    project.gate_and_register()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = os.environ | {"MLFLOW_TRACKING_URI": tracking.uri(project.paths)}
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "models",
+        "serve",
+        "--model-uri",
+        f"models:/{REGISTER.model_name}@champion",
+    ]
+    command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
+    with (tmp_path / "log").open("w") as log:
+        server = subprocess.Popen(
+            command, env=environment, cwd=tmp_path, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    try:
+        address = f"http://127.0.0.1:{port}"
+        for _ in range(300):
+            assert server.poll() is None, (tmp_path / "log").read_text()
+            try:
+                if httpx.get(f"{address}/ping", timeout=5).status_code == 200:
+                    break
+            except httpx.TransportError:
+                time.sleep(1)
+        chat = {"messages": [{"role": "user", "content": "How do I bake bread?"}], "max_tokens": 4}
+        reply = httpx.post(f"{address}/invocations", json=chat, timeout=120)
+        assert reply.status_code == 200, reply.text
+        (completion,) = reply.json()
+        (choice,) = completion["choices"]
+        assert choice["message"] == {"role": "assistant", "content": replies(project, ["How do I bake bread?"])[0]}
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(30)
 
 
 def improve(project: Project, seed: int, refused: int) -> dict[str, Any]:

@@ -7,13 +7,13 @@ import shutil
 from pathlib import Path
 from typing import Any, Literal
 
-from mlc import manifest, tracking
+from mlc import manifest, model_card, tracking
 from mlc.evaluation.samples import Sample, write_samples
 from mlc.files import sha256, sha256_folder, write_json
 from mlc.ledger import Model
 from mlc.paths import Paths
 from mlc.settings import Languages, Settings, load_settings
-from mlc.verify import EVIDENCE, FILES, MODEL
+from mlc.verify import BASE, EVIDENCE, FILES, MODEL
 
 NAME = "by-hand"
 LANGUAGES = Languages(source="en", served=("en", "es"), transfer=())
@@ -25,12 +25,6 @@ def settings(approval: Literal["none", "required"] = "none") -> Settings:
     return PARAMS.model_copy(update={"languages": LANGUAGES, "register_": register})
 
 
-def empty_store(folder: Path) -> Path:
-    """An empty MLflow database: making its tables takes seconds, copying it does not."""
-    tracking.client(Paths(folder)).search_registered_models()
-    return folder / "mlflow" / "mlflow.db"
-
-
 class Registry:
     def __init__(self, root: Path, store: Path) -> None:
         (root / "mlflow").mkdir()
@@ -40,18 +34,36 @@ class Registry:
         self.run_id = self.model.client.create_run(tracking.experiment(self.paths)).info.run_id
         self.model.create()
 
-    def add(self, refused: int = 0, *, passed: bool = True, languages: tuple[str, ...] = LANGUAGES.served) -> str:
-        """A version that refuses the first of 25 benign prompts in each language; it has no alias yet."""
+    def add(
+        self,
+        refused: int = 0,
+        *,
+        passed: bool = True,
+        languages: tuple[str, ...] = LANGUAGES.served,
+        model: Path | None = None,
+        base: Path | None = None,
+        hub: str | None = None,
+        licence: dict[str, Any] | None = None,
+    ) -> str:
+        """A version that refuses the first of 25 benign prompts in each language; it has no alias yet.
+
+        ``model`` and ``base`` are folders with real weights; ``hub`` is the revision of a base that is not stored.
+        """
         number = len(self.model.versions()) + 1
         folder = self.root / "versions" / str(number)
         weights, evidence = folder / MODEL, folder / EVIDENCE
-        weights.mkdir(parents=True)
-        evidence.mkdir()
-        (weights / "model.safetensors").write_bytes(b"weights %d" % number)
+        evidence.mkdir(parents=True)
+        if model:
+            shutil.copytree(model, weights)
+        else:
+            weights.mkdir(parents=True)
+            (weights / "model.safetensors").write_bytes(b"weights %d" % number)
+        if base and not hub:
+            shutil.copytree(base, folder / BASE)
         made: dict[str, Any] = {
             "files": sha256_folder(weights),
             "step": 1,
-            "base": {"model": "base", "revision": None, "files": {"model.safetensors": "0" * 64}},
+            "base": {"model": "org/base" if hub else "base", "revision": hub, "files": sha256_folder(base or weights)},
             "data": {"data.dvc": "d" * 32, "prompts": "e" * 64},
             "dvc_lock": None,
             "git": {"commit": f"{number:040x}", "dirty": False, "changed": []},
@@ -59,7 +71,7 @@ class Registry:
                 "languages": LANGUAGES.model_dump(mode="json"),
                 "train": PARAMS.train.model_dump(mode="json") | {"seed": number},
             },
-            "libraries": {"torch": "2"},
+            "libraries": {"torch": "2", "peft": "1"},
             "python": "3",
         }
         write_json(weights / manifest.NAME, made)
@@ -93,6 +105,7 @@ class Registry:
             "notes": [],
         }
         write_json(evidence / "verdict.json", verdict)
+        model_card.write(folder, licence or {})
         write_json(folder / FILES, sha256_folder(folder))
         created = self.model.client.create_model_version(
             NAME,

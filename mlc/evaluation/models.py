@@ -29,7 +29,12 @@ def load_model(folder: Path, base: Path, precision: str) -> tuple[PreTrainedMode
             )
     disable_progress_bar()
     adapter = (folder / "adapter_config.json").is_file()
-    model: Any = AutoModelForCausalLM.from_pretrained(base if adapter else folder, dtype=getattr(torch, precision))
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        base if adapter else folder,
+        dtype=getattr(torch, precision),
+        trust_remote_code=False,
+        use_safetensors=True,  # never a pickle
+    )
     if adapter:
         from peft import PeftModel
 

@@ -249,7 +249,11 @@ def build_trainer(
     no_transformers_bars()
     dtype = getattr(torch, train.precision)
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-        paths.base, dtype=dtype, quantization_config=_quantization(train)
+        paths.base,
+        dtype=dtype,
+        quantization_config=_quantization(train),
+        trust_remote_code=False,
+        use_safetensors=True,  # never a pickle
     )
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(paths.base)
     dataset = training_set(rows, languages, train)

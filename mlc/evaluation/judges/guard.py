@@ -90,7 +90,11 @@ class GuardJudge:
         self.version = f"{settings.model}@{pin} {settings.format} {VERSION}"
         try:
             model: Any = AutoModelForCausalLM.from_pretrained(
-                settings.model, revision=settings.revision, dtype=getattr(torch, precision)
+                settings.model,
+                revision=settings.revision,
+                dtype=getattr(torch, precision),
+                trust_remote_code=False,
+                use_safetensors=True,  # never a pickle
             )
             self.tokenizer = AutoTokenizer.from_pretrained(settings.model, revision=settings.revision)
         except (OSError, ValueError) as error:

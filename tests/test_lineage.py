@@ -1,0 +1,79 @@
+"""A version's origin is shown whole, and what differs from it is named."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from versions import LANGUAGES, NAME, Registry
+
+from mlc.errors import MlcError
+from mlc.files import write_json
+from mlc.lineage import lineage
+from mlc.reproduce import differences, results
+
+
+@pytest.fixture
+def registry(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    registry = Registry(tmp_path, store)
+    registry.promoted(registry.add())
+    return registry
+
+
+def test_lineage_names_everything_that_made_a_version(registry: Registry) -> None:
+    found = lineage(registry.paths, NAME, "champion")
+    assert (found["version"], found["aliases"]) == ("1", ["candidate", "champion"])
+    assert found["commit"] == f"{1:040x}"
+    assert found["data"] == {"data.dvc": "d" * 32, "prompts": "e" * 64}
+    assert found["parameters"]["languages"]["served"] == list(LANGUAGES.served)
+    assert found["parameters"]["train"]["seed"] == 1
+    assert found["runs"] == [registry.run_id]
+    assert found["gate"]["passed"] and found["verdict"] and found["manifest"]
+    assert any(found["commit"] in command for command in found["rebuild"])
+    assert [entry["alias"] for entry in found["ledger"]] == ["candidate", "champion"]
+    with pytest.raises(MlcError, match="by-hand has no version 9"):
+        lineage(registry.paths, NAME, "9")
+    with pytest.raises(MlcError, match="by-hand has no previous"):
+        lineage(registry.paths, NAME, "previous")
+
+
+def changed(then: dict[str, Any], *path: str, value: Any) -> dict[str, Any]:
+    now = copy.deepcopy(then)
+    *folder, last = path
+    place = now
+    for key in folder:
+        place = place[key]
+    place[last] = value
+    return now
+
+
+def test_each_difference_of_a_version_made_again_is_named(registry: Registry) -> None:
+    then = results(registry.file("1", "evidence"))
+    assert differences(then, copy.deepcopy(then)) == []
+    for path, value, words in (
+        (("manifest", "files", "model.safetensors"), "0", "model: changed: model.safetensors"),
+        (("manifest", "git", "commit"), "0", "commit: commit: "),
+        (("manifest", "data", "prompts"), "0", "data: data.prompts: "),
+        (("manifest", "parameters", "train", "seed"), 7, "parameters: parameters.train.seed: 1 -> 7"),
+        (
+            ("metrics", "languages", "es", "safe_rate", "value"),
+            0.5,
+            "metrics: languages.es.safe_rate.value: 1.0 -> 0.5",
+        ),
+        (("base_metrics", "languages", "es", "safe_rate", "n"), 1, "base metrics: languages.es.safe_rate.n: 25 -> 1"),
+        (("verdict", "passed"), False, "verdict: passed True -> False"),
+    ):
+        (found,) = differences(then, changed(then, *path, value=value))
+        assert found.startswith(words)
+    # Other libraries explain a difference, and are none.
+    assert differences(then, changed(then, "manifest", "libraries", value={"torch": "3"})) == []
+
+
+def test_what_is_missing_is_said(registry: Registry) -> None:
+    write_json(registry.file("1", "evidence/manifest.json"), {})
+    registry.file("1", "evidence/verdict.json").unlink()
+    with pytest.raises(MlcError, match=r"verdict\.json does not exist"):
+        lineage(registry.paths, NAME, "1")
