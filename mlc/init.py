@@ -36,6 +36,7 @@ IGNORED = """/.cache/
 /dvc_plots/
 /mlflow/*.db
 /mlflow/*.db-*
+/mlflow/.*.lock
 /mlflow/artifacts/
 """
 DVCIGNORE = """# Not part of any dependency or output, and large folders that need not be walked in search of dvc.yaml.

@@ -52,9 +52,7 @@ class Model:
         self.client: MlflowClient = tracking.client(paths)
         self.uri = tracking.uri(paths)
         self.name = name
-        folder = paths.root / "mlflow"
-        folder.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(folder / f".{re.sub('[^A-Za-z0-9_-]', '_', name)}.lock")
+        self._lock = FileLock(paths.root / "mlflow" / f".{re.sub('[^A-Za-z0-9_-]', '_', name)}.lock")
 
     @contextmanager
     def moving(self) -> Iterator[None]:
