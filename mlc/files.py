@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -19,6 +20,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yields a path beside ``path`` to write a file or folder to; it takes ``path``'s place on success only."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(path)
     try:
         yield aside
         if aside.is_dir() and path.exists():
@@ -29,6 +31,31 @@ def replacing(path: Path) -> Iterator[Path]:
             shutil.rmtree(aside, ignore_errors=True)
         else:
             aside.unlink(missing_ok=True)
+
+
+def _sweep(path: Path) -> None:
+    """Removes what killed processes have left beside ``path``: weights would fill the disk, one kill after another.
+
+    Also of this process's own number, which a container gives to the next process as well.
+    """
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+        pid = left.name.split(".")[-2]
+        if not pid.isdecimal() or (int(pid) != os.getpid() and _alive(int(pid))):
+            continue
+        if left.is_dir():
+            shutil.rmtree(left)
+        else:
+            left.unlink(missing_ok=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
 
 
 def link_folder(folder: Path, target: Path) -> None:

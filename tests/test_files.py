@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,17 @@ def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
         aside.mkdir()
         raise RuntimeError
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+
+def test_what_killed_processes_left_is_removed_and_what_others_write_is_not(tmp_path: Path) -> None:
+    with subprocess.Popen(["true"]) as dead:
+        dead.wait()
+    mine, gone, alive = (f".model.{pid}.partial" for pid in (os.getpid(), dead.pid, os.getppid()))
+    for name in (mine, gone, alive):
+        (tmp_path / name / "weights").mkdir(parents=True)
+    with replacing(tmp_path / "model") as aside:
+        aside.mkdir()  # fails where an earlier process of this number has left one
+    assert sorted(p.name for p in tmp_path.iterdir()) == [alive, "model"]
 
 
 def test_json_is_strict(tmp_path: Path) -> None:
