@@ -1,4 +1,4 @@
-"""Which faults pass by themselves: a server that is away, too slow or overloaded.
+"""Which faults pass by themselves (a server that is away, too slow or overloaded), and which are the disk's.
 
 The command line ends with ``PASSING`` for those, as sysexits.h has it, so that what started it knows that the same
 command may work later. A failed check or a user's mistake never does.
@@ -6,6 +6,8 @@ command may work later. A failed check or a user's mistake never does.
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -43,3 +45,28 @@ def _passes(error: BaseException) -> bool:
 def passing(error: BaseException) -> bool:
     """May the same command work later? Looks at the error and at everything that it came from."""
     return any(map(_passes, _chain(error)))
+
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+# Libraries that write by themselves do not hand the system's error on: sqlite, safetensors, torch.
+_FULL_WORDS = re.compile(r"No space left on device|database or disk is full|PytorchStreamWriter failed writing file")
+_READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
+_READ_ONLY_WORDS = re.compile("attempt to write a readonly database|Read-only file system")
+
+
+def full(error: BaseException) -> str | None:
+    """In the system's words that the disk is full, or a quota or a file at its limit; None where it is not that."""
+    for cause in _chain(error):
+        if isinstance(cause, OSError) and cause.errno in _FULL:
+            return os.strerror(cause.errno)
+        if _FULL_WORDS.search(str(cause)):
+            return os.strerror(errno.ENOSPC)
+    return None
+
+
+def read_only(error: BaseException) -> bool:
+    """Is something not to be written that has to be?"""
+    return any(
+        (isinstance(cause, OSError) and cause.errno in _READ_ONLY) or _READ_ONLY_WORDS.search(str(cause))
+        for cause in _chain(error)
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 from typing import Annotated
@@ -11,7 +10,7 @@ import typer
 
 from mlc.cli import audit, data, embedded, gate, judge, model, quarantine, registry, setup, stages, translate
 from mlc.errors import MlcError
-from mlc.faults import PASSING, passing
+from mlc.faults import PASSING, full, passing, read_only
 
 EXIT_CODES = (
     "Exit codes: 0 done · 1 a stage failed, or a fault of mlc itself · 2 a mistake that you can mend · 3 refused by the"
@@ -43,7 +42,6 @@ for group, name, panel in (
 ):
     app.add_typer(group, name=name, rich_help_panel=panel)
 
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 DEBUG = "MLC_DEBUG"  # in the environment, so that the stages that DVC starts have it too
 
 
@@ -104,14 +102,17 @@ def main() -> None:
         if isinstance(error, MlcError):
             print(f"mlc: {error}", file=sys.stderr)
             sys.exit(PASSING if passing(error) else error.exit_code)
+        if words := full(error):
+            # Files are written aside and renamed, so nothing half-written is taken for whole.
+            print(f"mlc: {words}: free some space, then run the same command again", file=sys.stderr)
+            sys.exit(5)
+        if read_only(error):
+            what = " ".join(str(error).split())[:500]
+            print(f"mlc: {what}: make it writable for this user, then run the same command again", file=sys.stderr)
+            sys.exit(2)
         if passing(error):
             what = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
             print(f"mlc: {what} (a server was away or overloaded: run the same command again later)", file=sys.stderr)
             sys.exit(PASSING)
-        if isinstance(error, OSError) and error.errno in FULL:
-            # Files are written aside and renamed, so nothing half-written is taken for whole.
-            words = os.strerror(error.errno)
-            print(f"mlc: {words}: free some space, then run the same command again", file=sys.stderr)
-            sys.exit(5)
         print(f"mlc: {_unexpected(error)}", file=sys.stderr)
         sys.exit(1)
