@@ -174,7 +174,7 @@ def test_an_interrupted_training_goes_on_from_its_checkpoint(project: Path) -> N
 
     folder = project / "artifacts" / "checkpoints"
     assert _prepare_checkpoints(folder, "one") is None
-    write_json(folder / "checkpoint-2" / "trainer_state.json", {})
+    write_json(folder / "checkpoint-2" / "sizes.json", {})
     assert _prepare_checkpoints(folder, "one") == str(folder / "checkpoint-2")
     assert _prepare_checkpoints(folder, "two") is None
     assert not (folder / "checkpoint-2").exists()

@@ -38,6 +38,7 @@ def run(languages: Languages, validate: Validate, paths: Paths) -> None:
     # What an earlier run left would otherwise pass for checked when this one fails.
     if paths.prompts.exists():
         shutil.rmtree(paths.prompts)
+    data = sha256_folder(paths.data)
     contents = datacard.Contents()
     sets = _survey(languages, paths, contents)
     releases = Releases(decisions := read_decisions(releases_file(paths), Release))
@@ -81,7 +82,7 @@ def run(languages: Languages, validate: Validate, paths: Paths) -> None:
         decisions,
         stale,
         read_decisions(fixes_file(paths), Fix),
-        sha256_folder(paths.data),
+        data,
         languages,
         validate.minimum_languages,
     )
@@ -101,6 +102,9 @@ def run(languages: Languages, validate: Validate, paths: Paths) -> None:
             for row in quarantine.clean_rows(lines, {name: chunk})[name]
         )
         write_prompts(paths.prompts / f"{name}.jsonl", clean)
+    if sha256_folder(paths.data) != data:
+        shutil.rmtree(paths.prompts)
+        raise MlcError(f"{paths.data} was changed while it was checked: run `mlc validate` again")
     _summarise(frame, rows, len(outcomes), languages.source)
 
 

@@ -32,8 +32,7 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
-from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import sort_checkpoints
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, sort_checkpoints
 from transformers.utils import is_bitsandbytes_available
 from transformers.utils.logging import disable_progress_bar as no_transformers_bars
 
@@ -55,6 +54,7 @@ from mlc.training.trainers import (
 
 AnyTrainer = MLCDPOTrainer | MLCSFTTrainer | MLCORPOTrainer | MLCCPOTrainer | MLCKTOTrainer
 IDENTITY = "identity.json"  # among the checkpoints: of what they were made
+SIZES = "sizes.json"  # in a checkpoint: of its files in bytes, written last
 HEADLINES = ("loss", "rewards/accuracies", "mlc/loss", "mlc/refusal", "mlc/retain")
 
 
@@ -89,11 +89,12 @@ def run(languages: Languages, base: Base, train: Train, paths: Paths) -> None:
     if train.processes > 1 and train.accelerate and not (paths.root / train.accelerate).is_file():
         raise MlcError(f"train.accelerate: {paths.root / train.accelerate} does not exist")
     base_files = sha256_folder(paths.base)
+    prompts = sha256(paths.prompts / "alignment.jsonl")
     identity = sha256_json(
         {
             "train": train.model_dump(mode="json"),
             "languages": languages.model_dump(mode="json"),
-            "prompts": sha256(paths.prompts / "alignment.jsonl"),
+            "prompts": prompts,
             "base": base_files,
         }
     )
@@ -114,6 +115,9 @@ def run(languages: Languages, base: Base, train: Train, paths: Paths) -> None:
             fit(job)
         else:
             _launch(job, paths)
+        if sha256(paths.prompts / "alignment.jsonl") != prompts:
+            changed = paths.prompts / "alignment.jsonl"
+            raise MlcError(f"{changed} was changed while it was trained on: run `mlc validate` and `mlc train` again")
         for aside in made.glob(".*.partial"):  # of a kill
             shutil.rmtree(aside)
         for candidate in made.iterdir():
@@ -149,6 +153,7 @@ def fit(job: Job) -> None:
         )
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(TrackingCallback(paths, job.run_id))
+    trainer.add_callback(SizesCallback())
     folder = Path(job.folder)
     if job.train.candidate_steps is not None:
         trainer.add_callback(CandidatesCallback(trainer, folder, tokenizer, job.train.candidate_steps))
@@ -199,12 +204,13 @@ def _prepare_checkpoints(folder: Path, identity: str) -> str | None:
 
 
 def _finished(checkpoint: Path) -> bool:
-    """Whether all of a checkpoint was written: the trainer's state comes last, and is whole or cannot be read."""
+    """Whether all of a checkpoint is there: a machine that goes down leaves files cut off, and not in order."""
     try:
-        json.loads((checkpoint / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        sizes = json.loads((checkpoint / SIZES).read_text(encoding="utf-8"))
+        # Larger is well: another process may still have been writing its own part when this was listed.
+        return all((checkpoint / name).stat().st_size >= size for name, size in sizes.items())
+    except (OSError, ValueError):
         return False
-    return True
 
 
 def training_set(rows: list[PromptRow], languages: Languages, train: Train) -> Dataset:
@@ -360,6 +366,22 @@ def _check_split(state: Any, train: Train) -> None:
             f"{train.accelerate} asks for FSDP, which accelerate does not have on {state.device.type}: it would keep "
             "the whole model in every process without saying so. Use recipes/accelerate/ddp.yaml"
         )
+
+
+class SizesCallback(TrainerCallback):
+    """Writes into each finished checkpoint how large its files are."""
+
+    def on_save(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,  # noqa: ARG002
+        **_: Any,
+    ) -> None:
+        if state.is_world_process_zero:
+            folder = Path(str(args.output_dir)) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
+            files = {f.relative_to(folder).as_posix(): f for f in folder.rglob("*") if f.is_file()}
+            write_json(folder / SIZES, {name: file.stat().st_size for name, file in files.items()})
 
 
 class TrackingCallback(TrainerCallback):

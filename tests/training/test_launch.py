@@ -130,12 +130,14 @@ def test_a_missing_configuration_is_named(projects: tuple[Paths, Paths]) -> None
         stage.run(LANGUAGES, BASE, train({}, processes=2, accelerate="none.yaml"), projects[0])
 
 
-def test_unfinished_checkpoints_are_removed(tmp_path: Path) -> None:
+def test_unfinished_and_truncated_checkpoints_are_removed(tmp_path: Path) -> None:
     write_json(tmp_path / "identity.json", {"identity": "same"})
-    for step, state in {2: "{}", 4: "{}", 10: '{"global_', 12: None}.items():
-        (tmp_path / f"checkpoint-{step}").mkdir()
-        if state is not None:
-            (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text(state)
+    for step, weights in {2: "whole", 4: "whole", 10: "who", 12: "whole", 14: None}.items():
+        folder = tmp_path / f"checkpoint-{step}"
+        write_json(folder / "sizes.json", {"optimizer.pt": 5})
+        if weights is not None:
+            (folder / "optimizer.pt").write_text(weights)
+    (tmp_path / "checkpoint-12" / "sizes.json").write_text('{"optimi')
     assert stage._prepare_checkpoints(tmp_path, "same") == str(tmp_path / "checkpoint-4")
     assert {path.name for path in tmp_path.glob("checkpoint-*")} == {"checkpoint-2", "checkpoint-4"}
 
