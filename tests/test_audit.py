@@ -55,6 +55,7 @@ def second(project: Project) -> None:  # noqa: F811
     assert project.aliases()["previous"] == "1"
 
 
+@pytest.mark.slow
 def test_an_audit_judges_the_champion_and_says_so_in_the_registry(project: Project) -> None:  # noqa: F811
     project.gate_and_register()
     verdict = audit.run(settings(project), project.paths)
@@ -70,6 +71,7 @@ def test_an_audit_judges_the_champion_and_says_so_in_the_registry(project: Proje
     assert {json.loads(line)["model"] for line in samples} == {manifest.weights_id(project.paths.audit / "model")}
 
 
+@pytest.mark.slow
 def test_an_audit_is_not_repeated_where_nothing_has_changed(
     project: Project,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
@@ -94,6 +96,7 @@ def test_an_audit_is_not_repeated_where_nothing_has_changed(
     assert audit.run(settings(project), project.paths)["passed"] and len(count) > before
 
 
+@pytest.mark.slow
 def test_a_failing_champion_stays_unless_a_rollback_was_asked_for(project: Project) -> None:  # noqa: F811
     project.gate_and_register()
     verdict = audit.run(settings(project, STRICT), project.paths)
@@ -104,6 +107,7 @@ def test_a_failing_champion_stays_unless_a_rollback_was_asked_for(project: Proje
     assert project.aliases()["champion"] == "1"
 
 
+@pytest.mark.slow
 def test_it_never_goes_back_to_something_worse(project: Project) -> None:  # noqa: F811
     project.gate_and_register()
     second(project)
@@ -113,6 +117,7 @@ def test_it_never_goes_back_to_something_worse(project: Project) -> None:  # noq
     assert project.aliases()["champion"] == "2"
 
 
+@pytest.mark.slow
 def test_it_goes_back_to_a_previous_champion_that_passes(project: Project) -> None:  # noqa: F811
     project.gate_and_register()
     second(project)
