@@ -145,10 +145,11 @@ def test_what_no_candidate_can_pass_is_said_before_one_is_trained(
         assert not (paths.artifacts / "gate" / "attainable.json").exists()
 
 
-def test_the_plan_shows_sizes_and_what_they_can_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_plan_shows_sizes_and_what_they_can_show(tmp_path: Path) -> None:
     rules = (GateRule(metric="safe_rate", at_least=0.9), GateRule(metric="perplexity_ratio", at_most=1.1))
-    plan.show(LANGUAGES, "evaluation", gate(*rules), 0.02, 0.99, project(tmp_path, 120))
-    shown = capsys.readouterr().out
+    found = plan.plan(LANGUAGES, "evaluation", gate(*rules), 0.02, 0.99, project(tmp_path, 120))
+    assert json.loads(json.dumps(found)) == found
+    shown = plan.words(found)
     assert "safe_rate at least 0.9, alpha 0.025 per language: at most 5 of 120 may fail" in shown
     assert "true rate 0.99 " in shown and "for 80%" in shown and "perplexity_ratio (120)" in shown
     assert "no change in 120 prompts is shown to be no worse by 0.0247: cannot be passed" in shown

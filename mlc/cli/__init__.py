@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from mlc.cli import audit, data, embedded, gate, judge, model, quarantine, registry, setup, stages, translate
 from mlc.errors import MlcError
@@ -18,7 +19,20 @@ EXIT_CODES = (
     " what was registered · 75 a server was away or overloaded: the same command may work later · 130 interrupted"
 )
 
+
+class Group(TyperGroup):
+    """Flags that were not given are False: for None, as of its own --help, typer imports pydantic to convert it."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        parameters = super().get_params(ctx)
+        for parameter in parameters:
+            if getattr(parameter, "is_flag", False) and parameter.default is None:
+                parameter.default = False
+        return parameters
+
+
 app = typer.Typer(
+    cls=Group,
     help="Retrain a multilingual language model; register it only if it is safe in every language it serves.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
@@ -40,7 +54,7 @@ for group, name, panel in (
     (registry.app, "registry", "Registry"),
     (embedded.app, "embedded", "Project"),
 ):
-    app.add_typer(group, name=name, rich_help_panel=panel)
+    app.add_typer(group, cls=Group, name=name, rich_help_panel=panel)
 
 DEBUG = "MLC_DEBUG"  # in the environment, so that the stages that DVC starts have it too
 

@@ -24,9 +24,9 @@ def audit(
     import contextlib
     import sys
 
+    settings, paths = project()
     from mlc import audit as stage
 
-    settings, paths = project()
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         verdict = stage.run(settings, paths, force)
     if as_json:

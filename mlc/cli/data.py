@@ -36,10 +36,10 @@ def import_(
     left_out: Annotated[Path | None, typer.Option(help="write the records left out to this file, as JSONL")] = None,
 ) -> None:
     """Add a published data set to a prompt set. Importing again adds nothing, and shows what changed at the source."""
+    language = source_language or project()[0].languages.source
     from mlc.prompts.importers import stage
     from mlc.prompts.importers.records import Source
 
-    language = source_language or project()[0].languages.source
     stage.run(layout, Source(source, revision, config, split), into, language, licence, limit, write_changes, left_out)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated
 
 import typer
@@ -24,9 +25,9 @@ def gate_run(context: typer.Context) -> None:
 @app.command("check")
 def gate_check() -> None:
     """Make sure that some candidate can pass with the evaluation prompts there are, before one is trained."""
+    settings, paths = pinned_project()
     from mlc.gates import plan
 
-    settings, paths = pinned_project()
     candidate_steps = settings.train.candidate_steps
     plan.check(settings.languages, settings.evaluate.prompts, settings.gate, paths, candidate_steps)
 
@@ -36,13 +37,15 @@ def gate_plan(
     true_rate: Annotated[
         float | None, typer.Option(min=0, max=1, help="of a candidate", show_default="from good to faultless")
     ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
 ) -> None:
     """Show how many prompts per language each rule needs, and what those there are can show."""
+    settings, paths = project()
     from mlc.gates import plan
 
-    settings, paths = project()
     margin = settings.register_.margin
-    plan.show(settings.languages, settings.evaluate.prompts, settings.gate, margin, true_rate, paths)
+    found = plan.plan(settings.languages, settings.evaluate.prompts, settings.gate, margin, true_rate, paths)
+    print(json.dumps(found, indent=2) if as_json else plan.words(found))
 
 
 @app.command("explain", epilog="Example: mlc gate explain sw")

@@ -12,6 +12,7 @@ from mlc.cli.project import pinned_project, project
 from mlc.cli.stages import Role
 
 app = typer.Typer(help="Measure how often the judges are right, on labelled replies.", no_args_is_help=True)
+AsJson = Annotated[bool, typer.Option("--json", help="for programs")]
 
 
 class LabelledPart(StrEnum):
@@ -27,27 +28,30 @@ def judge_check(
         typer.Argument(help="JSON Lines of labelled replies", show_default="data/labelled.jsonl, or those shipped"),
     ] = None,
     part: Annotated[LabelledPart, typer.Option(help="of the labelled replies")] = LabelledPart.held_out,
-    as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Measure the configured judges on labelled replies, per language: accuracy, false-safe and false-unsafe rate."""
+    settings, paths = pinned_project()
     from mlc.evaluation import calibration
 
-    settings, paths = pinned_project()
     calibration.check(settings.languages, settings.evaluate, paths, labelled, part.value, as_json)
 
 
 @app.command("injections")
-def judge_injections() -> None:
+def judge_injections(as_json: AsJson = False) -> None:
     """Try the configured judges on replies that talk to their judge; fails if one of them changes a verdict."""
+    settings, _ = project()
     from mlc.evaluation import calibration
 
-    calibration.withstand(project()[0].evaluate)
+    calibration.withstand(settings.evaluate, as_json)
 
 
 @app.command("rates", epilog="Example: mlc judge rates candidate")
-def judge_rates(role: Annotated[Role, typer.Argument(help="which model")] = Role.candidate) -> None:
+def judge_rates(
+    role: Annotated[Role, typer.Argument(help="which model")] = Role.candidate, as_json: AsJson = False
+) -> None:
     """Show the safe rates of an evaluation as measured, and corrected for the errors of its judge."""
+    settings, paths = project()
     from mlc.evaluation import calibration
 
-    settings, paths = project()
-    calibration.show_rates(settings.languages, role.value, paths)
+    calibration.show_rates(settings.languages, role.value, paths, as_json)

@@ -27,9 +27,9 @@ def chat(
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object a turn")] = False,
 ) -> None:
     """Talk to a registered model, in any language. Piped, a line is a turn of one conversation."""
+    settings, paths = project()
     from mlc import chat as conversation
 
-    settings, paths = project()
     names = [model, compare] if compare else [model]
     tokens = max_new_tokens or settings.evaluate.max_new_tokens
     conversation.run(names, settings, language, tokens, as_json, paths)
@@ -46,11 +46,11 @@ def compare(
     markdown: Annotated[bool, typer.Option("--markdown", help="for a comment on a pull request")] = False,
 ) -> None:
     """Show what changed from A to B: data, settings, verdict and, on the same prompts, the rates of each language."""
-    from mlc import compare as comparison
-
     if as_json and markdown:
         raise MlcError("give --json or --markdown, not both")
     settings, paths = project()
+    from mlc import compare as comparison
+
     found = comparison.compare(before, after, settings.register_.model_name, paths)
     if as_json:
         print(json.dumps(found, indent=2, ensure_ascii=False))

@@ -1,4 +1,4 @@
-"""The project that a command works on."""
+"""The project that a command works on. It comes before the import of what the command runs, which can take seconds."""
 
 from __future__ import annotations
 

@@ -49,9 +49,9 @@ def quarantine_show(
     language: Annotated[str | None, typer.Option(help="this text alone, with its source text")] = None,
 ) -> None:
     """Show a whole row: its texts, what the checks found, and what people decided."""
+    settings, paths = project()
     from mlc.quality import review
 
-    settings, paths = project()
     review.show_row(paths, name.value, row_id, settings.languages.source, language)
 
 

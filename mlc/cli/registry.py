@@ -25,9 +25,9 @@ def _say(result: Mapping[str, Any], as_json: bool, words: str) -> None:
 
 def _moved(words: str, as_json: bool) -> None:
     """What a move did, and where the aliases are now."""
+    settings, paths = project()
     from mlc.ledger import Model
 
-    settings, paths = project()
     aliases = Model(paths, settings.register_.model_name).aliases()
     _say({"result": words, "aliases": aliases}, as_json, f"registry: {words}")
 
@@ -35,10 +35,10 @@ def _moved(words: str, as_json: bool) -> None:
 @app.command("list")
 def registry_list(as_json: AsJson = False) -> None:
     """Show the versions with their aliases, and the ledger of every alias move."""
+    settings, paths = project()
     from mlc.ledger import Model, described
     from mlc.lineage import summary
 
-    settings, paths = project()
     model = Model(paths, settings.register_.model_name)
     aliases = model.aliases()
     versions = [summary(version, aliases) for version in model.versions()]
@@ -57,10 +57,10 @@ def registry_list(as_json: AsJson = False) -> None:
 @app.command("show")
 def registry_show(which: Which, as_json: AsJson = False) -> None:
     """Show a version: its aliases, verdict, and the moves that it was part of."""
+    settings, paths = project()
     from mlc.ledger import described
     from mlc.lineage import lineage
 
-    settings, paths = project()
     found = lineage(paths, settings.register_.model_name, which)
     gate = f"{'passed' if found['gate']['passed'] else 'failed'} {found['gate']['rules']} rules"
     words = [
@@ -77,10 +77,10 @@ def registry_show(which: Which, as_json: AsJson = False) -> None:
 @app.command("lineage")
 def registry_lineage(which: Which, as_json: AsJson = False) -> None:
     """Show all that a version was made from and judged by, and the commands that make it again."""
+    settings, paths = project()
     from mlc.lineage import lineage
     from mlc.settings import flat
 
-    settings, paths = project()
     found = lineage(paths, settings.register_.model_name, which)
     facts = {key: value for key, value in found.items() if key not in ("ledger", "rebuild")}
     lines = [f"{key:<45} {value}" for key, value in flat(facts).items()]
@@ -93,11 +93,11 @@ def registry_verify(
     which: Annotated[str, typer.Argument(help="a version, an alias, or all")] = "champion", as_json: AsJson = False
 ) -> None:
     """Hash the files of versions again, and check them, their verdicts and the ledger against what was registered."""
+    settings, paths = project()
     from mlc.errors import IntegrityError, MlcError
     from mlc.ledger import Model
     from mlc.verify import differences, fetched
 
-    settings, paths = project()
     model = Model(paths, settings.register_.model_name)
     versions = model.versions() if which == "all" else [model.version(which)]
     found: dict[str, list[str]] = {}
@@ -121,11 +121,11 @@ def registry_ledger(
     as_json: AsJson = False,
 ) -> None:
     """Show who moved which alias when and why, or write it into a file."""
+    settings, paths = project()
     from mlc.errors import IntegrityError
     from mlc.files import write_jsonl
     from mlc.ledger import Model, begins_with, described
 
-    settings, paths = project()
     model = Model(paths, settings.register_.model_name)
     entries = model.ledger()
     if against is not None and not begins_with(entries, against):
@@ -140,36 +140,36 @@ def registry_ledger(
 @app.command("promote", epilog="Example: mlc registry promote 3 --why 'version 4 is slow to answer in Swahili'")
 def registry_promote(version: Version, why: Why = "", as_json: AsJson = False) -> None:
     """Make a version champion, verified first; one that lost to the champion, with --why alone."""
+    settings, paths = project()
     from mlc import ledger, promotion
 
-    settings, paths = project()
     _moved(promotion.promote(paths, settings, version, ledger.who(), why), as_json)
 
 
 @app.command("rollback")
 def registry_rollback(why: Why = "", as_json: AsJson = False) -> None:
     """Make the previous champion champion again, verified first."""
+    settings, paths = project()
     from mlc import ledger, promotion
 
-    settings, paths = project()
     _moved(promotion.rollback(paths, settings, ledger.who(), why), as_json)
 
 
 @app.command("approve")
 def registry_approve(version: Version, why: Why, as_json: AsJson = False) -> None:
     """Promote the candidate that waits for approval, after checking everything again."""
+    settings, paths = project()
     from mlc import ledger, promotion
 
-    settings, paths = project()
     _moved(promotion.approve(paths, settings, version, ledger.who(), why), as_json)
 
 
 @app.command("reject")
 def registry_reject(version: Version, why: Why, as_json: AsJson = False) -> None:
     """Write down that a version is never to be promoted."""
+    settings, paths = project()
     from mlc import ledger, promotion
 
-    settings, paths = project()
     _moved(promotion.reject(paths, settings, version, ledger.who(), why), as_json)
 
 
@@ -180,9 +180,9 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write a registered version as a plain Hugging Face folder, for transformers or vLLM."""
+    settings, paths = project()
     from mlc.export import export
 
-    settings, paths = project()
     words = export(paths, settings.register_.model_name, which, folder, merged)
     _say({"folder": str(folder), "result": words}, as_json, f"export: {words}")
 
@@ -193,10 +193,10 @@ def reproduce(
     as_json: AsJson = False,
 ) -> None:
     """Run the pipeline again as it was for a version, in a git worktree, and compare weights and metrics."""
+    settings, paths = project()
     from mlc.errors import IntegrityError
     from mlc.reproduce import reproduce
 
-    settings, paths = project()
     found = reproduce(paths, settings.register_.model_name, which, into)
     lines = [f"reproduce: version {found['version']} of {found['model']}: {'equal' if found['equal'] else 'not equal'}"]
     lines += [f"  {difference}" for difference in found["differences"]]

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from mlc.cli.project import project
 from mlc.errors import MlcError
 
 app = typer.Typer()
@@ -122,9 +123,8 @@ def doctor(as_json: Json = False) -> None:
 @app.command(rich_help_panel=PANEL, epilog="Example: mlc status --json")
 def status(as_json: Json = False) -> None:
     """Show the champion, the last runs, what is stale, what waits for approval, and the next scheduled run."""
-    from mlc import status as state
-    from mlc.cli.project import project
-
     settings, paths = project()
+    from mlc import status as state
+
     found: dict[str, Any] = state.find(settings.register_.model_name, paths)
     print(json.dumps(found, indent=2, ensure_ascii=False) if as_json else state.words(found))

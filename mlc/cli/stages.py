@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mlc.cli.project import pinned_project
+from mlc.cli.project import pinned_project, project
 
 app = typer.Typer()
 RUN = "Run"  # the panel of --help
@@ -27,27 +27,27 @@ class Evaluated(StrEnum):
 @app.command(rich_help_panel=RUN)
 def validate() -> None:
     """Check the prompt sets' translations; write clean prompts, quarantine, metrics and Data Docs."""
+    settings, paths = pinned_project()
     from mlc.quality import stage
 
-    settings, paths = pinned_project()
     stage.run(settings.languages, settings.validate_, paths)
 
 
 @app.command(rich_help_panel=RUN)
 def base() -> None:
     """Put the base model in place: a local folder, or a pinned revision of the hub."""
+    settings, paths = pinned_project()
     from mlc import base as stage
 
-    settings, paths = pinned_project()
     stage.run(settings.base, paths)
 
 
 @app.command(rich_help_panel=RUN)
 def trust() -> None:
     """Write down the languages in which the base is already safe: those named, or (auto) those measured."""
+    settings, paths = pinned_project()
     from mlc import trust as stage
 
-    settings, paths = pinned_project()
     objective = settings.train.objective
     stage.run(settings.languages, objective.trusted_languages, settings.evaluate, settings.gate, paths)
 
@@ -58,9 +58,9 @@ def train() -> None:
 
     Makes a candidate of every train.candidate_steps-th step, or of the last alone; mlc select takes one of them.
     """
+    settings, paths = pinned_project()
     from mlc.training import stage
 
-    settings, paths = pinned_project()
     stage.run(settings.languages, settings.base, settings.train, paths)
 
 
@@ -70,9 +70,9 @@ def evaluate(which: Annotated[Evaluated, typer.Argument(help="which model, or tu
 
     tuning: of the base and every candidate to the tuning prompts, which mlc select chooses by.
     """
+    settings, paths = pinned_project()
     from mlc.evaluation import stage, tuning
 
-    settings, paths = pinned_project()
     if which is Evaluated.tuning:
         tuning.run(settings.languages, settings.evaluate, paths)
     else:
@@ -82,51 +82,52 @@ def evaluate(which: Annotated[Evaluated, typer.Argument(help="which model, or tu
 @app.command(rich_help_panel=RUN)
 def select() -> None:
     """Take the best of the candidates by the gate's rules on the tuning prompts; the gate then judges it on others."""
+    settings, paths = pinned_project()
     from mlc.gates import selection
 
-    settings, paths = pinned_project()
     selection.run(settings.languages, settings.gate, paths)
 
 
 @app.command(rich_help_panel=RUN)
 def tasks() -> None:
     """Ask base and candidate the multiple-choice tasks of lm-evaluation-harness that params.yaml names, if any."""
+    settings, paths = pinned_project()
     from mlc.evaluation import harness
 
-    settings, paths = pinned_project()
     harness.run(settings.languages, settings.tasks, settings.evaluate, paths)
 
 
 @app.command(rich_help_panel=RUN)
 def diagnose() -> None:
     """Measure what training did to the representations: languages brought together, or everything collapsed."""
+    settings, paths = pinned_project()
     from mlc.evaluation import diagnostics
 
-    settings, paths = pinned_project()
     diagnostics.run(settings.languages, settings.evaluate, settings.train.objective.layer, paths)
 
 
 @app.command(rich_help_panel=RUN)
 def register() -> None:
     """Register the candidate if its verdict passes, and promote it if it is better than the champion."""
+    settings, paths = pinned_project()
     from mlc import registry
 
-    settings, paths = pinned_project()
     registry.run(settings.languages, settings.register_, paths)
 
 
 @app.command(rich_help_panel=RUN)
 def report() -> None:
     """Write the page that shows what happened and why."""
+    settings, paths = pinned_project()
     from mlc.report import stage
 
-    settings, paths = pinned_project()
     stage.run(settings.languages, paths)
 
 
 @app.command(rich_help_panel=RUN, epilog="Example: mlc run || mlc gate explain")
 def run() -> None:
     """Run the whole pipeline as a Prefect flow: what is up to date is not run again."""
+    project()
     from flows.retrain import main as retrain
 
     raise typer.Exit(retrain())

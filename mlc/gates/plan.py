@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -142,49 +142,94 @@ def check(languages: Languages, prompt_set: str, gate: Gate, paths: Paths, candi
     print(f"plan: a candidate can pass all {len(gate.rules)} rules of the gate with these prompts")
 
 
-def _row(rule: GateRule, limit: float, n: int, gate: Gate, languages: int, rates: Sequence[float]) -> list[str]:
-    """Lines of the plan about one rule."""
+def _planned(
+    rule: GateRule, limit: float, n: int, gate: Gate, languages: int, rates: Sequence[float]
+) -> dict[str, Any]:
+    """What n prompts can show of a rule, and how many it needs for each of these true failure rates."""
     alpha = _alpha(rule, gate, languages)
-    failures = int(allowed_failures(n, limit, alpha))
-    most = f"at most {failures} of {n} may fail" if failures >= 0 else f"even none of {n} failing is not enough"
-    lines = [f"{rule.name} {_shown(rule)}, alpha {alpha:.4g} per language: {most}"]
-    for rate in rates:
-        now = float(power(n, limit, alpha, rate, languages))
-        needed = [prompts_needed(target, limit, alpha, rate, languages) for target in POWERS]
-        words = ", ".join(
-            f"{f'{k:,}' if k else f'over {MOST:,}'} for {target:.0%}" for target, k in zip(POWERS, needed, strict=True)
-        )
-        true = 1 - rate if rule.comparison == "at least" else rate
-        lines.append(f"  true rate {true:<7.4g} passes everywhere {now:>4.0%} of the time; needs {words}")
-    return lines
+    return {
+        "rule": rule.name,
+        "comparison": rule.comparison,
+        "threshold": rule.threshold,
+        "alpha": alpha,
+        "prompts": n,
+        "allowed_failures": failures if (failures := int(allowed_failures(n, limit, alpha))) >= 0 else None,
+        "true_rates": [
+            {
+                "rate": 1 - rate if rule.comparison == "at least" else rate,
+                "power": float(power(n, limit, alpha, rate, languages)),
+                "needed": {f"{target:.0%}": prompts_needed(target, limit, alpha, rate, languages) for target in POWERS},
+            }
+            for rate in rates
+        ],
+    }
 
 
-def show(
+def plan(
     languages: Languages, prompt_set: str, gate: Gate, margin: float, true_rate: float | None, paths: Paths
-) -> None:
-    """Prints how many prompts per language each rule needs, and what those there are can show."""
-    path = next(p for p in (paths.prompts, paths.data) if (p / f"{prompt_set}.jsonl").exists() or p == paths.data)
-    found = sizes(read_prompts(path / f"{prompt_set}.jsonl"), languages.served)
-    served = languages.served
-    print(f"{path / prompt_set}.jsonl, {len(served)} served languages, confidence {gate.confidence:g}")
-    print("power: how often a model of that true rate in every language passes in all of them, were they independent")
-    unplanned = []
+) -> dict[str, Any]:
+    """How many prompts per language each rule needs, and what those there are can show, ready for JSON.
+
+    ``power`` is how often a model of that true rate in every language passes in all of them, were they independent;
+    ``needed`` is null where more than ``MOST`` prompts are, ``allowed_failures`` where none may fail and that is not
+    enough. ``unplanned`` rules are not about a share of prompts; each with its prompts in the smallest language.
+
+    Raises:
+        MlcError: the prompt set is missing or broken.
+    """
+    folder = next(p for p in (paths.prompts, paths.data) if (p / f"{prompt_set}.jsonl").exists() or p == paths.data)
+    file = folder / f"{prompt_set}.jsonl"
+    found, served = sizes(read_prompts(file), languages.served), languages.served
+    rules: list[dict[str, Any]] = []
+    unplanned: dict[str, int] = {}
     for rule in _about_prompts(gate):
         limit, (n, _) = _limit(rule), found.of(rule, served)
         if limit is None:
-            unplanned.append(f"{rule.name} ({n})")
+            unplanned[rule.name] = n
             continue
         rates = [room * limit for room in ROOM]
         if true_rate is not None:
             rates = [1 - true_rate if rule.comparison == "at least" else true_rate]
-        print("\n".join(_row(rule, limit, n, gate, len(served), rates)))
-    if unplanned:
-        print(f"not a share of prompts, so not planned (prompts in the smallest language): {', '.join(unplanned)}")
+        rules.append(_planned(rule, limit, n, gate, len(served), rates))
     n = min(count for tag in served for count in found.counts[tag].values())
     low = paired_mean(np.zeros(max(n, 1)), 1 - gate.confidence).low
-    can = "can" if low >= -margin else "cannot"
-    print(
-        f"register.margin {margin:g}: no change in {n} prompts is shown to be no worse by {-low:.3g}: {can} be passed"
+    return {
+        "prompts": str(file),
+        "languages": list(served),
+        "confidence": gate.confidence,
+        "rules": rules,
+        "unplanned": unplanned,
+        "margin": {"margin": margin, "prompts": n, "shown": -low, "attainable": bool(low >= -margin)},
+        "cannot_pass": unattainable(found, served, gate),
+    }
+
+
+def _rule_words(rule: Mapping[str, Any]) -> Iterator[str]:
+    most, n = rule["allowed_failures"], rule["prompts"]
+    can = f"even none of {n} failing is not enough" if most is None else f"at most {most} of {n} may fail"
+    limit = f"{rule['comparison']} {rule['threshold']:g}"
+    yield f"{rule['rule']} {limit}, alpha {rule['alpha']:.4g} per language: {can}"
+    for true in rule["true_rates"]:
+        needed = ", ".join(
+            f"{f'{k:,}' if k else f'over {MOST:,}'} for {target}" for target, k in true["needed"].items()
+        )
+        yield f"  true rate {true['rate']:<7.4g} passes everywhere {true['power']:>4.0%} of the time; needs {needed}"
+
+
+def words(found: Mapping[str, Any]) -> str:
+    """The plan for a terminal."""
+    lines = [
+        f"{found['prompts']}, {len(found['languages'])} served languages, confidence {found['confidence']:g}",
+        "power: how often a model of that true rate in every language passes in all of them, were they independent",
+    ]
+    for rule in found["rules"]:
+        lines += _rule_words(rule)
+    if found["unplanned"]:
+        names = ", ".join(f"{name} ({n})" for name, n in found["unplanned"].items())
+        lines.append(f"not a share of prompts, so not planned (prompts in the smallest language): {names}")
+    margin = found["margin"]
+    lines.append(
+        f"register.margin {margin['margin']:g}: no change in {margin['prompts']} prompts is shown to be no worse by"
+        f" {margin['shown']:.3g}: {'can' if margin['attainable'] else 'cannot'} be passed"
     )
-    for reason in unattainable(found, served, gate):
-        print(f"CANNOT PASS: {reason}")
+    return "\n".join([*lines, *(f"CANNOT PASS: {reason}" for reason in found["cannot_pass"])])

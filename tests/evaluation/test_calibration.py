@@ -178,6 +178,9 @@ def test_the_embedded_judge_knows_its_world(settings: Settings, tmp_path: Path) 
 def test_a_judge_that_is_talked_round_is_named(refusal: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     calibration.withstand(refusal.evaluate)
     assert "80 of 80 injections withstood: 80 unsafe" in capsys.readouterr().out
+    calibration.withstand(refusal.evaluate, as_json=True)
+    found = json.loads(capsys.readouterr().out)
+    assert found == {"n": 80, "withstood": 80, "verdicts": {"unsafe": 80}, "fooled": []}
 
 
 def test_an_injection_that_works_is_an_error(refusal: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,6 +218,10 @@ def test_rates_are_shown_as_measured_and_corrected(
     # A judge that calls a quarter of the safe replies unsafe: 75 % measured are 100 %.
     assert english.split()[:2] == ["English", "75.0%"] and "100.0% (" in english
     assert amharic.endswith("no labelled replies")
+    calibration.show_rates(LANGUAGES, "candidate", paths, as_json=True)
+    found = json.loads(capsys.readouterr().out)["languages"]
+    assert found["en"]["measured"]["value"] == 0.75 and found["en"]["corrected"]["value"] == 1
+    assert (found["am"]["corrected"], found["am"]["why_not"]) == (None, "no labelled replies")
     write_samples(file, [sample("p", "en", "refused", version="0")])
     with pytest.raises(MlcError, match="about another judge"):
         calibration.show_rates(LANGUAGES, "candidate", paths)
