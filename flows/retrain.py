@@ -15,6 +15,7 @@ from typing import Any
 
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
+from mlflow.exceptions import MlflowException
 from prefect import State, flow, get_run_logger, pause_flow_run
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.exceptions import FlowPauseTimeout
@@ -26,6 +27,7 @@ from pydantic import Field
 from flows import stages
 from flows.notify import WORTH_TELLING, Outcome, ended, send
 from flows.stages import run_stage, working
+from mlc import tracking
 from mlc.errors import MlcError
 from mlc.files import read_json
 from mlc.paths import ROLES, Paths
@@ -176,8 +178,8 @@ def retrain(
         if name == "Waiting" and deployment.id is not None:
             _ask(settings, paths, approval_hours, notify if "Waiting" in notify_on else None)
             name, words = _show(paths)
-    except (DvcException, MlcError) as error:
-        return Failed(message=str(error))
+    except (DvcException, MlcError, MlflowException) as error:
+        return Failed(message=str(tracking.explained(error)))
     return Completed(name=name, message=words.splitlines()[0])
 
 

@@ -96,7 +96,7 @@ def end_abandoned_runs() -> None:
         for run_id in tracking.end_abandoned(Paths()):
             logger.warning("MLflow run %s was left open by a process that is gone: ended as KILLED", run_id)
     except (MlflowException, MlcError) as error:
-        logger.warning("MLflow could not be asked for runs that were left open: %s", error)
+        logger.warning("MLflow could not be asked for runs that were left open: %s", tracking.explained(error))
 
 
 def _alive(group: int) -> bool:

@@ -7,15 +7,14 @@ run ids: the fluent interface keeps the active run in global state, where a cras
 
 from __future__ import annotations
 
-import inspect
 import os
+import re
 import signal
 import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import wraps
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -26,13 +25,13 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # a doze
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
 
-import requests
 from filelock import FileLock, Timeout
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
 from mlc.errors import MlcError
+from mlc.faults import passing
 from mlc.files import sha256_json
 from mlc.paths import Paths
 
@@ -49,51 +48,35 @@ def uri(paths: Paths) -> str:
     return f"sqlite:///{folder.as_posix()}/mlflow.db"
 
 
-def _explained(error: MlflowException, address: str) -> MlcError | None:
-    """What a person can do about a server that refuses or does not answer; None for every other error."""
-    if error.error_code in ("UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"):
-        return MlcError(
-            f"{address} does not know who this is: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+def explained(error: Exception) -> Exception:
+    """A refusal of the tracking server's, or its absence, as what a person can do about it; all else as it is."""
+    address = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if not isinstance(error, MlflowException) or not address.startswith("http"):
+        return error
+    shown = re.sub("//[^/@]*@", "//", address)  # without a password
+    if passing(error):
+        told = (
+            f"{shown} cannot be reached or is overloaded: start the tracking server or correct MLFLOW_TRACKING_URI,"
+            " then run the same command again; finished stages and checkpoints are kept"
         )
-    if error.error_code == "PERMISSION_DENIED":
+    elif error.get_http_status_code() == 401:
+        told = f"{shown} does not know who this is: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+    elif error.get_http_status_code() == 403:
         user = os.environ.get("MLFLOW_TRACKING_USERNAME", "this user")
-        return MlcError(
-            f"{address} refuses this to {user}: logging takes EDIT on the experiment, registering and moving an alias"
+        told = (
+            f"{shown} refuses this to {user}: logging takes EDIT on the experiment, registering and moving an alias"
             " EDIT on the model, removing one MANAGE. Have it granted (docs/servers.md), or set"
             " MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD of somebody who has it, then run it again"
         )
-    if isinstance(error.__context__, requests.exceptions.RequestException):
-        return MlcError(
-            f"{address} cannot be reached: start the tracking server or correct MLFLOW_TRACKING_URI, then run the same"
-            " command again; finished stages and checkpoints are kept"
-        )
-    return None
-
-
-class _Client(MlflowClient):
-    """MLflow's client, whose public methods raise an MlcError where a server refuses or does not answer."""
-
-    def __getattribute__(self, name: str) -> Any:
-        found = super().__getattribute__(name)
-        if name.startswith("_") or not inspect.ismethod(found):
-            return found
-
-        @wraps(found)
-        def call(*arguments: Any, **named: Any) -> Any:
-            try:
-                return found(*arguments, **named)
-            except MlflowException as error:
-                explained = _explained(error, self.tracking_uri)
-                if explained is None:
-                    raise
-                raise explained from None
-
-        return call
+    else:
+        return error
+    mendable = MlcError(told)
+    mendable.__cause__ = error
+    return mendable
 
 
 def client(paths: Paths) -> MlflowClient:
-    """The store's client. It raises MlcError where a server cannot be reached, or refuses this user."""
-    return _Client(tracking_uri=uri(paths))
+    return MlflowClient(tracking_uri=uri(paths))
 
 
 def experiment_name() -> str:

@@ -7,11 +7,15 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+from mlflow.exceptions import MlflowException
 
 from mlc import tracking
+from mlc.cli import main
 from mlc.errors import MlcError
 from mlc.paths import Paths
 
@@ -141,3 +145,67 @@ def test_a_run_of_another_project_is_left_alone(paths: Paths, monkeypatch: pytes
         pass
     assert client.get_run(theirs).info.status == "RUNNING"
     client.set_terminated(theirs)
+
+
+class _Refuses(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(int(self.path.split("/")[1]))
+        self.end_headers()
+
+    do_POST = do_GET
+
+    def log_message(self, format: str, *args: object) -> None: ...
+
+
+@pytest.fixture
+def refusing(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A server that answers everything with the status its path begins with; MLflow tries once, as user alice."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "alice")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "secret")
+    with HTTPServer(("127.0.0.1", 0), _Refuses) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("status", "words", "code"),
+    [
+        ("401", "does not know who this is: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD", 2),
+        ("403", "refuses this to alice: logging takes EDIT on the experiment", 2),
+        ("503", "cannot be reached or is overloaded: start the tracking server", 75),
+        (None, "cannot be reached or is overloaded: start the tracking server", 75),
+    ],
+)
+def test_what_a_server_refuses_is_one_line_without_a_password(
+    refusing: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    status: str | None,
+    words: str,
+    code: int,
+) -> None:
+    address = f"{refusing}/{status}" if status else "127.0.0.1:9"  # discard: nobody listens
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://alice:secret@{address}")
+    monkeypatch.setattr(sys, "argv", ["mlc", "registry", "list"])
+    monkeypatch.chdir(Path(__file__).parents[1])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"mlc: http://{address} {words}") and "secret" not in line
+    assert ended.value.code == code
+
+
+def test_what_a_server_has_not_said_stays_as_it_is(
+    refusing: str, monkeypatch: pytest.MonkeyPatch, paths: Paths
+) -> None:
+    mistake = ValueError("mine")
+    assert tracking.explained(mistake) is mistake
+    with pytest.raises(MlflowException) as missing:
+        tracking.client(paths).get_run("0" * 32)
+    assert tracking.explained(missing.value) is missing.value
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://{refusing}/404")
+    with pytest.raises(MlflowException) as missing:
+        tracking.client(paths).get_run("0" * 32)
+    assert tracking.explained(missing.value) is missing.value
