@@ -51,7 +51,8 @@ def uri(paths: Paths) -> str:
 def explained(error: Exception) -> Exception:
     """A refusal of the tracking server's, or its absence, as what a person can do about it; all else as it is."""
     address = os.environ.get("MLFLOW_TRACKING_URI", "")
-    if not isinstance(error, MlflowException) or not address.startswith("http"):
+    status = error.get_http_status_code() if isinstance(error, MlflowException) else None
+    if status is None or not address.startswith("http"):
         return error
     shown = re.sub("//[^/@]*@", "//", address)  # without a password
     if passing(error):
@@ -59,9 +60,9 @@ def explained(error: Exception) -> Exception:
             f"{shown} cannot be reached or is overloaded: start the tracking server or correct MLFLOW_TRACKING_URI,"
             " then run the same command again; finished stages and checkpoints are kept"
         )
-    elif error.get_http_status_code() == 401:
+    elif status == 401:
         told = f"{shown} does not know who this is: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
-    elif error.get_http_status_code() == 403:
+    elif status == 403:
         user = os.environ.get("MLFLOW_TRACKING_USERNAME", "this user")
         told = (
             f"{shown} refuses this to {user}: logging takes EDIT on the experiment, registering and moving an alias"

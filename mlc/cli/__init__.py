@@ -113,6 +113,8 @@ def main() -> None:
             import traceback
 
             traceback.print_exc()
+        if "mlc.tracking" in sys.modules:
+            error = sys.modules["mlc.tracking"].explained(error)
         if isinstance(error, MlcError):
             print(f"mlc: {error}", file=sys.stderr)
             sys.exit(PASSING if passing(error) else error.exit_code)
