@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -47,12 +48,15 @@ def quarantine_show(
     name: InSet,
     row_id: RowId,
     language: Annotated[str | None, typer.Option(help="this text alone, with its source text")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
 ) -> None:
     """Show a whole row: its texts, what the checks found, and what people decided."""
     settings, paths = project()
     from mlc.quality import review
 
-    review.show_row(paths, name.value, row_id, settings.languages.source, language)
+    row = review.describe(paths, name.value, row_id, settings.languages.source, language)
+    # ASCII: hostile texts do nothing on a terminal.
+    print(json.dumps(row, indent=2) if as_json else review.words(row))
 
 
 @app.command("release", epilog="Example: mlc quarantine release evaluation steal-laptop-20 sw --why 'a loan word'")

@@ -10,7 +10,6 @@ from typing import Any
 from mlc.errors import MlcError
 from mlc.escape import visible
 from mlc.paths import Paths
-from mlc.prompts.schema import PromptRow
 from mlc.quality.deciding import find, held
 from mlc.quality.releases import Fix, Release, fixes_file, read_decisions, releases_file, text_hash
 
@@ -83,8 +82,11 @@ def _released(paths: Paths) -> dict[tuple[str | None, ...], set[str]]:
     return released
 
 
-def show_row(paths: Paths, name: str, row_id: str, source: str, language: str | None) -> None:
-    """Prints a row as it is in the data now: every text, or one and its source text, and what was found and decided.
+def describe(paths: Paths, name: str, row_id: str, source: str, language: str | None) -> dict[str, Any]:
+    """A row as it is in the data now, ready for JSON: what it is, and ``variants``, all or one and its source text.
+
+    A variant has its text (null where it is missing), what belongs to it, the line of quarantine.jsonl about it if
+    there is one, and what people decided.
 
     Raises:
         MlcError: the set, the row or the language does not exist, or quarantine.jsonl does not.
@@ -94,38 +96,55 @@ def show_row(paths: Paths, name: str, row_id: str, source: str, language: str | 
     tags = list(dict.fromkeys([*row.prompts, *records]))
     if language is not None and language not in tags:
         raise MlcError(f"{name} {visible(row_id)} has no {language!r}: it has {', '.join(tags)}")
-    for title, value in _about(row):
-        print(f"{title:<10}  {visible(value)}")
-    for tag in tags:
-        if language in (None, tag) or tag == source:
-            print(*_variant(row, tag, records.get(tag)), sep="\n    ")
-            print(*_decided(paths, (name, row_id, tag)), sep="", end="")
+    releases = read_decisions(releases_file(paths), Release)
+    fixes = read_decisions(fixes_file(paths), Fix)
+    plain = row.model_dump(mode="json")
+    variants = {}
+    for tag in (tag for tag in tags if language in (None, tag) or tag == source):
+        key = (name, row_id, tag)
+        variants[tag] = {
+            "text": row.prompts.get(tag),
+            "provenance": plain["provenance"].get(tag),
+            "back_translation": row.back_translations.get(tag),
+            "reference": row.references.get(tag),
+            "quarantine": records.get(tag),
+            "releases": [release.model_dump(mode="json") for release in releases if release.key == key],
+            "fixes": [fix.model_dump(mode="json") for fix in fixes if fix.key == key],
+        }
+    about = ("id", "intent", "category", "source", "origin", "chosen", "rejected")
+    return {"set": name, **{field: plain[field] for field in about}, "variants": variants}
 
 
-def _about(row: PromptRow) -> Iterator[tuple[str, str]]:
-    yield "id", row.id
-    yield "intent", row.intent
-    yield "category", row.category
-    yield "source", row.source
-    if row.origin is not None:
-        yield "licence", row.origin.licence or "not named"
-        yield "revision", row.origin.revision or "not named"
-    if row.chosen is not None and row.rejected is not None:
-        yield "chosen", row.chosen
-        yield "rejected", row.rejected
+def words(row: Record) -> str:
+    """What ``describe`` found, for a terminal."""
+    lines = [f"{title:<10}  {visible(value)}" for title, value in _about(row)]
+    for tag, variant in row["variants"].items():
+        lines.append(f"{visible(tag)}  {'in quarantine' if variant['quarantine'] else 'not in quarantine'}")
+        lines += [f"    {line}" for line in (*_variant(variant), *_decided(variant))]
+    return "\n".join(lines)
 
 
-def _variant(row: PromptRow, tag: str, record: Record | None) -> Iterator[str]:
-    text = row.prompts.get(tag)
-    yield f"{visible(tag)}  {'in quarantine' if record else 'not in quarantine'}"
-    yield "(no text)" if text is None else visible(text)
-    if tag in row.provenance:
-        by = row.provenance[tag]
-        yield f"from: {visible(by.translator)}{f' {visible(by.version)}' if by.version else ''}"
-    if tag in row.back_translations:
-        yield f"back-translation: {visible(row.back_translations[tag])}"
-    if tag in row.references:
-        yield f"reference reply: {visible(row.references[tag])}"
+def _about(row: Record) -> Iterator[tuple[str, str]]:
+    for field in ("id", "intent", "category", "source"):
+        yield field, row[field]
+    if row["origin"] is not None:
+        yield "licence", row["origin"]["licence"] or "not named"
+        yield "revision", row["origin"]["revision"] or "not named"
+    if row["chosen"] is not None:
+        yield "chosen", row["chosen"]
+        yield "rejected", row["rejected"]
+
+
+def _variant(variant: Record) -> Iterator[str]:
+    text, by, record = variant["text"], variant["provenance"], variant["quarantine"]
+    yield _text(text)
+    if by is not None:
+        version = f" {visible(by['version'])}" if by["version"] else ""
+        yield f"from: {visible(by['translator'])}{version}"
+    if variant["back_translation"] is not None:
+        yield f"back-translation: {visible(variant['back_translation'])}"
+    if variant["reference"] is not None:
+        yield f"reference reply: {visible(variant['reference'])}"
     if record is None:
         return
     if record["text"] != text:
@@ -135,16 +154,21 @@ def _variant(row: PromptRow, tag: str, record: Record | None) -> Iterator[str]:
         yield f"{visible(reason['check'])}: {visible(reason['message'])}" + (f" ({', '.join(found)})" if found else "")
 
 
+def _text(text: str | None) -> str:
+    return "(no text)" if text is None else visible(text)
+
+
 def _value(value: float | str) -> str:
     return visible(value) if isinstance(value, str) else f"{value:.4g}"
 
 
-def _decided(paths: Paths, key: tuple[str, str, str]) -> Iterator[str]:
-    for release in read_decisions(releases_file(paths), Release):
-        if release.key == key:
-            said = f"released from {', '.join(map(visible, release.checks))}"
-            yield f"    {said} on {release.when:%Y-%m-%d} by {visible(release.who)}: {visible(release.why)}\n"
-    for fix in read_decisions(fixes_file(paths), Fix):
-        if fix.key == key:
-            yield f"    fixed on {fix.when:%Y-%m-%d} by {visible(fix.who)}: {visible(fix.why)}\n"
-            yield f"      before: {'(no text)' if fix.before is None else visible(fix.before)}\n"
+def _decided(variant: Record) -> Iterator[str]:
+    for release in variant["releases"]:
+        yield f"released from {', '.join(map(visible, release['checks']))} {_by(release)}"
+    for fix in variant["fixes"]:
+        yield f"fixed {_by(fix)}"
+        yield f"  before: {_text(fix['before'])}"
+
+
+def _by(decision: Record) -> str:
+    return f"on {decision['when'][:10]} by {visible(decision['who'])}: {visible(decision['why'])}"

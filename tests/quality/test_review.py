@@ -118,6 +118,24 @@ def test_a_row_is_shown_with_reasons_values_and_thresholds(paths: Paths) -> None
     assert row.prompts["zh"] in alone and row.prompts["en"] in alone and row.prompts["sw"] not in alone
 
 
+def test_a_row_for_programs_has_the_same(paths: Paths) -> None:
+    row = read_prompts(paths.data / "alignment.jsonl")[0]
+    found = json.loads(mlc("show", "alignment", "a0", "--json", "--language", "zh").stdout)
+    assert (found["set"], found["id"], found["category"], found["chosen"]) == (
+        "alignment", "a0", row.category, row.chosen,
+    )  # fmt: skip
+    assert {tag: variant["text"] for tag, variant in found["variants"].items()} == {
+        tag: row.prompts[tag] for tag in ("en", "zh")
+    }
+    held = found["variants"]["zh"]["quarantine"]["reasons"]
+    checks = [(reason["check"], reason["threshold"]) for reason in held]
+    assert checks == [("script_share", 0.5), ("untranslated", None)]
+        ("script_share", 0.5),
+        ("untranslated", None),
+    ]
+    assert found["variants"]["en"]["quarantine"] is None
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -144,6 +162,8 @@ def test_released_and_fixed_by_command_and_shown(paths: Paths) -> None:
     out = mlc("show", "alignment", "a0").stdout
     assert "    released from script_share, untranslated on " in out and " by Amina: names\n" in out
     assert f" by Amina: typo\n      before: {before}\n" in out
+    variants = json.loads(mlc("show", "alignment", "a0", "--json").stdout)["variants"]
+    assert [len(variants[tag][what]) for tag in ("zh", "sw") for what in ("releases", "fixes")] == [1, 0, 0, 1]
     assert f"    was, when it was validated: {before}\n" in out
     assert "from: human: Amina\n" in out
 
@@ -174,7 +194,7 @@ def test_hostile_texts_are_shown_and_do_nothing(text: str, paths: Paths) -> None
     printed.append(mlc("release", "alignment", text, "sw", "--why", text, "--who", text).stdout)
     said = ["--text", f"{text}!", "--why", text, "--who", text]
     printed.append(mlc("fix", "alignment", text, "sw", *said).stdout)
-    printed.append(mlc("show", "alignment", text).stdout)
+    printed += [mlc("show", "alignment", text, *arguments).stdout for arguments in ([], ["--json"])]
     for out in printed:
         assert visible(text) in out or json.dumps(text)[1:-1] in out
         assert set(out) <= {"\n"} | set(visible(out))
