@@ -10,7 +10,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dvc.exceptions import DvcException
@@ -129,15 +129,14 @@ def _show(paths: Paths) -> tuple[str, str]:
     return name, words
 
 
-def _run_stages(hours: Mapping[str, float]) -> State[Any] | None:
-    """Runs every stage; the state of the one that failed, if so.
+def run_stages(names: Sequence[str], hours: Mapping[str, float]) -> State[Any] | None:
+    """Runs these stages; the state of the one that failed, if so.
 
     Raises:
-        MlcError: ``hours`` names a stage that does not exist.
+        MlcError: ``hours`` names a stage that is none of them.
     """
-    names = stages.stages()
     if unknown := sorted(hours.keys() - set(names)):
-        raise MlcError(f"the flow's parameter hours holds {unknown[0]}, which is no stage of dvc.yaml")
+        raise MlcError(f"the flow's parameter hours holds {unknown[0]}, which is none of its stages")
     for stage in names:
         options = run_stage.with_options(name=stage, task_run_name=stage)
         state: State[Any] = options(stage, hours.get(stage), return_state=True)
@@ -171,7 +170,7 @@ def retrain(
                 words = outcome(paths)[1].splitlines()[0]
                 get_run_logger().info("data, code, parameters and champion are unchanged: nothing to do")
                 return Completed(name="Unchanged", message=f"Nothing has changed since the last run. {words}")
-            failed = _run_stages(hours or {})
+            failed = run_stages(stages.stages(), hours or {})
         if failed is not None:
             return Failed(name=failed.name, message=failed.message)
         name, words = _show(paths)

@@ -37,16 +37,24 @@ AWAY = "Away"  # the state of a command that may work later
 OWNER = "MLC_FLOW_PROJECT"  # in the environment of everything that a flow starts: the project's folder
 
 
-def stages() -> list[str]:
-    """The names of the stages in dvc.yaml, each after those it depends on.
+def stages(before: str | None = None) -> list[str]:
+    """The names of the stages in dvc.yaml, each after those it depends on; those that need not wait for ``before``.
 
     Raises:
         DvcException: there is no DVC project, or its dvc.yaml is broken.
     """
     with Repo() as repo:
         pipeline = [stage for stage in repo.index.stages if isinstance(stage, PipelineStage)]
-        graph = {stage: [d for d in repo.index.graph[stage] if isinstance(d, PipelineStage)] for stage in pipeline}
-        return [stage.addressing for stage in TopologicalSorter(graph).static_order()]
+        graph = {
+            stage.addressing: [d.addressing for d in repo.index.graph[stage] if isinstance(d, PipelineStage)]
+            for stage in pipeline
+        }
+    waiting = {before}
+    names = list(TopologicalSorter(graph).static_order())
+    for name in names:
+        if waiting.intersection(graph[name]):
+            waiting.add(name)
+    return [name for name in names if name not in waiting]
 
 
 @contextlib.contextmanager

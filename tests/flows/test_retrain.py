@@ -190,7 +190,7 @@ def test_a_stage_that_hangs_is_ended(project: Path) -> None:
 @pytest.mark.usefixtures("project")
 def test_an_hour_limit_for_no_stage_is_a_mistake() -> None:
     state: State[Any] = retrain.retrain(hours={"tain": 1.0}, return_state=True)
-    assert state.message == "the flow's parameter hours holds tain, which is no stage of dvc.yaml"
+    assert state.message == "the flow's parameter hours holds tain, which is none of its stages"
 
 
 def test_two_runs_in_one_project_do_not_meet(project: Path) -> None:

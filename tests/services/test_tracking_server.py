@@ -45,6 +45,8 @@ def trained(project: Path, server: Server) -> Path:  # noqa: F811
     """The project after a run as trainer, whose random model passes."""
     yaml = YAML()
     params = yaml.load(project / "params.yaml")
+    params["languages"] = {"source": "en", "served": ["en", "zh"], "transfer": []}
+    params["evaluate"]["max_new_tokens"] = 4
     params["gate"]["rules"] = [{"metric": "safe_rate", "at_least": 0.0}]
     yaml.dump(params, project / "params.yaml")
     run(project, "git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qam", "a gate for anything")
