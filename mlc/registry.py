@@ -6,6 +6,8 @@ completes the rest.
 
 from __future__ import annotations
 
+import json
+import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,11 +19,12 @@ from mlc import manifest, package, tracking
 from mlc.errors import MlcError
 from mlc.files import read_json, sha256, sha256_folder
 from mlc.gates.rules import Rule
+from mlc.gates.stage import verdict_on
 from mlc.ledger import Model, refused
 from mlc.paths import ROLES, Paths
 from mlc.promotion import check_rules, compare, record
-from mlc.settings import Languages, Register
-from mlc.verify import FILES
+from mlc.settings import Languages, Settings
+from mlc.verify import FILES, verified
 
 
 def _check_verdict(verdict: Mapping[str, Any], made: dict[str, Any], languages: Languages, paths: Paths) -> None:
@@ -36,6 +39,18 @@ def _check_verdict(verdict: Mapping[str, Any], made: dict[str, Any], languages: 
         check_rules(verdict, languages)
     except MlcError as error:
         raise MlcError(f"{paths.verdict}: {error}: run `mlc gate` again") from None
+
+
+def _check_gate(verdict: Mapping[str, Any], settings: Settings, paths: Paths) -> None:
+    """The gate says the same of these samples now: a file can be edited."""
+    judged = verdict_on(settings.languages, settings.evaluate.prompts, settings.gate, paths)
+    if _rounded(judged) != _rounded(verdict):
+        raise MlcError(f"{paths.verdict} is not what the gate says of these samples: run `mlc gate` again")
+
+
+def _rounded(verdict: Mapping[str, Any]) -> Any:
+    """As JSON, with nine digits: the last ones differ between machines."""
+    return json.loads(json.dumps(verdict), parse_float=lambda number: f"{float(number):.9g}")
 
 
 def _check_origin(made: Mapping[str, Any], paths: Paths) -> None:
@@ -95,6 +110,8 @@ def _version(model: Model, made: dict[str, Any], run_id: str, paths: Paths) -> s
         if version.tags.get("manifest") == digest:
             return str(version.version)
     where = f"registered/{digest[:12]}"
+    for left in paths.artifacts.glob(".register-*"):  # by a kill
+        shutil.rmtree(left)
     with tempfile.TemporaryDirectory(prefix=".register-", dir=paths.artifacts) as folder:
         package.save(Path(folder) / "model", made, paths)
         files = sha256(Path(folder) / "model" / FILES)
@@ -116,23 +133,25 @@ def _version(model: Model, made: dict[str, Any], run_id: str, paths: Paths) -> s
     return str(created.version)
 
 
-def run(languages: Languages, register: Register, paths: Paths) -> None:
+def run(settings: Settings, paths: Paths) -> None:
     """Registers a candidate that passed, promotes it if it is better, and writes ``artifacts/registration.json``.
 
     A candidate that failed is a result too: it gets no version, and the file and the screen say why.
 
     Raises:
-        MlcError: the verdict is not about this model, these samples and languages; a file changed since training; or
-            the model comes from uncommitted changes or no commit.
+        IntegrityError: the candidate is registered already, and is not what was registered.
+        MlcError: the verdict is not about this model, these samples and languages, or not the gate's; a file changed
+            since training; or the model comes from uncommitted changes or no commit.
     """
     verdict = read_json(paths.verdict, "mlc gate")
     made = manifest.read(paths.model)
-    _check_verdict(verdict, made, languages, paths)
+    _check_verdict(verdict, made, settings.languages, paths)
     if verdict["passed"]:
         _check_origin(made, paths)
+        _check_gate(verdict, settings, paths)
     run_id = _run_id(paths, verdict["manifest"])
     _log(paths, run_id, verdict)
-    model = Model(paths, register.model_name)
+    model = Model(paths, settings.register_.model_name)
     version: str | None = None
     rules: list[Rule] = []
     reason: str | None
@@ -140,7 +159,7 @@ def run(languages: Languages, register: Register, paths: Paths) -> None:
     with model.moving():
         if verdict["passed"]:
             version = _version(model, made, run_id, paths)
-            rules, reason, waiting = _promote(model, version, languages, register, verdict["gate"]["confidence"], paths)
+            rules, reason, waiting = _promote(model, version, settings, paths)
         else:
             reason = f"{len(verdict['failed'])} rules of the gate failed"
         registration = {
@@ -160,24 +179,25 @@ def run(languages: Languages, register: Register, paths: Paths) -> None:
     print("\n  ".join([f"register: {what}: {reason or 'champion'}", *verdict["failed"]]))
 
 
-def _promote(
-    model: Model, version: str, languages: Languages, register: Register, confidence: float, paths: Paths
-) -> tuple[list[Rule], str | None, bool]:
-    """Moves the aliases; the comparison with the champion, why it stays if so, and whether a person has to approve."""
+def _promote(model: Model, version: str, settings: Settings, paths: Paths) -> tuple[list[Rule], str | None, bool]:
+    """Moves the aliases, to what the store holds as it was registered; the comparison with the champion, why it stays
+    if so, and whether a person has to approve."""
     champion = model.alias("champion")
     if champion == version:
         model.make_champion("promote", version)
         return [], None, False
     if reason := refused(model.ledger(), version):
         return [], reason, False
-    model.move("register", "candidate", version)
+    with verified(model, version):
+        model.move("register", "candidate", version)
     rules: list[Rule] = []
     if champion is not None:
         samples = paths.evaluation("candidate") / "samples.jsonl"
-        rules, reason = compare(model, samples, champion, languages, register.margin, confidence)
+        margin, confidence = settings.register_.margin, settings.gate.confidence
+        rules, reason = compare(model, samples, champion, settings.languages, margin, confidence)
         if reason is not None:
             return rules, reason, False
-    if register.approval == "required":
+    if settings.register_.approval == "required":
         return rules, f"waiting for approval: `mlc registry approve {version} --why ...`, or reject", True
     model.make_champion("promote", version)
     return rules, None, False

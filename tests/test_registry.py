@@ -144,7 +144,7 @@ class Project:
         gate_stage.run(LANGUAGES, "evaluation", GATE, self.paths)
 
     def register(self, approval: str = "none") -> dict[str, Any]:
-        registry.run(LANGUAGES, self.settings(approval).register_, self.paths)
+        registry.run(self.settings(approval), self.paths)
         return json.loads(self.paths.registration.read_text())  # type: ignore[no-any-return]
 
     def gate_and_register(self, approval: str = "none") -> dict[str, Any]:
@@ -153,7 +153,7 @@ class Project:
 
     def settings(self, approval: str = "none") -> Settings:
         register = REGISTER.model_copy(update={"approval": approval})
-        return SETTINGS.model_copy(update={"languages": LANGUAGES, "register_": register})
+        return SETTINGS.model_copy(update={"languages": LANGUAGES, "gate": GATE, "register_": register})
 
     def rollback(self) -> str:
         return promotion.rollback(self.paths, self.settings(), "Tester", "it is night")
@@ -254,9 +254,20 @@ def whitewash(project: Project) -> None:
     write_json(project.paths.verdict, verdict)
 
 
+def forge(project: Project) -> None:
+    """A failed verdict that says of each rule that it has passed."""
+    project.samples("candidate", unsafe=25)
+    project.gate()
+    verdict = json.loads(project.paths.verdict.read_text())
+    assert not verdict["passed"]
+    rules = [{**rule, "passed": True, "value": 1.0, "bound": 1.0} for rule in verdict["rules"]]
+    write_json(project.paths.verdict, {**verdict, "passed": True, "failed": [], "rules": rules})
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
+        (forge, "is not what the gate says of these samples"),
         (tamper, r"changed: model\.safetensors"),
         (resample, r"samples\.jsonl is not what .* judged"),
         (remanifest, "is about another model"),

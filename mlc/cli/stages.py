@@ -112,7 +112,7 @@ def register() -> None:
     settings, paths = pinned_project()
     from mlc import registry
 
-    registry.run(settings.languages, settings.register_, paths)
+    registry.run(settings, paths)
 
 
 @app.command(rich_help_panel=RUN)

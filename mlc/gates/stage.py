@@ -231,8 +231,8 @@ def _selection(made: dict[str, Any], paths: Paths) -> tuple[dict[str, Any] | Non
     return {"step": found["step"], "how": found["how"]}, read_prompts(prompts, made_by="mlc validate")
 
 
-def run(languages: Languages, prompt_set: str, gate: Gate, paths: Paths) -> None:
-    """Judges the candidate and writes ``artifacts/gate/verdict.json``; a failed verdict is a result, not an error.
+def verdict_on(languages: Languages, prompt_set: str, gate: Gate, paths: Paths) -> dict[str, Any]:
+    """The verdict on the candidate, as ``artifacts/gate/verdict.json`` holds it.
 
     Raises:
         MlcError: samples, prompts or the model's manifest are missing or broken, or the samples are another model's,
@@ -253,7 +253,7 @@ def run(languages: Languages, prompt_set: str, gate: Gate, paths: Paths) -> None
     if gate.judge is not None:
         rules += judge_lines(candidate, languages.served, gate.judge, paths)
     failed = [sentence(rule) for rule in rules if not rule["passed"]]
-    verdict: dict[str, Any] = {
+    return {
         "passed": not failed,
         "manifest": manifest.digest(made),
         "samples": {role: sha256(file) for role, file in files.items()},
@@ -264,6 +264,16 @@ def run(languages: Languages, prompt_set: str, gate: Gate, paths: Paths) -> None
         "failed": failed,
         "notes": notes,
     }
+
+
+def run(languages: Languages, prompt_set: str, gate: Gate, paths: Paths) -> None:
+    """Writes the verdict into ``artifacts/gate/verdict.json``; a failed one is a result, not an error.
+
+    Raises:
+        MlcError: see :func:`verdict_on`.
+    """
+    verdict = verdict_on(languages, prompt_set, gate, paths)
     write_json(paths.verdict, verdict)
+    rules, failed, notes = verdict["rules"], verdict["failed"], verdict["notes"]
     outcome = f"{len(failed)} of {len(rules)} rules failed" if failed else f"all {len(rules)} rules passed"
     print("\n  ".join([f"gate: {outcome}, {len(languages.served)} languages", *failed, *notes]))
