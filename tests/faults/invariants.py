@@ -1,0 +1,121 @@
+"""What has to hold after every fault, by looking at the registry, the files and the runs; and the table of outcomes."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mlc.files import sha256, sha256_json
+
+State = dict[str, Any]
+ALIASES = ("champion", "previous", "candidate")
+
+
+def state(root: Path) -> State:
+    """All that the invariants are about. It is asked in a child, for it opens the store."""
+    from mlc import tracking
+    from mlc.ledger import Model
+    from mlc.paths import Paths
+    from mlc.settings import load_settings
+    from mlc.verify import differences, fetched
+
+    paths = Paths(root)
+    model = Model(paths, load_settings(paths.params).register_.model_name)
+    versions = {str(version.version): version.tags for version in model.versions()}
+    wrong = {}
+    for version in versions:
+        with fetched(model, version) as folder:
+            wrong[version] = differences(model, version, folder)
+    client = tracking.client(paths)
+    runs = client.search_runs([tracking.experiment(paths)], "attributes.status = 'RUNNING'")
+    return {
+        "aliases": model.aliases(),
+        "ledger": model.ledger(),
+        "keys": list(model._entries()),
+        "faults": model.faults(),
+        "manifests": {version: tags.get("manifest") for version, tags in versions.items()},
+        "wrong": wrong,
+        "open": [run.info.run_id for run in runs],
+    }
+
+
+def unsafe(before: State, now: State, good: set[str]) -> list[str]:
+    """What may not be at any moment, also while nothing has repaired anything yet."""
+    found = []
+    for alias, version in now["aliases"].items():
+        if version not in now["manifests"]:
+            found.append(f"{alias} is version {version}, which does not exist")
+        elif now["manifests"][version] not in good:
+            found.append(f"{alias} is version {version}, whose model never passed the gate")
+        elif now["wrong"][version]:
+            found.append(f"{alias} is version {version}, which does not verify: {now['wrong'][version]}")
+    if "champion" in before["aliases"] and "champion" not in now["aliases"]:
+        found.append("the champion is lost")
+    if (
+        now["ledger"][: len(before["ledger"])] != before["ledger"]
+        or now["keys"][: len(before["keys"])] != before["keys"]
+    ):
+        found.append("entries of the ledger were changed, reordered or lost")
+    return found
+
+
+def unsettled(now: State) -> list[str]:
+    """What has to be in order after the next run."""
+    from mlc.ledger import champions
+
+    found = list(now["faults"])
+    aliases = now["aliases"]
+    if champions(now["ledger"])[-1:] != [aliases["champion"]] * ("champion" in aliases):
+        found.append(f"the ledger's champion is {champions(now['ledger'])[-1:]}, the alias {aliases.get('champion')}")
+    if "champion" in aliases and aliases["champion"] == aliases.get("previous"):
+        found.append("champion and previous are the same version")
+    twice = [digest for digest, count in Counter(now["manifests"].values()).items() if count > 1]
+    if twice:
+        found.append(f"{len(twice)} models have two versions each")
+    if now["open"]:
+        found.append(f"{len(now['open'])} MLflow runs are still RUNNING")
+    return found
+
+
+def debris(root: Path) -> list[str]:
+    """What a killed command has left beside the project's files."""
+    patterns = ("artifacts/**/.*.partial", "artifacts/.register-*", "mlflow/**/.*.partial")
+    return sorted(str(path.relative_to(root)) for pattern in patterns for path in root.glob(pattern))
+
+
+def outputs(root: Path, *paths: str) -> dict[str, str]:
+    """Path -> hash of a stage's files; how long something took is not compared."""
+    hashes = {}
+    for path in map(root.joinpath, paths):
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            if file.suffix == ".jsonl":
+                text = re.sub(r'"seconds": [^,}]+', '"seconds": 0', file.read_text())
+                hashes[str(file.relative_to(root))] = sha256_json(text)
+            elif file.is_file():
+                hashes[str(file.relative_to(root))] = sha256(file)
+    return hashes
+
+
+class Row(NamedTuple):
+    fault: str
+    where: str
+    outcome: str
+
+
+class Table:
+    """How often each fault had each outcome, and every violation."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[Row] = Counter()
+        self.violations: list[str] = []
+
+    def add(self, fault: str, where: str, outcome: str, violations: list[str]) -> None:
+        self.counts[Row(fault, where, "VIOLATION" if violations else outcome)] += 1
+        self.violations += [f"{fault}, {where}: {violation}" for violation in violations]
+        print(f"{fault}, {where}: {violations or outcome}", flush=True)
+
+    def lines(self) -> list[str]:
+        rows = [f"| {row.fault} | {row.where} | {row.outcome} | {count} |" for row, count in self.counts.items()]
+        return ["| fault | where | outcome | times |", "|---|---|---|--:|", *rows]
