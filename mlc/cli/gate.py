@@ -16,9 +16,9 @@ app = typer.Typer(help="Judge the candidate by the rules of params.yaml; see wha
 def gate_run(context: typer.Context) -> None:
     """Judge the candidate's evaluation by the rules of params.yaml and write the verdict; or show what it takes."""
     if context.invoked_subcommand is None:
+        settings, paths = pinned_project()
         from mlc.gates import stage
 
-        settings, paths = pinned_project()
         stage.run(settings.languages, settings.evaluate.prompts, settings.gate, paths)
 
 
