@@ -11,7 +11,7 @@ from __future__ import annotations
 # Assumptions.
 PEAK = 989e12  # FLOP/s of one GPU in bfloat16, dense (an H100's data sheet)
 MFU = 0.35  # share of it that training reaches
-STEPS, PAIRS, PAIR_TOKENS, VARIANT_TOKENS = 500, 64, 514, 779  # of a retraining; tokens as in docs/performance.md
+STEPS, PAIRS, PAIR_TOKENS = 500, 64, 514  # of a retraining; tokens as in docs/performance.md
 EVALUATION = 2_000 * 10 * 600  # prompts, languages, tokens of prompt and reply, for the candidate
 DECODING = 0.05  # share of PEAK that generation reaches
 BYTES = 2  # of a weight in bfloat16

@@ -35,20 +35,19 @@ def wait_for(url: str, process: subprocess.Popen[bytes], log: Path, seconds: flo
 
 
 class Server:
-    """PostgreSQL and MLflow with basic-auth on free ports of loopback, in ``folder``."""
+    """PostgreSQL and MLflow with basic-auth on free ports of loopback, in ``folder``; artifacts too, or in a bucket."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, endpoint: str | None = None) -> None:
         self.folder, self.settings = folder, folder / "team.env"
         self.artifacts = folder / "artifacts"
         made = subprocess.run([SCRIPTS / "new-settings.sh"], capture_output=True, text=True, check=True).stdout
         values = dict(line.split("=", 1) for line in made.splitlines() if "=" in line and not line.startswith("#"))
-        values = {key: value for key, value in values.items() if not key.startswith(("AWS_", "MLFLOW_S3_"))}
-        values |= {
-            "PGPORT": str(free_port()),
-            "MLFLOW_PORT": str(free_port()),
-            "MLFLOW_WORKERS": "1",
-            "MLFLOW_ARTIFACTS_DESTINATION": str(self.artifacts),
-        }
+        if endpoint is None:
+            values = {key: value for key, value in values.items() if not key.startswith(("AWS_", "MLFLOW_S3_"))}
+            values["MLFLOW_ARTIFACTS_DESTINATION"] = str(self.artifacts)
+        else:
+            values |= {"AWS_ENDPOINT_URL": endpoint, "MLFLOW_S3_ENDPOINT_URL": endpoint}
+        values |= {"PGPORT": str(free_port()), "MLFLOW_PORT": str(free_port()), "MLFLOW_WORKERS": "1"}
         self.settings.write_text("".join(f"{key}={value}\n" for key, value in values.items()))
         self.values = values
         self.uri = f"http://127.0.0.1:{values['MLFLOW_PORT']}"

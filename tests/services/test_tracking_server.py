@@ -6,8 +6,10 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
@@ -142,11 +144,39 @@ def test_a_backup_brings_everything_back_after_all_is_lost(registered: Path, ser
         dump.write_bytes(whole)
         assert "verified and restored" in server.script("restore.sh", server.settings, copy)
         assert "has tables" in server.script("restore.sh", server.settings, copy, code=2)
+        for upgrade in (
+            ["mlflow", "db", "upgrade", "postgresql:///mlflow"],
+            [sys.executable, "-m", "mlflow.server.auth", "db", "upgrade", "--url", "postgresql:///mlflow_auth"],
+        ):
+            subprocess.run(upgrade, env=server.environment(None) | server.values, check=True)
     finally:
         server.script("postgres.sh", "stop", server.settings, server.folder)
     server.start()
     assert mlc(server, "trainer", registered, "registry", "list") == listed
     mlc(server, "trainer", registered, "registry", "verify", "champion")
+
+
+def test_a_backup_brings_a_bucket_back(place: Path, bucket: tuple[str, Any]) -> None:
+    if not shutil.which("aws"):
+        pytest.skip("the command aws is not installed")
+    endpoint, s3 = bucket
+    folder = place / "with-a-bucket"
+    folder.mkdir()
+    server, copy = Server(folder, endpoint), folder / "backup"
+    files = {"1/run/artifacts/model/weights.bin": bytes(range(256)) * 1000, "1/run/artifacts/verdict 词.json": b"{}"}
+    for key, content in files.items():
+        s3.put_object(Bucket="mlflow", Key=key, Body=content)
+    server.script("postgres.sh", "start", server.settings, folder)
+    try:
+        server.script("backup.sh", server.settings, copy)
+        assert "the bucket is not empty" in server.script("restore.sh", server.settings, copy, code=2)
+        for key in files:
+            s3.delete_object(Bucket="mlflow", Key=key)
+        assert "verified and restored" in server.script("restore.sh", server.settings, copy)
+    finally:
+        server.script("postgres.sh", "stop", server.settings, folder)
+    there = [item["Key"] for item in s3.list_objects_v2(Bucket="mlflow")["Contents"]]
+    assert {key: s3.get_object(Bucket="mlflow", Key=key)["Body"].read() for key in there} == files
 
 
 def test_a_server_that_is_down_is_said_soon_and_costs_nothing(registered: Path, server: Server) -> None:

@@ -71,13 +71,13 @@ class Prefect:
 
     def start(self, *arguments: str) -> None:
         with (self.home / f"{arguments[0]}.log").open("ab") as log:
-            command = [BIN / "prefect", "--no-prompt", *arguments]
+            command = [str(BIN / "prefect"), "--no-prompt", *arguments]
             self.processes.append(
                 subprocess.Popen(command, cwd=self.project, env=self.env, stdout=log, stderr=subprocess.STDOUT)
             )
 
     def __call__(self, *arguments: str) -> str:
-        command = [BIN / "prefect", "--no-prompt", *arguments]
+        command = [str(BIN / "prefect"), "--no-prompt", *arguments]
         done = subprocess.run(command, cwd=self.project, env=self.env, capture_output=True, text=True)
         assert done.returncode == 0, f"{arguments}\n{done.stdout}\n{done.stderr}"
         return done.stdout
