@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import sqlite3
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from threading import Thread
 
 import httpx
@@ -12,7 +15,7 @@ import pytest
 import requests
 
 from mlc.errors import MlcError
-from mlc.faults import passing
+from mlc.faults import full, passing, read_only
 
 
 class _Answers(BaseHTTPRequestHandler):
@@ -94,3 +97,26 @@ def test_working_offline_is_a_setting_and_no_fault() -> None:
     from huggingface_hub.errors import OfflineModeIsEnabled
 
     assert not passing(OfflineModeIsEnabled("offline"))
+
+
+def _sqlite(statement: str, *, mode: str = "rwc", pages: int = 1000) -> None:
+    with contextlib.closing(sqlite3.connect(f"file:disk?mode={mode}", uri=True)) as database:
+        database.execute(f"pragma max_page_count = {pages}")
+        database.execute(statement)
+
+
+def test_a_full_and_a_read_only_disk_are_known_whoever_met_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def written() -> None:
+        with Path("/dev/full").open("w") as file:
+            file.write("a")
+
+    assert full(_error(written)) == "No space left on device"
+    _sqlite("create table a (b)")
+    assert full(_error(lambda: _sqlite("create table c as select randomblob(1000000)", pages=3)))
+    assert read_only(_error(lambda: _sqlite("create table d (b)", mode="ro")))
+    for error in (MlcError("3 % of Swahili is in quarantine"), FileNotFoundError(), ValueError()):
+        assert full(error) is None and not read_only(error)
