@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 import subprocess
@@ -148,4 +149,15 @@ def build(folder: Path, base: Path) -> Project:
     project.restore("second")
     project.done("register")
     project.keep("settled")
+    warm()
     return project
+
+
+def warm() -> None:
+    """What takes seconds in every child otherwise, and is nothing of ours: which package has which module, which MLflow
+    keeps once it knows, and statsmodels' garbage collections, which need not look at what is here already."""
+    from mlflow.utils import requirements_utils
+
+    requirements_utils._init_packages_to_modules_map()
+    gc.collect()
+    gc.freeze()

@@ -8,12 +8,14 @@ itself never opens MLflow's store and never computes: what it holds is copied in
 from __future__ import annotations
 
 import contextlib
+import importlib
 import inspect
 import json
 import os
 import shutil
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -98,9 +100,10 @@ def fork(work: Callable[[], int], output: Path, cwd: Path, env: dict[str, str] |
         os._exit(code)
 
 
-def _command(arguments: Sequence[str], before: Before | None) -> int:
+def _command(arguments: Sequence[str], before: Before | None, imports: Path | None) -> int:
     from mlc.cli import main
 
+    known = set(sys.modules)
     sys.argv = ["mlc", *arguments]
     if before:
         before()
@@ -108,6 +111,9 @@ def _command(arguments: Sequence[str], before: Before | None) -> int:
         main()
     except SystemExit as left:
         return left.code if isinstance(left.code, int) else 0 if left.code is None else 1
+    finally:
+        if imports:
+            imports.write_text("\n".join(name for name in sys.modules if name not in known))
     return 0
 
 
@@ -185,18 +191,23 @@ class Project:
     def start(self, *arguments: str, before: Before | None = None, env: dict[str, str] | None = None) -> Running:
         self._outputs += 1
         output = self.folder / f"output-{self._outputs}.txt"
-        return fork(lambda: _command(arguments, before), output, self.root, env)
+        return fork(lambda: _command(arguments, before, None), output, self.root, env)
 
     def mlc(self, *arguments: str, before: Before | None = None, env: dict[str, str] | None = None) -> Ended:
         """Runs a command to its end, or to the fault that ``before`` has prepared."""
         return self.start(*arguments, before=before, env=env).wait()
 
     def done(self, *arguments: str, env: dict[str, str] | None = None) -> Ended:
-        """Runs a command that has to succeed; remembers how long it took."""
+        """Runs a command that has to succeed; remembers how long it took, and imports what it has imported."""
+        imports = self.folder / "imports.txt"
         start = time.monotonic()
-        ended = self.mlc(*arguments, env=env)
+        ended = fork(lambda: _command(arguments, None, imports), self.folder / "output.txt", self.root, env).wait()
         self.times[arguments] = time.monotonic() - start
         assert ended.code == 0, f"mlc {' '.join(arguments)}: {ended.code}\n{ended.said}"
+        for name in imports.read_text().split():
+            with contextlib.suppress(Exception):  # some only exist where another has put them
+                importlib.import_module(name)
+        assert threading.active_count() == 1, threading.enumerate()
         return ended
 
     def count(self, *arguments: str) -> list[str]:
