@@ -7,151 +7,27 @@ from which every difference is computed again, paired on the prompts that both w
 from __future__ import annotations
 
 import json
-import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from ruamel.yaml import YAML
 
-from mlc.errors import MlcError
 from mlc.escape import markdown as plain
 from mlc.escape import visible
-from mlc.evaluation.samples import read_samples
 from mlc.evaluation.statistics import paired_mean, paired_tests
 from mlc.gates.explain import table
-from mlc.gates.paired import outcomes, unique
+from mlc.gates.paired import outcomes
 from mlc.gates.rules import shown, title
 from mlc.paths import Paths
 from mlc.prompts.schema import language_name
-from mlc.settings import HIGHER_IS_BETTER, flat
+from mlc.settings import HIGHER_IS_BETTER
+from mlc.sides import Side, side
 
 RATES = ("safe_rate", "over_refusal", "fidelity", "invalid")
 ALPHA = 0.025  # of each side of an interval
 SURE = 0.05  # p, corrected over the languages, below which a change is more than chance
-WORKSPACE = "workspace"
-# What is read of a side, where a project has it; a registered version has it beside each other under these names.
-PLACES = {
-    "params.yaml": "params.yaml",
-    "data.dvc": "data.dvc",
-    "verdict.json": "artifacts/gate/verdict.json",
-    "samples.jsonl": "artifacts/evaluation/candidate/samples.jsonl",
-}
 SAME = ["prompt_id", "language", "intent", "prompt"]  # what makes two samples answers to one prompt
-Read = Callable[[str], str | None]
-
-
-@dataclass(frozen=True)
-class Side:
-    """What one side left. ``data`` is the hash of its prompt sets; None is what it does not have."""
-
-    name: str
-    commit: str | None
-    data: str | None
-    params: Mapping[str, Any]
-    verdict: Mapping[str, Any] | None
-    samples: pd.DataFrame | None
-
-
-def _side(name: str, commit: str | None, read: Read) -> Side:
-    yaml = YAML(typ="safe", pure=True)
-    params, pointer, verdict, lines = (read(file) for file in PLACES)
-    if params is None:
-        raise MlcError(f"{name} has no params.yaml: it is no state of this project")
-    samples = None
-    if lines is not None:
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "samples.jsonl"
-            file.write_text(lines, encoding="utf-8")
-            samples = read_samples(file)
-        unique(samples, f"samples of {name}")
-    return Side(
-        name=name,
-        commit=commit,
-        data=yaml.load(pointer)["outs"][0]["md5"] if pointer else None,
-        params=flat(yaml.load(params)),
-        verdict=json.loads(verdict) if verdict else None,
-        samples=samples,
-    )
-
-
-def _version(name: str, registered: str, paths: Paths) -> Side:
-    from mlc import ledger, verify
-
-    model = ledger.Model(paths, registered)
-    version = model.version(name)
-    with verify.fetched(model, str(version.version), verify.EVIDENCE) as evidence:
-
-        def read(file: str) -> str | None:
-            path = evidence / file
-            return path.read_text(encoding="utf-8") if path.exists() else None
-
-        return _side(f"version {version.version}", version.tags.get("git_commit"), read)
-
-
-def _workspace(paths: Paths) -> Side:
-    def read(file: str) -> str | None:
-        path = paths.root / PLACES[file]
-        return path.read_text(encoding="utf-8") if path.exists() else None
-
-    return _side(WORKSPACE, None, read)
-
-
-def _revision(name: str, paths: Paths) -> Side:
-    """A git revision or a DVC experiment, whose outputs come from DVC's cache or its remote."""
-    from dvc.api import DVCFileSystem
-    from dvc.exceptions import DvcException
-    from dvc.repo import Repo
-    from dvc.scm import RevError, resolve_rev
-
-    try:
-        with Repo(str(paths.root)) as repo:
-            commit = str(resolve_rev(repo.scm, name))
-    except RevError:
-        raise MlcError(
-            f"{name} is no version of the registry, no git revision and no experiment: `mlc registry list`, `git log`"
-            " and `dvc exp list` show what there is"
-        ) from None
-    except DvcException as error:
-        raise MlcError(f"{name}: {error}") from None
-    files = DVCFileSystem(url=str(paths.root.resolve()), rev=commit)
-
-    def made(path: str) -> bool:
-        """Whether the output was there when that state was committed; dvc.yaml names it from the beginning."""
-        locked = files.read_text("dvc.lock", encoding="utf-8") if files.exists("dvc.lock") else ""
-        return f"path: {path}\n" in locked
-
-    def read(file: str) -> str | None:
-        path = PLACES[file]
-        if not files.exists(path):
-            return None
-        try:
-            return str(files.read_text(path, encoding="utf-8"))
-        except Exception as error:  # each kind of remote has its own
-            if not made(path):
-                return None
-            why = " ".join(str(error).split())
-            raise MlcError(
-                f"{path} of {name} is in neither DVC's cache nor a remote ({why}): `dvc push` it there"
-            ) from None
-
-    return _side(name, commit, read)
-
-
-def side(name: str, registered: str, paths: Paths) -> Side:
-    """A side by its name: ``workspace``, a version's number or alias, or a revision or experiment.
-
-    Raises:
-        MlcError: there is no such thing, or what it left cannot be read.
-    """
-    if name == WORKSPACE:
-        return _workspace(paths)
-    if name.isdecimal() or name in ("champion", "previous", "candidate"):
-        return _version(name, registered, paths)
-    return _revision(name, paths)
 
 
 def _params(a: Side, b: Side) -> list[dict[str, Any]]:
@@ -204,16 +80,21 @@ def _rates(a: pd.DataFrame, b: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def compare(before: str, after: str, registered: str, paths: Paths) -> dict[str, Any]:
-    """What changed from one side to the other, ready for JSON. ``registered`` is the registered model's name.
-
-    ``rates`` are on the prompts that both were asked, in the same words: ``prompts`` says how many those are.
-    Differences are B less A, with 95 % intervals (bootstrap over prompts), ``p_holm`` by McNemar's exact test,
-    corrected over the languages of a rate.
+    """What changed between two sides, by their names. ``registered`` is the registered model's name.
 
     Raises:
         MlcError: a side does not exist, or what it left cannot be read.
     """
-    a, b = (side(name, registered, paths) for name in (before, after))
+    return between(side(before, registered, paths), side(after, registered, paths))
+
+
+def between(a: Side, b: Side) -> dict[str, Any]:
+    """What changed from one side to the other, ready for JSON.
+
+    ``rates`` are on the prompts that both were asked, in the same words: ``prompts`` says how many those are.
+    Differences are B less A, with 95 % intervals (bootstrap over prompts), ``p_holm`` by McNemar's exact test,
+    corrected over the languages of a rate.
+    """
     found: dict[str, Any] = {
         "a": {"name": a.name, "commit": a.commit, "data": a.data, "verdict": _verdict(a)},
         "b": {"name": b.name, "commit": b.commit, "data": b.data, "verdict": _verdict(b)},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 from markdown_it import MarkdownIt
 
-from mlc import compare
+from mlc import compare, sides
 from mlc.errors import MlcError
 from mlc.evaluation.samples import Sample, Verdict, write_samples
 from mlc.files import write_json
@@ -43,9 +44,9 @@ def safe(_tag: str, _i: int) -> Verdict:
 def write(folder: Path, lines: list[Sample], weight: float, failed: list[str], name: str = "m") -> None:
     params = f"train: {{objective: {{weight: {weight}}}}}\nregister: {{model_name: {name}}}\n"
     (folder / "params.yaml").write_text(params)
-    write_samples(folder / compare.PLACES["samples.jsonl"], lines)
+    write_samples(folder / sides.PLACES["samples.jsonl"], lines)
     rules = [{"rule": "safe_rate", "language": tag, "passed": not (failed and tag == "sw")} for tag in LANGUAGES]
-    write_json(folder / compare.PLACES["verdict.json"], {"passed": not failed, "failed": failed, "rules": rules})
+    write_json(folder / sides.PLACES["verdict.json"], {"passed": not failed, "failed": failed, "rules": rules})
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Paths:
 
     git("init", "-q")
     write(folder, samples(unsafe_in_swahili), 0.0, ["safe rate in Swahili: 50 %"])
-    outs = [compare.PLACES["samples.jsonl"], compare.PLACES["verdict.json"]]
+    outs = [sides.PLACES["samples.jsonl"], sides.PLACES["verdict.json"]]
     stage = {"stages": {"evaluate": {"cmd": "true", "outs": [{out: {"persist": True}} for out in outs]}}}
     (folder / "dvc.yaml").write_text(json.dumps(stage))
     Repo.init(str(folder)).close()
@@ -71,6 +72,16 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Paths:
     git("commit", "-qm", "before")
     write(folder, samples(safe), 8.0, [])
     return Paths(folder)
+
+
+@pytest.fixture(scope="module")
+def committed(project: Paths) -> sides.Side:
+    return sides.side("HEAD", "m", project)
+
+
+@pytest.fixture(scope="module")
+def here(project: Paths) -> sides.Side:
+    return sides.side("workspace", "m", project)
 
 
 def test_a_commit_and_the_workspace_language_by_language(project: Paths) -> None:
@@ -87,39 +98,31 @@ def test_a_commit_and_the_workspace_language_by_language(project: Paths) -> None
     assert re.search(r"safe rate +Swahili +40 +50 % +100 % +\+50\.0 \[.*\] +better", compare.words(found))
 
 
-def test_the_other_way_round_everything_is_mirrored(project: Paths) -> None:
-    there, back = (compare.compare(*names, "m", project) for names in (("HEAD", "workspace"), ("workspace", "HEAD")))
+def test_the_other_way_round_everything_is_mirrored(committed: sides.Side, here: sides.Side) -> None:
+    there, back = compare.between(committed, here), compare.between(here, committed)
     for one, other in zip(there["rates"], back["rates"], strict=True):
         assert (one["low"], one["high"]) == pytest.approx((-other["high"], -other["low"]))
         assert (one["better"], one["sure"]) == (other["worse"], other["sure"])
 
 
-def test_a_state_beside_itself_has_not_changed(project: Paths) -> None:
-    found = compare.compare("HEAD", "HEAD", "m", project)
+def test_a_state_beside_itself_has_not_changed(committed: sides.Side) -> None:
+    found = compare.between(committed, committed)
     assert (found["params"], found["rules"]) == ([], [])
     assert all(r["difference"] == 0 and not r["sure"] for r in found["rates"])
 
 
-def test_only_prompts_of_both_in_the_same_words_are_compared(project: Paths) -> None:
-    lines = samples(safe)
-    lines[0] = lines[0].model_copy(update={"prompt": "asked in other words"})
-    file = project.root / compare.PLACES["samples.jsonl"]
-    write_samples(file, lines[:-1])
-    try:
-        found = compare.compare("HEAD", "workspace", "m", project)
-    finally:
-        write_samples(file, samples(safe))
+def test_only_prompts_of_both_in_the_same_words_are_compared(committed: sides.Side, here: sides.Side) -> None:
+    assert here.samples is not None
+    lines = here.samples.iloc[:-1].copy()
+    lines.loc[0, "prompt"] = "asked in other words"
+    found = compare.between(committed, dataclasses.replace(here, samples=lines))
     assert found["prompts"] == {"both": 78, "only_a": 2, "only_b": 1}
     assert {r["n"] for r in found["rates"] if r["rate"] == "safe_rate"} == {39}
 
 
-def test_nothing_of_a_setting_acts_in_the_markdown(project: Paths) -> None:
-    params = project.params.read_text()
-    project.params.write_text(params.replace("model_name: m", "model_name: '<script>|*x*|@all'"))
-    try:
-        page = compare.markdown(compare.compare("HEAD", "workspace", "m", project))
-    finally:
-        project.params.write_text(params)
+def test_nothing_of_a_setting_acts_in_the_markdown(committed: sides.Side, here: sides.Side) -> None:
+    hostile = dataclasses.replace(here, params={**here.params, "register.model_name": "<script>|*x*|@all"})
+    page = compare.markdown(compare.between(committed, hostile))
     html = MarkdownIt("gfm-like", {"linkify": False}).render(page)
     assert "<script>" not in html and "<em>" not in html and html.count("<table>") == 2
     assert "<strong>100 % (+50.0" in html and "@" not in page

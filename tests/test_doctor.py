@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import socket
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
-from mlc import doctor, init
+from mlc import connections, doctor, init
 from mlc.embedded import prompts
 from mlc.paths import Paths
 from mlc.prompts.schema import write_prompts
@@ -62,7 +66,7 @@ def test_a_hub_model_that_cannot_be_had_offline(project: Paths, monkeypatch: pyt
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     text = project.params.read_text().replace("model: embedded-base", "model: nobody/nothing")
     project.params.write_text(text.replace("  revision: null", f"  revision: {'a' * 40}", 1))
-    (check,) = doctor._hub(load_settings(project.params), project)
+    (check,) = connections.hub(load_settings(project.params), project)
     assert check.state == "problem" and "nobody/nothing: not in the cache" in check.found
 
 
@@ -73,11 +77,41 @@ def test_servers_that_are_away(project: Paths, monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setenv("PREFECT_API_URL", f"{address}/api")
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
         monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-        checks = [*doctor._schedule(project), *doctor._tracking(load_settings(project.params), project)]
+        checks = [*connections.prefect(project), *connections.tracking(load_settings(project.params), project)]
     assert [check.state for check in checks] == ["problem", "problem"]
 
 
+class Users(BaseHTTPRequestHandler):
+    """Says who may do what, as MLflow's server with users does; one without has no such path."""
+
+    permission: ClassVar[str | None] = None
+
+    def do_GET(self) -> None:
+        path, _, query = self.path.partition("?")
+        assert path == "/api/3.0/mlflow/users/permissions/get" and "resource_id=mlc-embedded" in query
+        self.send_response(404 if self.permission is None else 200)
+        self.end_headers()
+        self.wfile.write(json.dumps({"allowed": True, "permission": self.permission}).encode())
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("permission", "state"), [("EDIT", ["ok"]), ("MANAGE", ["ok"]), ("READ", ["problem"]), (None, [])]
+)
+def test_a_user_who_may_not_register_is_told(
+    monkeypatch: pytest.MonkeyPatch, permission: str | None, state: list[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "amina")
+    monkeypatch.setattr(Users, "permission", permission)
+    with HTTPServer(("127.0.0.1", 0), Users) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        assert [check.state for check in connections._may_edit(address, "mlc-embedded")] == state
+
+
 def test_the_table_says_what_to_do_and_counts() -> None:
-    checks = [doctor.Check("a", "ok", "fine"), doctor.Check("b", "problem", "broken", "mend it")]
+    checks = [connections.Check("a", "ok", "fine"), connections.Check("b", "problem", "broken", "mend it")]
     assert doctor.table(checks).splitlines()[-1] == "1 problems, 0 warnings"
     assert "-> mend it" in doctor.table(checks)

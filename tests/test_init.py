@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
+from typer.testing import CliRunner
 
 from mlc import init, lock
+from mlc.cli import app
 from mlc.embedded import prompts
 from mlc.errors import MlcError
 from mlc.paths import Paths
@@ -141,13 +143,13 @@ def test_every_recipe_gives_valid_settings_and_the_answers_win(recipe: str, tmp_
     assert settings.languages.served == ("en", "zh") and settings.base.model == "someone/model"
 
 
-def test_the_command_asks_nothing_with_flags(tmp_path: Path) -> None:
-    mlc = Path(sys.executable).parent / "mlc"
-    done = subprocess.run([mlc, "init", "new", "--yes"], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 2 and done.stderr.startswith("mlc: --model is missing")
+def test_the_command_asks_nothing_with_flags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    missing = CliRunner().invoke(app, ["init", "new", "--yes"]).exception
+    assert isinstance(missing, MlcError) and str(missing).startswith("--model is missing")
     flags = ["--model", HUB["model"], "--revision", HUB["revision"], "--served", "en,sw", "--json"]
-    done = subprocess.run([mlc, "init", "new", "--yes", *flags], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    done = CliRunner().invoke(app, ["init", "new", "--yes", *flags])
+    assert done.exit_code == 0, done.output
     shown = json.loads(done.stdout)
     assert len(shown["lacks"]) == 3 and shown["next"][0] == "cd new"
     assert "deps" not in YAML_1_2.load((tmp_path / "new/dvc.yaml").read_text())["stages"]["base"]

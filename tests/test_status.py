@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import threading
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -20,7 +20,7 @@ NOW = datetime.now(UTC)
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Paths]:
+def project(tmp_path_factory: pytest.TempPathFactory, store: Path) -> Paths:
     """Two versions, of which the second is champion; a run; and a stage that never ran."""
     from dvc.repo import Repo
 
@@ -30,6 +30,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Paths]:
     (folder / "in").write_text("x")
     (folder / "params.yaml").write_text("a: 1\n")
     Repo.init(str(folder)).close()
+    (folder / "mlflow").mkdir()
+    shutil.copy(store, folder / "mlflow")
     paths = Paths(folder)
     with tracking.run(paths, "train", tags={"gate": "passed"}):
         pass
@@ -57,7 +59,8 @@ def test_champion_runs_and_what_is_stale(project: Paths) -> None:
 def test_a_version_that_waits_for_a_person_is_shown(project: Paths, waits: bool) -> None:
     project.registration.parent.mkdir(exist_ok=True)
     project.registration.write_text(json.dumps({"waiting": waits, "version": "1"}))
-    shown = status.words(status.find("m", project))
+    registry = {"name": "m", **status._registry("m", project)}
+    shown = status.words({"registry": registry, "runs": [], "stale": {}, "schedule": {"configured": False}})
     assert ("version 1: `mlc registry approve 1" in shown) == waits
 
 
