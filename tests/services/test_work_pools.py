@@ -94,7 +94,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("project")
     for name in ("flows", "recipes"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "params.yaml", folder)
+    for name in ("params.yaml", "prefect.yaml"):
+        shutil.copy(ROOT / name, folder)
     for name, text in {"dvc.yaml": DVC_YAML, "train.py": TRAIN, "gate.py": GATE}.items():
         (folder / name).write_text(text)
     subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
@@ -125,6 +126,7 @@ def pool(prefect: Prefect) -> Iterator[Callable[..., None]]:
 
     def make(*arguments: str) -> None:
         prefect("work-pool", "create", "mlc-gpu", *arguments)
+        prefect("deploy", "--all")
         prefect("deploy", "--all", "--prefect-file", "recipes/prefect/gpu.yaml")
 
     yield make
@@ -186,6 +188,8 @@ def test_what_the_gpu_has_made_is_gated_on_the_other_pool(
     prefect: Prefect, pool: Callable[..., None], client: SyncPrefectClient, project: Path
 ) -> None:
     pool("--type", "process")
+    # prefect.yaml's, which would train on its own pool.
+    assert not client.read_deployment_by_name(CPU).schedules and client.read_deployment_by_name(GPU).schedules
     for name in ("mlc", "mlc-gpu"):
         prefect.start("worker", "start", "--pool", name, "--name", name)
     client.create_flow_run_from_deployment(client.read_deployment_by_name(GPU).id)
