@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 SEED = int(os.environ.get("MLC_FAULTS_SEED", "7"))
+SHARE = float(os.environ.get("MLC_FAULTS_SHARE", "1"))  # of the kills, to try a few
 CLEARED = ("PREFECT_", "MLFLOW_TRACKING", "MLFLOW_EXPERIMENT", "GIT_")
 LIMIT = 300.0  # seconds that a command may take; one that hangs is a violation
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pytest
 from cases import Case
-from harness import SEED, Project
+from harness import SEED, SHARE, Project
 from invariants import Table
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(3600)]
@@ -67,11 +67,11 @@ def test_a_command_killed_at_any_instant_is_completed_by_the_next(
 ) -> None:
     case = Case(project, table, killed.command, killed.kept, killed.files)
     rng = random.Random(f"{SEED} {killed.command} {killed.kept}")
-    for at in instants(case.effects, killed.effects, rng):
+    for at in instants(case.effects, round(SHARE * killed.effects), rng):
         project.restore(killed.kept)
         ended = project.killed_before(at, *case.arguments)
         case.check("kill -9", ended, f"before effect {at} ({case.effects[at]})", hit=ended.killed)
-    for _ in range(killed.times):
+    for _ in range(round(SHARE * killed.times)):
         project.restore(killed.kept)
         seconds = rng.uniform(0.02, 0.95) * project.times[case.arguments]
         ended = project.killed_after(seconds, *case.arguments)
