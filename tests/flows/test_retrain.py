@@ -188,6 +188,12 @@ def test_a_stage_that_hangs_is_ended(project: Path) -> None:
 
 
 @pytest.mark.usefixtures("project")
+def test_what_need_not_wait_for_a_stage_comes_without_it_and_what_follows() -> None:
+    assert stages.stages(before="verdict") == ["prepare", "measure"]
+    assert stages.stages(before="measure") == ["prepare"]
+
+
+@pytest.mark.usefixtures("project")
 def test_an_hour_limit_for_no_stage_is_a_mistake() -> None:
     state: State[Any] = retrain.retrain(hours={"tain": 1.0}, return_state=True)
     assert state.message == "the flow's parameter hours holds tain, which is none of its stages"
