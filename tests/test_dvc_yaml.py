@@ -13,7 +13,8 @@ from ruamel.yaml import YAML
 ROOT = Path(__file__).parents[1]
 YAML_1_2 = YAML(typ="safe", pure=True)
 PARAMS: dict[str, Any] = YAML_1_2.load(ROOT / "params.yaml")
-STAGES: dict[str, dict[str, Any]] = YAML_1_2.load(ROOT / "dvc.yaml")["stages"]
+PIPELINE: dict[str, Any] = YAML_1_2.load(ROOT / "dvc.yaml")
+STAGES: dict[str, dict[str, Any]] = PIPELINE["stages"]
 TRACKED = {path.stem for path in ROOT.glob("*.dvc")} | {"data", "embedded-base"}
 
 
@@ -51,6 +52,13 @@ def test_dependencies_exist_or_are_made_by_another_stage(name: str) -> None:
 @pytest.mark.parametrize("name", STAGES)
 def test_everything_is_written_below_artifacts(name: str) -> None:
     assert all(path.startswith("artifacts/") for path in _outputs(STAGES[name]))
+
+
+@pytest.mark.parametrize("plot", PIPELINE["plots"], ids=lambda plot: next(iter(plot)))
+def test_what_is_drawn_is_made_by_a_stage(plot: dict[str, Any]) -> None:
+    ((_, drawn),) = plot.items()
+    files = {file for axis in ("x", "y") if isinstance(drawn[axis], dict) for file in drawn[axis]}
+    assert files and files <= {path for stage in STAGES.values() for path in _outputs(stage)}
 
 
 def test_what_happened_to_the_registry_is_never_restored_from_a_cache() -> None:
