@@ -59,12 +59,14 @@ HEADLINES = ("loss", "rewards/accuracies", "mlc/loss", "mlc/refusal", "mlc/retai
 
 
 class Job(Section):
-    """What the training processes are told: the settings, the project's ``root``, the ``folder`` to save candidates
-    into, the MLflow run, and the checkpoint to go on from."""
+    """What the training processes are told: the settings, the project's ``root``, the hash of the ``prompts`` that
+    the checkpoints are said to be of, the ``folder`` to save candidates into, the MLflow run, and the checkpoint to go
+    on from."""
 
     languages: Languages
     train: Train
     root: str
+    prompts: str
     folder: str
     run_id: str
     checkpoint: str | None
@@ -107,6 +109,7 @@ def run(languages: Languages, base: Base, train: Train, paths: Paths) -> None:
             languages=languages,
             train=train,
             root=str(paths.root),
+            prompts=prompts,
             folder=str(made),
             run_id=run_id,
             checkpoint=checkpoint,
@@ -115,9 +118,7 @@ def run(languages: Languages, base: Base, train: Train, paths: Paths) -> None:
             fit(job)
         else:
             _launch(job, paths)
-        if sha256(paths.prompts / "alignment.jsonl") != prompts:
-            changed = paths.prompts / "alignment.jsonl"
-            raise MlcError(f"{changed} was changed while it was trained on: run `mlc validate` and `mlc train` again")
+        _check_unchanged(paths, prompts)
         for aside in made.glob(".*.partial"):  # of a kill
             shutil.rmtree(aside)
         for candidate in made.iterdir():
@@ -137,14 +138,21 @@ def run(languages: Languages, base: Base, train: Train, paths: Paths) -> None:
     shutil.rmtree(paths.checkpoints)
 
 
+def _check_unchanged(paths: Paths, prompts: str) -> None:
+    path = paths.prompts / "alignment.jsonl"
+    if sha256(path) != prompts:
+        raise MlcError(f"{path} was changed while it was trained on: run `mlc validate` and `mlc train` again")
+
+
 def fit(job: Job) -> None:
     """Trains, saves the model, and writes the log; all processes call it, and the main one writes.
 
     Raises:
-        MlcError: see :func:`build_trainer`.
+        MlcError: the prompts are not those that the job is of; or see :func:`build_trainer`.
     """
     paths = Paths(Path(job.root))
     rows = read_prompts(paths.prompts / "alignment.jsonl", made_by="mlc validate")
+    _check_unchanged(paths, job.prompts)
     trainer, tokenizer = build_trainer(rows, job.languages, job.train, paths)
     if trainer.accelerator.num_processes != job.train.processes:
         raise MlcError(
