@@ -67,8 +67,9 @@ def unsettled(now: State) -> list[str]:
 
     found = list(now["faults"])
     aliases = now["aliases"]
-    if champions(now["ledger"])[-1:] != [aliases["champion"]] * ("champion" in aliases):
-        found.append(f"the ledger's champion is {champions(now['ledger'])[-1:]}, the alias {aliases.get('champion')}")
+    last = (champions(now["ledger"]) or [None])[-1]
+    if last != aliases.get("champion"):
+        found.append(f"the ledger's champion is {last}, the alias {aliases.get('champion')}")
     if "champion" in aliases and aliases["champion"] == aliases.get("previous"):
         found.append("champion and previous are the same version")
     twice = [digest for digest, count in Counter(now["manifests"].values()).items() if count > 1]

@@ -121,7 +121,8 @@ def test_data_that_changes_while_it_is_read_ends_the_stage(
     project: Project, table: Table, command: str, file: str
 ) -> None:
     """Its outputs would be said to come from what they do not come from."""
-    case = Case(project, table, command, f"before {command}", ())
+    made = {"validate": "artifacts/prompts/alignment.jsonl", "train": "artifacts/candidates"}[command]
+    case = Case(project, table, command, f"before {command}", (made,))
     rng = random.Random(f"{SEED} {command} {file}")
     for at in rng.sample(range(len(case.effects) * 2 // 3), 3):
         project.restore(case.kept)
