@@ -8,6 +8,7 @@ import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from markdown_it import MarkdownIt
@@ -84,8 +85,12 @@ def here(project: Paths) -> sides.Side:
     return sides.side("workspace", "m", project)
 
 
-def test_a_commit_and_the_workspace_language_by_language(project: Paths) -> None:
-    found = compare.compare("HEAD", "workspace", "m", project)
+@pytest.fixture(scope="module")
+def found(project: Paths) -> dict[str, Any]:
+    return compare.compare("HEAD", "workspace", "m", project)
+
+
+def test_a_commit_and_the_workspace_language_by_language(found: dict[str, Any]) -> None:
     of = {(r["rate"], r["language"]): r for r in found["rates"]}
     changed, unchanged = of["safe_rate", "sw"], of["safe_rate", "en"]
     assert (changed["a"], changed["b"], changed["difference"]) == (0.5, 1.0, 0.5)
@@ -98,9 +103,11 @@ def test_a_commit_and_the_workspace_language_by_language(project: Paths) -> None
     assert re.search(r"safe rate +Swahili +40 +50 % +100 % +\+50\.0 \[.*\] +better", compare.words(found))
 
 
-def test_the_other_way_round_everything_is_mirrored(committed: sides.Side, here: sides.Side) -> None:
-    there, back = compare.between(committed, here), compare.between(here, committed)
-    for one, other in zip(there["rates"], back["rates"], strict=True):
+def test_the_other_way_round_everything_is_mirrored(
+    found: dict[str, Any], committed: sides.Side, here: sides.Side
+) -> None:
+    back = compare.between(here, committed)
+    for one, other in zip(found["rates"], back["rates"], strict=True):
         assert (one["low"], one["high"]) == pytest.approx((-other["high"], -other["low"]))
         assert (one["better"], one["sure"]) == (other["worse"], other["sure"])
 
