@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,7 @@ def bucket() -> Iterator[tuple[str, Any]]:
         endpoint = "http://{}:{}".format(*running.get_host_and_port())
         keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1"}
         client = boto3.client("s3", endpoint_url=endpoint, **keys)
+        urllib.request.urlopen(f"{endpoint}/moto-api/reset", data=b"")  # its content is the process's, not the server's
         client.create_bucket(Bucket="mlflow")
         yield endpoint, client
     finally:
