@@ -188,8 +188,9 @@ def test_what_the_gpu_has_made_is_gated_on_the_other_pool(
     prefect: Prefect, pool: Callable[..., None], client: SyncPrefectClient, project: Path
 ) -> None:
     pool("--type", "process")
-    # prefect.yaml's, which would train on its own pool.
-    assert not client.read_deployment_by_name(CPU).schedules and client.read_deployment_by_name(GPU).schedules
+    # prefect.yaml's would train on its own pool.
+    active = {n: [s.active for s in client.read_deployment_by_name(n).schedules] for n in (CPU, GPU)}
+    assert active == {CPU: [False], GPU: [True]}
     for name in ("mlc", "mlc-gpu"):
         prefect.start("worker", "start", "--pool", name, "--name", name)
     client.create_flow_run_from_deployment(client.read_deployment_by_name(GPU).id)
