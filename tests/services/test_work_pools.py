@@ -82,10 +82,16 @@ class Prefect:
         assert done.returncode == 0, f"{arguments}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
-    def stop(self) -> None:
-        for process in reversed(self.processes):
+    def stop(self, keep: int = 0) -> None:
+        """Ends what was started last first, but for the first ``keep``."""
+        while len(self.processes) > keep:
+            process = self.processes.pop()
             process.terminate()
-            process.wait(60)
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +136,7 @@ def pool(prefect: Prefect) -> Iterator[Callable[..., None]]:
         prefect("deploy", "--all", "--prefect-file", "recipes/prefect/gpu.yaml")
 
     yield make
+    prefect.stop(keep=1)  # the workers: one whose pool is gone may not end
     prefect("work-pool", "delete", "mlc-gpu")
 
 
