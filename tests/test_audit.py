@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from safetensors.torch import load_file, save_file
-from test_registry import GATE, Project, project, store  # noqa: F401 - fixtures
+from test_registry import GATE, Project, project  # noqa: F401 - a fixture
 
 from mlc import audit, manifest
 from mlc.errors import MlcError
