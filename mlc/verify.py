@@ -20,6 +20,7 @@ from mlc.ledger import Model
 
 EVIDENCE = "evidence"  # the folder in a version's artifacts with what it was registered for
 FILES = f"{EVIDENCE}/files.json"  # sha256 of every other file of the version
+LOADED = "registered_model_meta"  # MLflow's own note, which it leaves in a local store when it loads a version
 MODEL, BASE = "artifacts/model", "artifacts/base"  # weights or adapter; the base that an adapter carries along
 
 
@@ -68,6 +69,7 @@ def differences(model: Model, version: str, folder: Path) -> list[str]:
         found.append(f"{FILES} is not the one that was registered")
     now = sha256_folder(folder)
     del now[FILES]
+    now.pop(LOADED, None)
     found += manifest.differences(read_json(listed, "mlc register"), now)
     try:
         made = read_json(folder / EVIDENCE / manifest.NAME, "mlc register")

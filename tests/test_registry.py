@@ -201,6 +201,9 @@ def test_a_passing_candidate_becomes_champion_and_answers(project: Project) -> N
     evidence = Path(version.source.removeprefix("file://")) / "evidence"
     judged = {"manifest.json", "verdict.json", "samples.jsonl", "metrics.json", "base_metrics.json"}
     assert {f.name for f in evidence.iterdir()} == {*judged, "files.json"}
+    # MLflow has left a note beside the version that it has loaded; that is no tampering, anything else is.
+    assert (evidence.parent / "registered_model_meta").exists()
+    assert not differences(project.model, "1", evidence.parent)
     # Models from code: nothing that MLflow loads is a pickle.
     assert not manifest.pickles(evidence.parent)
     assert "python_model.pkl" not in (evidence.parent / "MLmodel").read_text()
