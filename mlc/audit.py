@@ -14,7 +14,6 @@ from typing import Any
 
 import pandas as pd
 
-from mlc import base as base_stage
 from mlc import manifest, tracking
 from mlc.errors import MlcError
 from mlc.evaluation.samples import read_samples
@@ -27,8 +26,8 @@ from mlc.ledger import Model
 from mlc.paths import Paths, Subject
 from mlc.promotion import rollback
 from mlc.prompts.schema import read_prompts
-from mlc.settings import Base, Settings
-from mlc.verify import BASE, MODEL, verified
+from mlc.settings import Settings
+from mlc.verify import MODEL, base_of, verified
 
 WHO = "mlc audit"  # in the ledger
 
@@ -129,28 +128,15 @@ def _fetch(model: Model, version: str, paths: Paths, folder: Path) -> Path:
         with replacing(folder / "model") as aside:
             shutil.copytree(files / MODEL, aside)
         made = manifest.verify(folder / "model")
-        wanted = made["base"]["files"]
-        for here in (paths.base, folder / "base"):
-            if here.is_dir() and sha256_folder(here) == wanted:
-                return here
-        with replacing(folder / "base") as aside:
-            if (files / BASE).is_dir():
-                shutil.copytree(files / BASE, aside)
-            elif made["base"]["revision"] is not None:
-                elsewhere = Paths(aside.with_name(f"{aside.name}.hub"))
-                try:
-                    base_stage.run(Base(model=made["base"]["model"], revision=made["base"]["revision"]), elsewhere)
-                    elsewhere.base.rename(aside)
-                finally:
-                    shutil.rmtree(elsewhere.root, ignore_errors=True)
-            else:
-                raise MlcError(
-                    f"version {version} was made from another base than {paths.base}: bring back "
-                    f"{made['base']['model']} as in commit {made['git']['commit']}, and run `mlc base`"
-                )
-    if sha256_folder(folder / "base") != wanted:
-        raise MlcError(f"{folder / 'base'} is not the base that version {version} was made from: remove it, and retry")
-    return folder / "base"
+        own = folder / "base"
+        with base_of(files, made, paths.base, own) as base:
+            if base in (paths.base, own):
+                return base
+            with replacing(own) as aside:
+                shutil.copytree(base, aside)
+    if sha256_folder(own) != made["base"]["files"]:
+        raise MlcError(f"{own} is not the base that version {version} was made from: remove it, and retry")
+    return own
 
 
 def _evaluate(version: str, settings: Settings, paths: Paths, folder: Path, base: Path) -> dict[str, Any]:

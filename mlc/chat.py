@@ -87,8 +87,7 @@ def _speaker(name: str, settings: Settings, paths: Paths, opened: ExitStack) -> 
     if name == "candidate" and paths.model.is_dir():
         return Speaker(name, paths.model, paths.base, precision)
     if (folder := Path(name)).is_dir():
-        is_adapter = (folder / "adapter_config.json").is_file()
-        return Speaker(folder.name, folder, paths.base if is_adapter else folder, precision)
+        return Speaker(folder.name, folder, paths.base if manifest.is_adapter(folder) else folder, precision)
     from mlc.ledger import ALIASES, Model
     from mlc.verify import BASE, MODEL, verified
 
@@ -99,8 +98,7 @@ def _speaker(name: str, settings: Settings, paths: Paths, opened: ExitStack) -> 
     folder = opened.enter_context(verified(model, version))
     weights, carried = folder / MODEL, folder / BASE
     if not carried.is_dir():
-        is_adapter = (weights / "adapter_config.json").is_file()
-        carried = _pinned_base(manifest.read(weights)) if is_adapter else weights
+        carried = _pinned_base(manifest.read(weights)) if manifest.is_adapter(weights) else weights
     return Speaker(f"version {version}" + ("" if name.isdecimal() else f", {name}"), weights, carried, precision)
 
 

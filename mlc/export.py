@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +11,7 @@ from mlc.errors import IntegrityError, MlcError
 from mlc.files import read_json, replacing, sha256_folder, write_json
 from mlc.ledger import Model
 from mlc.paths import Paths
-from mlc.settings import Base
-from mlc.verify import BASE, EVIDENCE, MODEL, verified
-
-ADAPTER = "adapter_config.json"
+from mlc.verify import BASE, EVIDENCE, MODEL, base_of, verified
 
 
 def export(paths: Paths, name: str, which: str, target: Path, merged: bool = False) -> str:
@@ -36,9 +30,9 @@ def export(paths: Paths, name: str, which: str, target: Path, merged: bool = Fal
     number = str(model.version(which).version)
     with verified(model, number) as version, replacing(target) as aside:
         made = read_json(version / MODEL / manifest.NAME, "mlc register")
-        adapter = (version / MODEL / ADAPTER).exists()
+        adapter = manifest.is_adapter(version / MODEL)
         if adapter and merged:
-            with _base(version, made, paths) as base:
+            with base_of(version, made, paths.base) as base:
                 _merge(version / MODEL, base, aside)
         else:
             _copy(version / MODEL, aside, made["files"])
@@ -63,33 +57,13 @@ def _copy(source: Path, target: Path, hashes: dict[str, str]) -> None:
 
 def _name_base(version: Path, made: dict[str, Any], target: Path) -> None:
     """Says where an adapter's base is; it was trained on a folder of the project."""
-    config = read_json(target / ADAPTER, "mlc train")
+    config = read_json(target / manifest.ADAPTER, "mlc train")
     if (version / BASE).is_dir():
         _copy(version / BASE, target / "base", made["base"]["files"])
         config |= {"base_model_name_or_path": "base", "revision": None}
     else:
         config |= {"base_model_name_or_path": made["base"]["model"], "revision": made["base"]["revision"]}
-    write_json(target / ADAPTER, config)
-
-
-@contextmanager
-def _base(version: Path, made: dict[str, Any], paths: Paths) -> Iterator[Path]:
-    """The base that an adapter was trained on: the version's own, the project's where it is that, or the hub's."""
-    if (version / BASE).is_dir():
-        yield version / BASE
-        return
-    then = made["base"]["files"]
-    if paths.base.is_dir() and not manifest.differences(then, sha256_folder(paths.base)):
-        yield paths.base
-        return
-    from mlc import base
-
-    with tempfile.TemporaryDirectory(prefix="mlc-") as folder:
-        fetched = Paths(Path(folder))
-        base.run(Base(model=made["base"]["model"], revision=made["base"]["revision"]), fetched)
-        if found := manifest.differences(then, sha256_folder(fetched.base)):
-            raise IntegrityError(f"{made['base']['model']} is not the base of the training: {'; '.join(found)}")
-        yield fetched.base
+    write_json(target / manifest.ADAPTER, config)
 
 
 def _merge(adapter: Path, base: Path, target: Path) -> None:

@@ -21,6 +21,7 @@ from mlc.paths import Paths
 from mlc.settings import Languages, Train
 
 NAME = "manifest.json"
+ADAPTER = "adapter_config.json"  # PEFT's, in the folder of an adapter
 PICKLES = frozenset({".bin", ".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth"})
 LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "mlc-pipeline")
 
@@ -140,6 +141,11 @@ def verify(model_folder: Path) -> dict[str, Any]:
             " *.safetensors, and remove these"
         )
     return manifest
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether a model's folder holds an adapter over the base, not whole weights."""
+    return (folder / ADAPTER).is_file()
 
 
 def differences(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:

@@ -42,7 +42,7 @@ def write(folder: Path, terms: dict[str, Any]) -> None:
     metrics = read_json(evidence / "metrics.json", "mlc evaluate candidate")["languages"]
     base_metrics = read_json(evidence / "base_metrics.json", "mlc evaluate base")["languages"]
     verdict = read_json(evidence / "verdict.json", "mlc gate")
-    adapter = (folder / MODEL / "adapter_config.json").exists()
+    adapter = manifest.is_adapter(folder / MODEL)
     languages = made["parameters"]["languages"]
     name = f"{made['base']['model'].rstrip('/').rpartition('/')[2]}-mlc"
     data = ModelCardData(

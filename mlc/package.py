@@ -40,18 +40,14 @@ SIGNATURE = ModelSignature(
 )
 
 
-def is_adapter(folder: Path) -> bool:
-    return (folder / "adapter_config.json").exists()
-
-
 def needs_local_base(made: Mapping[str, Any], folder: Path) -> bool:
     """An adapter on a hub model names its base; one on a local folder has to carry it along."""
-    return is_adapter(folder) and made["base"]["revision"] is None
+    return manifest.is_adapter(folder) and made["base"]["revision"] is None
 
 
 def save(folder: Path, made: Mapping[str, Any], paths: Paths) -> None:
     """Writes the candidate as an MLflow model, with its card and evidence, and the hashes of all of it."""
-    adapter = is_adapter(paths.model)
+    adapter = manifest.is_adapter(paths.model)
     libraries = ["mlflow", "pandas", "torch", "transformers", *(["peft"] if adapter else [])]
     artifacts = {"model": str(paths.model.resolve())}
     if needs_local_base(made, paths.model):

@@ -17,6 +17,8 @@ from mlc import manifest
 from mlc.errors import IntegrityError, MlcError
 from mlc.files import read_json, sha256, sha256_folder
 from mlc.ledger import Model
+from mlc.paths import Paths
+from mlc.settings import Base
 
 EVIDENCE = "evidence"  # the folder in a version's artifacts with what it was registered for
 FILES = f"{EVIDENCE}/files.json"  # sha256 of every other file of the version
@@ -120,3 +122,36 @@ def verified(model: Model, version: str) -> Iterator[Path]:
                 " restore its files, or go to another version (`mlc registry list`)"
             )
         yield folder
+
+
+@contextmanager
+def base_of(version: Path, made: Mapping[str, Any], *places: Path) -> Iterator[Path]:
+    """The base that a version was trained on: in one of the ``places``, carried along, or the hub's, fetched.
+
+    ``version`` are its verified files, ``made`` its manifest.
+
+    Raises:
+        IntegrityError: what the hub gives is not that base.
+        MlcError: it is in none of these, or cannot be fetched.
+    """
+    then, named = made["base"]["files"], made["base"]
+    for place in places:
+        if place.is_dir() and sha256_folder(place) == then:
+            yield place
+            return
+    if (version / BASE).is_dir():
+        yield version / BASE
+        return
+    if named["revision"] is None:
+        raise MlcError(
+            f"the version was made from another base than {places[0]}: bring back {named['model']} as in commit"
+            f" {made['git']['commit']}, and run `mlc base`"
+        )
+    from mlc import base
+
+    with tempfile.TemporaryDirectory(prefix="mlc-") as folder:
+        elsewhere = Paths(Path(folder))
+        base.run(Base(model=named["model"], revision=named["revision"]), elsewhere)
+        if found := manifest.differences(then, sha256_folder(elsewhere.base)):
+            raise IntegrityError(f"{named['model']} is not the base of the training: {'; '.join(found)}")
+        yield elsewhere.base

@@ -9,6 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
+from mlc import manifest
 from mlc.errors import MlcError
 
 
@@ -28,7 +29,7 @@ def load_model(folder: Path, base: Path, precision: str) -> tuple[PreTrainedMode
                 f"{needed} does not exist: run `mlc {'base' if needed == base else 'train` and `mlc select'}` first"
             )
     disable_progress_bar()
-    adapter = (folder / "adapter_config.json").is_file()
+    adapter = manifest.is_adapter(folder)
     model: Any = AutoModelForCausalLM.from_pretrained(
         base if adapter else folder,
         dtype=getattr(torch, precision),

@@ -6,7 +6,6 @@ A generator is cheap until it is first asked for something, so that a run which 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from pathlib import Path
 from typing import Protocol
 
 from mlc import manifest
@@ -64,8 +63,3 @@ def _weights_id(subject: Subject) -> str:
         if not folder.is_dir():
             raise MlcError(f"{folder} does not exist: run `{made_by}` first")
     return manifest.weights_id(subject.folder)
-
-
-def adapter(folder: Path) -> bool:
-    """Whether a model's folder holds an adapter over the base, not whole weights."""
-    return (folder / "adapter_config.json").is_file()
