@@ -15,7 +15,7 @@ from prefect.states import Completed, Failed
 from flows import stages
 from flows.notify import WORTH_TELLING, Outcome, ended
 from flows.retrain import retrain
-from flows.stages import run_command, run_stage, working
+from flows.stages import run_command, run_stages, working
 from mlc.errors import MlcError
 from mlc.files import read_json
 from mlc.paths import Paths
@@ -32,14 +32,13 @@ def _needed(settings: Settings) -> list[str]:
 
 def _judge(settings: Settings, force: bool, hours: dict[str, float]) -> State[Any] | None:
     """Brings prompts and base up to date and judges the champion; the state of what failed, if so."""
-    for stage in _needed(settings):
-        task = run_stage.with_options(name=stage, task_run_name=stage)
-        state: State[Any] = task(stage, hours.get(stage), return_state=True)
-        if not state.is_completed():
-            return state
+    needed = _needed(settings)
+    failed = run_stages(needed, {stage: hours[stage] for stage in needed if stage in hours})
+    if failed is not None:
+        return failed
     arguments = ["audit", *(["--force"] if force else [])]
     command = run_command.with_options(name="audit", task_run_name="audit")
-    state = command(*arguments, allowed=(0, REFUSED), hours=hours.get("audit"), return_state=True)
+    state: State[Any] = command(*arguments, allowed=(0, REFUSED), hours=hours.get("audit"), return_state=True)
     return None if state.is_completed() else state
 
 

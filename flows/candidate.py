@@ -14,8 +14,7 @@ from prefect.states import Completed, Failed
 
 from flows import stages
 from flows.notify import WORTH_TELLING, Outcome, ended
-from flows.retrain import run_stages
-from flows.stages import working
+from flows.stages import run_stages, working
 from mlc.errors import MlcError
 from mlc.paths import Paths
 from mlc.settings import load_settings

@@ -10,7 +10,6 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dvc.exceptions import DvcException
@@ -26,7 +25,7 @@ from pydantic import Field
 
 from flows import stages
 from flows.notify import WORTH_TELLING, Outcome, ended, send
-from flows.stages import run_stage, working
+from flows.stages import run_stages, working
 from mlc import tracking
 from mlc.errors import MlcError
 from mlc.files import read_json
@@ -127,22 +126,6 @@ def _show(paths: Paths) -> tuple[str, str]:
     create_markdown_artifact(f"# {name}\n{words}", key="verdict")
     create_link_artifact((paths.report / "index.html").resolve().as_uri(), key="report", link_text="The report")
     return name, words
-
-
-def run_stages(names: Sequence[str], hours: Mapping[str, float]) -> State[Any] | None:
-    """Runs these stages; the state of the one that failed, if so.
-
-    Raises:
-        MlcError: ``hours`` names a stage that is none of them.
-    """
-    if unknown := sorted(hours.keys() - set(names)):
-        raise MlcError(f"the flow's parameter hours holds {unknown[0]}, which is none of its stages")
-    for stage in names:
-        options = run_stage.with_options(name=stage, task_run_name=stage)
-        state: State[Any] = options(stage, hours.get(stage), return_state=True)
-        if not state.is_completed():
-            return state
-    return None
 
 
 @flow(on_completion=[ended], on_failure=[ended], on_crashed=[ended], on_cancellation=[ended])

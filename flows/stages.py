@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -232,6 +232,22 @@ def run_stage(stage: str, hours: float | None = None) -> State[Any]:
     ran = re.search(r"failed to run: .*, exited with (-?\d+)$", error)
     reason = f"{last.removeprefix('mlc: ')} (exit code {ran[1]})" if ran else error or last
     return _failed(stage, reason, hours, ended.late, passing=ran is not None and int(ran[1]) == PASSING)
+
+
+def run_stages(names: Sequence[str], hours: Mapping[str, float]) -> State[Any] | None:
+    """Runs these stages; the state of the one that failed, if so.
+
+    Raises:
+        MlcError: ``hours`` names a stage that is none of them.
+    """
+    if unknown := sorted(hours.keys() - set(names)):
+        raise MlcError(f"the flow's parameter hours holds {unknown[0]}, which is none of its stages")
+    for stage in names:
+        options = run_stage.with_options(name=stage, task_run_name=stage)
+        state: State[Any] = options(stage, hours.get(stage), return_state=True)
+        if not state.is_completed():
+            return state
+    return None
 
 
 @_retried
