@@ -15,10 +15,9 @@ from mlc.connections import Check, dvc, first, hub, prefect, tracking
 from mlc.errors import MlcError
 from mlc.escape import visible
 from mlc.paths import Paths
-from mlc.prompts.schema import iter_prompts
+from mlc.prompts.schema import SETS, languages_of
 from mlc.settings import Settings, load_settings
 
-SETS = ("alignment", "tuning", "evaluation")
 GIB = 2**30
 SLACK = 2 * GIB  # beside the models: prompts, samples, logs, DVC's cache of them
 
@@ -123,13 +122,8 @@ def _base(settings: Settings, paths: Paths) -> Iterator[Check]:
 def _prompts(settings: Settings, paths: Paths) -> Iterator[Check]:
     for name in SETS:
         path = paths.data / f"{name}.jsonl"
-        seen: dict[str, int] = {}
-        rows = 0
         try:
-            for row in iter_prompts(path):
-                rows += 1
-                for tag in row.prompts:
-                    seen[tag] = seen.get(tag, 0) + 1
+            rows, seen = languages_of(path)
         except MlcError as error:
             yield Check("prompts", "problem", str(error), "`mlc import` makes one from a published set or a table")
             continue

@@ -22,11 +22,10 @@ from mlc import base, lock
 from mlc.errors import MlcError
 from mlc.files import replacing, write_text
 from mlc.paths import Paths
-from mlc.prompts.schema import iter_prompts
+from mlc.prompts.schema import SETS, languages_of
 from mlc.settings import Settings, load_settings, merge, overlay
 
 TEMPLATES = lock.PACKAGE / "project"
-SETS = ("alignment", "tuning", "evaluation")
 # What the embedded world's settings have that only fits its own model.
 OWN: dict[str, Any] = {"train": {"objective": {"layer": -1}}, "evaluate": {"judges": [{"name": "refusal"}]}}
 IGNORED = """/.cache/
@@ -164,9 +163,7 @@ def _check_prompts(folder: Path, settings: Settings) -> list[str]:
         if not path.exists():
             lacks.append(f"{name}.jsonl is not there yet")
             continue
-        seen: set[str] = set()
-        for row in iter_prompts(path):
-            seen |= row.prompts.keys()
+        _, seen = languages_of(path)
         if missing := [tag for tag in settings.languages.served if tag not in seen]:
             lacks.append(f"{name}.jsonl has no prompt in {', '.join(missing)}: `mlc translate` fills in")
     return lacks

@@ -17,6 +17,7 @@ from mlc.errors import MlcError
 from mlc.files import write_jsonl
 
 Intent = Literal["harmful", "benign"]
+SETS = ("alignment", "tuning", "evaluation")  # prompt sets of a project, without `.jsonl`
 
 
 def check_language(tag: str) -> str:
@@ -127,6 +128,15 @@ def _parse(path: Path, number: int, position: int, line: bytes) -> PromptRow:
 def read_prompts(path: Path, made_by: str = "dvc pull data.dvc") -> list[PromptRow]:
     """All rows of a prompt set at once; raises what ``iter_prompts`` does."""
     return list(iter_prompts(path, made_by))
+
+
+def languages_of(path: Path) -> tuple[int, set[str]]:
+    """How many rows a prompt set has, and the tags of all its prompts; raises what ``iter_prompts`` does."""
+    rows, tags = 0, set[str]()
+    for row in iter_prompts(path):
+        rows += 1
+        tags |= row.prompts.keys()
+    return rows, tags
 
 
 def write_prompts(path: Path, rows: Iterable[PromptRow]) -> None:

@@ -15,7 +15,7 @@ from mlc.escape import visible
 from mlc.files import replacing, sha256_folder, write_json, write_jsonl
 from mlc.paths import Paths
 from mlc.prompts import datacard
-from mlc.prompts.schema import PromptRow, write_prompts
+from mlc.prompts.schema import SETS, PromptRow, write_prompts
 from mlc.quality import quarantine, suite
 from mlc.quality.columns import long_frame
 from mlc.quality.data_docs import make_offline
@@ -24,7 +24,6 @@ from mlc.quality.releases import Fix, Release, Releases, fixes_file, read_decisi
 from mlc.settings import Languages, Validate
 
 # From what is trained on to what is judged by: a text may not be in an earlier and a later set.
-_SETS = ("alignment", "tuning", "evaluation")
 _OPTIONAL = "tuning"
 
 
@@ -110,7 +109,7 @@ def run(languages: Languages, validate: Validate, paths: Paths) -> None:
 
 def _survey(languages: Languages, paths: Paths, contents: datacard.Contents) -> dict[str, PromptSet]:
     sets = {}
-    for name in _SETS:
+    for name in SETS:
         path = paths.data / f"{name}.jsonl"
         if name == _OPTIONAL and not path.exists():
             continue
