@@ -112,7 +112,7 @@ def find(name: str, paths: Paths) -> dict[str, Any]:
     """Registry, last runs, stale stages and the next scheduled run, ready for JSON."""
     registry: dict[str, Any] = {"name": name, "champion": None, "since": None, "previous": None, "waiting": None}
     runs: list[dict[str, Any]] = []
-    if "MLFLOW_TRACKING_URI" in os.environ or (paths.root / "mlflow" / "mlflow.db").exists():  # asking would make it
+    if tracking.has_store(paths):
         registry, runs = registry | _registry(name, paths), _runs(paths)
     return {"registry": registry, "runs": runs, "stale": _stale(paths), "schedule": _schedule()}
 

@@ -76,6 +76,11 @@ def explained(error: Exception) -> Exception:
     return mendable
 
 
+def has_store(paths: Paths) -> bool:
+    """Whether there is a store already: the local one is made by asking it anything."""
+    return bool(os.environ.get("MLFLOW_TRACKING_URI")) or (paths.root / "mlflow" / "mlflow.db").exists()
+
+
 def client(paths: Paths) -> MlflowClient:
     return MlflowClient(tracking_uri=uri(paths))
 

@@ -5,17 +5,13 @@ The page is whole without either: a project whose models are in another store st
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
+from mlc import tracking
 from mlc.errors import MlcError
 from mlc.files import read_json
 from mlc.paths import Paths
-
-
-def _has_store(paths: Paths) -> bool:
-    return bool(os.environ.get("MLFLOW_TRACKING_URI")) or (paths.root / "mlflow" / "mlflow.db").exists()
 
 
 def champion(registration: Mapping[str, Any], paths: Paths) -> tuple[dict[str, Any] | None, str]:
@@ -23,7 +19,7 @@ def champion(registration: Mapping[str, Any], paths: Paths) -> tuple[dict[str, A
     version = registration["previous"] if registration["promoted"] else registration["champion"]
     if version is None:
         return None, "There was no champion before this candidate: base and candidate are shown."
-    if not _has_store(paths):
+    if not tracking.has_store(paths):
         return None, f"Champion version {version} is not shown: there is no model registry here."
     from mlc.ledger import Model
     from mlc.verify import EVIDENCE, fetched
@@ -39,11 +35,9 @@ def champion(registration: Mapping[str, Any], paths: Paths) -> tuple[dict[str, A
 
 def log(registration: Mapping[str, Any], paths: Paths) -> None:
     """Adds the page to the artifacts of the training run; says so where that cannot be done."""
-    if not _has_store(paths):
+    if not tracking.has_store(paths):
         return
     from mlflow.exceptions import MlflowException
-
-    from mlc import tracking
 
     try:
         tracking.log_artifact(paths, registration["run_id"], paths.report / "index.html", "report")
