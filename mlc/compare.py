@@ -120,14 +120,17 @@ def between(a: Side, b: Side) -> dict[str, Any]:
 def _verdict_words(verdict: Mapping[str, Any] | None) -> str:
     if verdict is None:
         return "not judged"
-    return "passes" if verdict["passed"] else f"fails {len(verdict['failed'])} rules"
+    failed = len(verdict["failed"])
+    return "passes" if verdict["passed"] else f"fails {failed} rule{'' if failed == 1 else 's'}"
 
 
-def _value(value: Any) -> str:
+def value_words(value: Any) -> str:
+    """A setting's value, or a dash where a side does not have it."""
     return "–" if value is None else json.dumps(value, ensure_ascii=False)
 
 
-def _heads(found: Mapping[str, Any]) -> list[str]:
+def heads(found: Mapping[str, Any]) -> list[str]:
+    """What there is to say before any number: verdicts, data, how many prompts, and the notes."""
     a, b = found["a"], found["b"]
     same = "the same" if a["data"] == b["data"] else f"{(a['data'] or 'none')[:12]} -> {(b['data'] or 'none')[:12]}"
     lines = [f"verdict: {_verdict_words(a['verdict'])} -> {_verdict_words(b['verdict'])}", f"data: {same}"]
@@ -143,30 +146,39 @@ def _change(rate: Mapping[str, Any]) -> str:
     return f"{100 * rate['difference']:+.1f} [{low}, {high}]"
 
 
-def _judgement(rate: Mapping[str, Any]) -> str:
+def judgement(rate: Mapping[str, Any]) -> str:
+    """Whether a difference is more than chance, and which way."""
     if not rate["sure"]:
         return "no more than chance"
     return "better" if rate["better"] > rate["worse"] else "WORSE"
 
 
+def rule_rows(found: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+    """Rule, language, and its result on both sides, of the rules whose result differs."""
+    state = {True: "pass", False: "FAIL", None: "–"}
+    return [(title(r["rule"]), _where(r), state[r["a"]], state[r["b"]]) for r in found["rules"]]
+
+
 def words(found: Mapping[str, Any]) -> str:
     """The comparison for a terminal."""
     a, b = found["a"]["name"], found["b"]["name"]
-    parts = ["\n".join(visible(line) for line in [f"{a} -> {b}", *_heads(found)])]
+    parts = ["\n".join(visible(line) for line in [f"{a} -> {b}", *heads(found)])]
     if found["params"]:
-        rows = [[visible(p["key"]), visible(_value(p["a"])), "->", visible(_value(p["b"]))] for p in found["params"]]
+        rows = [
+            [visible(p["key"]), visible(value_words(p["a"])), "->", visible(value_words(p["b"]))]
+            for p in found["params"]
+        ]
         parts.append("settings\n" + table(rows))
     else:
         parts.append("settings: the same")
     if found["rules"]:
-        state = {True: "pass", False: "FAIL", None: "–"}
-        rows = [[title(r["rule"]), _where(r), state[r["a"]], "->", state[r["b"]]] for r in found["rules"]]
+        rows = [[name, where, before, "->", after] for name, where, before, after in rule_rows(found)]
         parts.append("rules of the gate\n" + table(rows))
     if found["rates"]:
         rows = [["", "language", "prompts", visible(a), visible(b), "points, 95 %", "by McNemar's test"]]
         for r in found["rates"]:
             values = [shown(r["rate"], r[key]) for key in "ab"]
-            rows.append([title(r["rate"]), _where(r), str(r["n"]), *values, _change(r), _judgement(r)])
+            rows.append([title(r["rate"]), _where(r), str(r["n"]), *values, _change(r), judgement(r)])
         parts.append(table(rows))
     return "\n\n".join(parts)
 
@@ -178,7 +190,7 @@ def _where(line: Mapping[str, Any]) -> str:
 def markdown(found: Mapping[str, Any]) -> str:
     """The comparison as GitHub's Markdown: languages down, rates across, what is more than chance in bold."""
     a, b = plain(found["a"]["name"]), plain(found["b"]["name"])
-    lines = [f"### {a} → {b}", "", *(f"- {plain(line)}" for line in _heads(found))]
+    lines = [f"### {a} → {b}", "", *(f"- {plain(line)}" for line in heads(found))]
     failed = (found["b"]["verdict"] or {}).get("failed", [])
     lines += [f"  - {plain(sentence)}" for sentence in failed]
     if found["rates"]:
@@ -194,7 +206,10 @@ def markdown(found: Mapping[str, Any]) -> str:
         ]
     if found["params"]:
         lines += ["", "| setting | A | B |", "|---|---|---|"]
-        lines += [f"| {plain(p['key'])} | {plain(_value(p['a']))} | {plain(_value(p['b']))} |" for p in found["params"]]
+        lines += [
+            f"| {plain(p['key'])} | {plain(value_words(p['a']))} | {plain(value_words(p['b']))} |"
+            for p in found["params"]
+        ]
     return "\n".join(lines)
 
 

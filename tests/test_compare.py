@@ -18,6 +18,7 @@ from mlc.errors import MlcError
 from mlc.evaluation.samples import Sample, Verdict, write_samples
 from mlc.files import write_json
 from mlc.paths import Paths
+from mlc.report import comparison
 
 LANGUAGES = ("en", "sw")
 
@@ -133,6 +134,26 @@ def test_nothing_of_a_setting_acts_in_the_markdown(committed: sides.Side, here: 
     html = MarkdownIt("gfm-like", {"linkify": False}).render(page)
     assert "<script>" not in html and "<em>" not in html and html.count("<table>") == 2
     assert "<strong>100 % (+50.0" in html and "@" not in page
+
+
+def test_the_page_shows_every_change_and_nothing_of_a_setting_acts_in_it(
+    committed: sides.Side, here: sides.Side
+) -> None:
+    hostile = dataclasses.replace(here, params={**here.params, "register.model_name": "</style><script>x</script>"})
+    html = comparison.page(compare.between(committed, hostile))
+    assert "<script" not in html and "&lt;script&gt;" in html
+    marks = re.findall(r'aria-label="(Swahili \(sw\): 50[^"]*)"', html)
+    assert any("100.0" in mark and "+50.0 points" in mark and "better" in mark for mark in marks), marks
+    assert "▲ better" in html and "train.objective.weight" in html
+
+
+def test_the_page_of_two_equal_states_and_of_nothing_to_compare(committed: sides.Side, tmp_path: Path) -> None:
+    same = comparison.page(compare.between(committed, committed))
+    assert "None has another result." in same and "no more than chance" in same
+    (tmp_path / "params.yaml").write_text("train: {seed: 1}\n")
+    assert "no evaluation of a candidate" in comparison.page(
+        compare.compare("workspace", "workspace", "m", Paths(tmp_path))
+    )
 
 
 def test_what_does_not_exist_is_said(project: Paths) -> None:

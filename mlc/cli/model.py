@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -44,15 +45,22 @@ def compare(
     after: Annotated[str, typer.Argument(metavar="B", help="likewise; workspace is what lies here")] = "workspace",
     as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="for a comment on a pull request")] = False,
+    html: Annotated[Path | None, typer.Option(help="write it as a page, with charts, into this file")] = None,
 ) -> None:
     """Show what changed from A to B: data, settings, verdict and, on the same prompts, the rates of each language."""
-    if as_json and markdown:
-        raise MlcError("give --json or --markdown, not both")
+    if as_json + markdown + (html is not None) > 1:
+        raise MlcError("give one of --json, --markdown and --html")
     settings, paths = project()
     from mlc import compare as comparison
 
     found = comparison.compare(before, after, settings.register_.model_name, paths)
-    if as_json:
+    if html is not None:
+        from mlc.files import write_text
+        from mlc.report.comparison import page
+
+        write_text(html, page(found))
+        print(f"the comparison is in {html}")
+    elif as_json:
         print(json.dumps(found, indent=2, ensure_ascii=False))
     else:
         print(comparison.markdown(found) if markdown else comparison.words(found))

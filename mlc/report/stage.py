@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Mapping
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from mlc import manifest as manifests
 from mlc.errors import MlcError
 from mlc.evaluation.samples import read_samples
 from mlc.files import read_json, sha256, write_text
 from mlc.paths import ROLES, Paths
-from mlc.report import drawing, examples, registry, sections, verdict, words
+from mlc.report import examples, registry, sections, verdict
+from mlc.report.page import render
 from mlc.settings import Languages, flat
 
 COLUMNS = [
@@ -73,31 +68,6 @@ def _optional(path: Path, made_by: str) -> dict[str, Any] | None:
     return read_json(path, made_by) if path.exists() else None
 
 
-def _inline(name: str) -> dict[str, Markup]:
-    """A style or script of this package and the hash by which the page's Content-Security-Policy allows it."""
-    text = files("mlc.report").joinpath(name).read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-    return {"text": Markup(text), "hash": Markup(f"'sha256-{digest}'")}
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("mlc", "report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "interval": words.interval,
-        "label": drawing.label,
-        "number": words.number,
-        "percent": words.percent,
-        "plain": words.plain,
-    }
-    return environment
-
-
 def run(languages: Languages, paths: Paths) -> None:
     """Writes the report, whole or not at all, and adds it to the training run in MLflow.
 
@@ -118,42 +88,37 @@ def run(languages: Languages, paths: Paths) -> None:
     if champion is not None:
         metrics["champion"] = champion
     chosen = examples.choose(samples["base"], samples["candidate"], languages.all)
-    page = (
-        _environment()
-        .get_template("page.html")
-        .render(
-            agreement=sections.agreement(languages, samples),
-            calibration=_optional(paths.calibration, "mlc judge check"),
-            categories=sections.categories(languages, metrics),
-            category_names=sorted({item["category"] for items in chosen.values() for item in items}),
-            champion_note=champion_note,
-            choices=_optional(paths.diagnostics / "choices.json", "mlc diagnose"),
-            columns=COLUMNS,
-            comparison=verdict.rules(registration["comparison"]),
-            curves=sections.curves(log, manifest["parameters"]),
-            examples=chosen,
-            figures=verdict.figures(metrics),
-            groups=sections.groups(languages, metrics, judged),
-            headline=verdict.headline(judged, registration, metrics["candidate"]),
-            judge_errors=JUDGE_ERRORS,
-            languages=languages,
-            lineage=_lineage(manifest, registration),
-            manifest=manifest,
-            metrics=metrics,
-            notes=verdict.notes(judged, registration),
-            parameters={
-                name: ", ".join(map(str, value)) if isinstance(value, list) else value
-                for name, value in flat(manifest["parameters"]).items()
-            },
-            promoted=judged["passed"] and registration["promoted"],
-            quality=quality,
-            representations=sections.representations(paths),
-            rules=verdict.rules(judged["rules"]),
-            script=_inline("page.js"),
-            selection=_optional(paths.selection / "metrics.json", "mlc select"),
-            style=_inline("page.css"),
-            verdict=judged,
-        )
+    page = render(
+        "page.html",
+        agreement=sections.agreement(languages, samples),
+        calibration=_optional(paths.calibration, "mlc judge check"),
+        categories=sections.categories(languages, metrics),
+        category_names=sorted({item["category"] for items in chosen.values() for item in items}),
+        champion_note=champion_note,
+        choices=_optional(paths.diagnostics / "choices.json", "mlc diagnose"),
+        columns=COLUMNS,
+        comparison=verdict.rules(registration["comparison"]),
+        curves=sections.curves(log, manifest["parameters"]),
+        examples=chosen,
+        figures=verdict.figures(metrics),
+        groups=sections.groups(languages, metrics, judged),
+        headline=verdict.headline(judged, registration, metrics["candidate"]),
+        judge_errors=JUDGE_ERRORS,
+        languages=languages,
+        lineage=_lineage(manifest, registration),
+        manifest=manifest,
+        metrics=metrics,
+        notes=verdict.notes(judged, registration),
+        parameters={
+            name: ", ".join(map(str, value)) if isinstance(value, list) else value
+            for name, value in flat(manifest["parameters"]).items()
+        },
+        promoted=judged["passed"] and registration["promoted"],
+        quality=quality,
+        representations=sections.representations(paths),
+        rules=verdict.rules(judged["rules"]),
+        selection=_optional(paths.selection / "metrics.json", "mlc select"),
+        verdict=judged,
     )
     write_text(paths.report / "index.html", page)
     registry.log(registration, paths)

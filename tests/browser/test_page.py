@@ -5,9 +5,6 @@ Needs Chromium; `make test-browser` runs it.
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +12,7 @@ import pytest
 from hostile import HOSTILE
 from report.project import FAILED, HARMFUL, LANGUAGES, REJECTED, all_samples, judged, project
 
+from browser.seen import Seen
 from mlc.evaluation.samples import write_samples
 from mlc.paths import ROLES
 from mlc.report import drawing, stage
@@ -41,21 +39,6 @@ BIDI = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if found is None:
-        pytest.skip("no Chromium: install it (apt install chromium) to look at the page in a real browser")
-    # In a container root has no user namespaces to build the sandbox from.
-    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=found, args=arguments)
-        yield started
-        started.close()
-
-
-@pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     paths = project(tmp_path_factory.mktemp("project"))
     stage.run(LANGUAGES, paths)
@@ -75,32 +58,6 @@ def attacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     judged(paths, FAILED, REJECTED)
     stage.run(LANGUAGES, paths)
     return paths.report / "index.html"
-
-
-class Seen:
-    """A page that is open, with all that the browser complained about or asked for."""
-
-    def __init__(self, browser: Any, file: Path, width: int = 1280, scheme: str = "light", script: bool = True) -> None:
-        self.complaints: list[str] = []
-        self.requests: list[str] = []
-        context = browser.new_context(
-            viewport={"width": width, "height": 900}, color_scheme=scheme, java_script_enabled=script
-        )
-        self.page = context.new_page()
-        self.page.on("console", lambda message: self.complaints.append(message.text))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("dialog", lambda dialog: self.complaints.append(dialog.message))
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.goto(file.as_uri())
-
-    def marks(self, chart: str) -> list[dict[str, float]]:
-        """The boxes of a chart's marks that are really painted: neither legend nor axis, and with an extent."""
-        found: list[dict[str, float]] = self.page.eval_on_selector_all(
-            f'#{chart} :is(path, line)[role="graphics-symbol"][aria-label]',
-            "marks => marks.map(m => { const b = m.getBoundingClientRect(); const s = getComputedStyle(m);"
-            " return {x: b.x, width: b.width, height: b.height, seen: s.fill !== 'none' || s.stroke !== 'none'} })",
-        )
-        return [box for box in found if box["seen"] and (box["width"] > 1 or box["height"] > 1)]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -191,13 +148,7 @@ def test_what_is_hostile_stays_inert(browser: Any, attacked: Path) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
 def test_axe_finds_nothing_serious(browser: Any, report: Path, width: int, scheme: str) -> None:
-    from axe_playwright_python.sync_playwright import Axe
-
-    page = Seen(browser, report, width, scheme).page
-    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
-    found = Axe().run(page).response["violations"]
-    serious = [f"{v['id']}: {v['nodes'][0]['html'][:200]}" for v in found if v["impact"] in ("serious", "critical")]
-    assert serious == []
+    assert Seen(browser, report, width, scheme).serious() == []
 
 
 def test_it_prints_whole(browser: Any, report: Path) -> None:
