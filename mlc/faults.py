@@ -64,9 +64,10 @@ def full(error: BaseException) -> str | None:
     return None
 
 
-def read_only(error: BaseException) -> bool:
-    """Is something not to be written that has to be?"""
-    return any(
-        (isinstance(cause, OSError) and cause.errno in _READ_ONLY) or _READ_ONLY_WORDS.search(str(cause))
-        for cause in _chain(error)
-    )
+def read_only(error: BaseException) -> str | None:
+    """In the words of whoever met it first, that something cannot be written to; None where it is not that."""
+    words = None
+    for cause in _chain(error):  # the innermost has no query and no address around it
+        if (isinstance(cause, OSError) and cause.errno in _READ_ONLY) or _READ_ONLY_WORDS.search(str(cause)):
+            words = " ".join(str(cause).split())[:500]
+    return words

@@ -7,6 +7,7 @@ run ids: the fluent interface keeps the active run in global state, where a cras
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import signal
@@ -35,6 +36,8 @@ from mlc.faults import passing
 from mlc.files import sha256_json
 from mlc.paths import Paths
 
+# It logs the stack trace of every error that it then raises, with all its values: the error says the same.
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 OWNER = "mlc.owner"  # tag of a run: the name of the file that its process holds locked
 
 

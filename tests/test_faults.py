@@ -117,6 +117,10 @@ def test_a_full_and_a_read_only_disk_are_known_whoever_met_them(
     assert full(_error(written)) == "No space left on device"
     _sqlite("create table a (b)")
     assert full(_error(lambda: _sqlite("create table c as select randomblob(1000000)", pages=3)))
-    assert read_only(_error(lambda: _sqlite("create table d (b)", mode="ro")))
+    refused = _error(lambda: _sqlite("create table d (b)", mode="ro"))
+    assert read_only(refused) == "attempt to write a readonly database"
+    wrapped = RuntimeError(f"({refused}) [SQL: INSERT ...")
+    wrapped.__cause__ = refused
+    assert read_only(wrapped) == read_only(refused)
     for error in (MlcError("3 % of Swahili is in quarantine"), FileNotFoundError(), ValueError()):
         assert full(error) is None and not read_only(error)

@@ -122,9 +122,8 @@ def main() -> None:
             # Files are written aside and renamed, so nothing half-written is taken for whole.
             print(f"mlc: {words}: free some space, then run the same command again", file=sys.stderr)
             sys.exit(5)
-        if read_only(error):
-            what = " ".join(str(error).split())[:500]
-            print(f"mlc: {what}: make it writable for this user, then run the same command again", file=sys.stderr)
+        if words := read_only(error):
+            print(f"mlc: {words}: make it writable for this user, then run the same command again", file=sys.stderr)
             sys.exit(2)
         if passing(error):
             what = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
