@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -81,6 +82,18 @@ def weights(paths: Paths) -> dict[str, torch.Tensor]:
     return state
 
 
+def assert_equal(one: Paths, two: Paths) -> None:
+    """What was logged and the weights are the same, to rounding."""
+    for a, b in zip(logged(one), logged(two), strict=True):
+        # Both are of all processes: the loss that is logged is their mean, the gradient that of the mean.
+        for name in ("loss", "mlc/loss"):
+            assert b[name] == pytest.approx(a[name], rel=1e-4, abs=1e-6)
+        assert b["grad_norm"] == pytest.approx(a["grad_norm"], rel=1e-3)
+    trained = weights(two)
+    for name, value in weights(one).items():
+        torch.testing.assert_close(trained[name], value, atol=2e-4, rtol=1e-3, msg=name)
+
+
 @pytest.mark.parametrize(
     ("objective", "lora"),
     [({}, None), ({}, LORA), (PUBLISHED, None)],
@@ -96,15 +109,31 @@ def test_two_processes_learn_what_one_does_from_batches_twice_as_large(
     ddp = {"processes": 2, "accelerate": str(ROOT / "recipes/accelerate/ddp.yaml"), "batch_size": 2}
     stage.run(LANGUAGES, BASE, train(objective, lora=lora, learning_rate=1e-3, **ddp), two)
     assert capfd.readouterr().out.count("step 4 of 4") == 1  # the main process alone speaks
-    for a, b in zip(logged(one), logged(two), strict=True):
-        # Both are of all processes: the loss that is logged is their mean, the gradient that of the mean.
-        for name in ("loss", "mlc/loss"):
-            assert b[name] == pytest.approx(a[name], rel=1e-4, abs=1e-6)
-        assert b["grad_norm"] == pytest.approx(a["grad_norm"], rel=1e-3)
-    trained = weights(two)
-    for name, value in weights(one).items():
-        torch.testing.assert_close(trained[name], value, atol=2e-4, rtol=1e-3, msg=name)
+    assert_equal(one, two)
     assert (two.model / "manifest.json").exists() and not two.checkpoints.exists()
+
+
+@pytest.mark.parametrize("objective", [{}, PUBLISHED], ids=["direction", "published"])
+@pytest.mark.slow
+def test_a_model_split_over_two_processes_learns_what_a_whole_one_does(
+    objective: dict[str, Any],
+    projects: tuple[Paths, Paths],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    one, two = projects
+    stage.run(LANGUAGES, BASE, train(objective, learning_rate=1e-3), one)
+    recipe = (ROOT / "recipes/accelerate/fsdp2.yaml").read_text()
+    on_cpu = tmp_path / "fsdp2.yaml"
+    on_cpu.write_text(recipe.replace("use_cpu: false", "use_cpu: true"))
+    monkeypatch.setenv("PYTHONPATH", f"{Path(__file__).parent / 'fsdp_on_cpu'}{os.pathsep}{ROOT}")
+    capfd.readouterr()
+    fsdp = {"processes": 2, "accelerate": str(on_cpu), "batch_size": 2}
+    stage.run(LANGUAGES, BASE, train(objective, learning_rate=1e-3, **fsdp), two)
+    split = re.search(r"(\d+) of (\d+) parameters are split", capfd.readouterr().out)
+    assert split and split[1] == split[2]
+    assert_equal(one, two)
 
 
 @pytest.mark.slow
