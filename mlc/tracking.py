@@ -10,7 +10,9 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shutil
 import signal
+import tempfile
 import threading
 import time
 import uuid
@@ -33,7 +35,7 @@ from mlflow.exceptions import MlflowException
 
 from mlc.errors import MlcError
 from mlc.faults import passing
-from mlc.files import sha256_json
+from mlc.files import replacing, sha256_json
 from mlc.paths import Paths
 
 # It logs the stack trace of every error that it then raises, with all its values: the error says the same.
@@ -42,13 +44,26 @@ OWNER = "mlc.owner"  # tag of a run: the name of the file that its process holds
 
 
 def uri(paths: Paths) -> str:
-    """The tracking store's address: ``MLFLOW_TRACKING_URI``, or the local sqlite file, whose folder is made."""
+    """The tracking store's address: ``MLFLOW_TRACKING_URI``, or the local sqlite file, which is made."""
     address = os.environ.get("MLFLOW_TRACKING_URI")
     if address:
         return address
-    folder = (paths.root / "mlflow").resolve()
-    folder.mkdir(parents=True, exist_ok=True)
-    return f"sqlite:///{folder.as_posix()}/mlflow.db"
+    file = (paths.root / "mlflow" / "mlflow.db").resolve()
+    if not file.exists():
+        _create(file)
+    return f"sqlite:///{file.as_posix()}"
+
+
+def _create(file: Path) -> None:
+    """Makes the local store, whole or not at all: one that a kill or a full disk has left amid its hundred migrations
+    is a stack trace of MLflow's ever after. Two processes that begin at once make one."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(file.with_name(".mlflow.db.lock")), tempfile.TemporaryDirectory() as folder:
+        if not file.exists():
+            made = Path(folder) / file.name
+            MlflowClient(tracking_uri=f"sqlite:///{made.as_posix()}")
+            with replacing(file) as aside:
+                shutil.copyfile(made, aside)
 
 
 def explained(error: Exception) -> Exception:

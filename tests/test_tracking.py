@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -49,6 +50,19 @@ def test_the_store_lies_in_the_project_and_artifacts_beside_it(paths: Paths, tmp
     assert (paths.root / "mlflow" / "mlflow.db").exists()
     artifacts = paths.root / "mlflow" / "artifacts" / run_id / "artifacts"
     assert (artifacts / "training" / "log.csv").exists() and (artifacts / "log.csv").exists()
+
+
+def test_the_store_is_made_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_made: Path, aside: Path) -> None:
+        aside.write_bytes(b"SQLite")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tracking.shutil, "copyfile", full)
+        with pytest.raises(OSError, match="No space"):
+            tracking.client(Paths(tmp_path))
+    assert [file.name for file in (tmp_path / "mlflow").iterdir()] == [".mlflow.db.lock"]
+    assert tracking.client(Paths(tmp_path)).search_experiments()
 
 
 @pytest.mark.parametrize(

@@ -91,10 +91,12 @@ def outputs(root: Path, *paths: str) -> dict[str, str]:
     hashes = {}
     for path in map(root.joinpath, paths):
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            if not file.is_file():  # a folder, or what a command has not made
+                continue
             if file.suffix == ".jsonl":
                 text = re.sub(r'"seconds": [^,}]+', '"seconds": 0', file.read_text())
                 hashes[str(file.relative_to(root))] = sha256_json(text)
-            elif file.is_file():
+            else:
                 hashes[str(file.relative_to(root))] = sha256(file)
     return hashes
 
