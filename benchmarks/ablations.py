@@ -73,6 +73,8 @@ CELLS: dict[str, dict[str, Any]] = {
     "default-openings-0.24": {f"{O}refusal_weight": 0.24},
     "default-retain-6-openings-0.24": {f"{O}refusal_weight": 0.24, f"{O}retain_weight": 6.0},
     "default-steps-320": {"train.max_steps": 320},
+    # With --prompts evaluation: what choosing among four checkpoints on the tuning prompts gains on the others.
+    "default-candidates": {"train.candidate_steps": 40},
     # Paradigms, alone and with the default's objective.
     **{
         f"{paradigm}{suffix}": what | {"train.paradigm": paradigm}
