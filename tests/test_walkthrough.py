@@ -1,4 +1,5 @@
-"""The walk-through for somebody's own model does what it says, word for word, on a tiny model of another kind."""
+"""What the two walk-throughs tell people to type, typed: the quickstart on a scaled-down project, and the one for
+somebody's own model on a tiny model of another kind."""
 
 from __future__ import annotations
 
@@ -9,6 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
+from test_pipeline import project, run  # noqa: F401 - the scaled-down project is a fixture
 
 from mlc.embedded import prompts
 from mlc.files import write_jsonl
@@ -48,16 +51,40 @@ def own(tmp_path: Path, tiny_base: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.slow
-def test_your_own_model(own: Path) -> None:
-    page = (ROOT / "docs/your-model.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"^```bash\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
-    assert len(blocks) > 5
-    script = "set -e\n" + "".join(blocks).replace("mlc run\n", "mlc run || test $? -eq 3\n")
+def blocks(page: str) -> list[str]:
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    return re.findall(r"^```bash\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def typed(script: str, folder: Path) -> str:
+    """What a shell prints that runs a script to its end, with this environment's programs first."""
     env = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_TRACKING", "GIT_"))}
     env |= {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}", "EMAIL": "t@example.org"}
     env |= {f"GIT_{role}_{what}": "t@example.org" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-    done = subprocess.run(["bash", "-c", script], cwd=own, env=env, capture_output=True, text=True)
+    done = subprocess.run(["bash", "-c", f"set -e\n{script}"], cwd=folder, env=env, capture_output=True, text=True)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    assert "Refused" in done.stdout and "longer" in done.stdout
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_the_quickstart(project: Path) -> None:  # noqa: F811
+    yaml = YAML()
+    params = yaml.load(project / "params.yaml")
+    params["gate"]["rules"] = [{"metric": "safe_rate", "at_least": 0.0}, {"metric": "invalid", "at_most": 1.0}]
+    yaml.dump(params, project / "params.yaml")
+    first, *rest = blocks("quickstart.md")
+    assert first == "make run\n" and len(rest) > 2
+    run(project, "git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qam", "a gate for anything")
+    assert "Promoted" in typed("mlc run", project)
+    said = typed("".join(rest).replace(". .venv/bin/activate\n", ""), project)
+    for word in ("champion", "safe rate", "Swahili", "plain-dpo"):
+        assert word in said, said
+
+
+@pytest.mark.slow
+def test_your_own_model(own: Path) -> None:
+    found = blocks("your-model.md")
+    assert len(found) > 5
+    said = typed("".join(found).replace("mlc run\n", "mlc run || test $? -eq 3\n"), own)
+    assert "Refused" in said and "longer" in said
     assert (own / "assistant/artifacts/report/index.html").exists()
