@@ -38,7 +38,12 @@ def _passes(error: BaseException) -> bool:
         status = _MLFLOW_STATUS.search(str(error))
         return error.error_code in _MLFLOW or (status is not None and int(status[1]) in _PASSING_STATUS)
     away = (ConnectionRefusedError, ConnectionResetError, TimeoutError)  # not BrokenPipeError: that is a closed screen
-    theirs = (requests.ConnectionError, requests.Timeout, requests.exceptions.RetryError)
+    theirs = (
+        requests.ConnectionError,
+        requests.Timeout,
+        requests.exceptions.ChunkedEncodingError,  # a server that went away amid its answer
+        requests.exceptions.RetryError,
+    )
     return isinstance(error, (*away, *theirs, httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError))
 
 

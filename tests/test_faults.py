@@ -20,7 +20,10 @@ from mlc.faults import full, passing, read_only
 
 class _Answers(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        self.send_response(int(self.path.strip("/").split("/")[0]))
+        status = self.path.strip("/").split("/")[0]
+        self.send_response(200 if status == "half" else int(status))
+        if status == "half":
+            self.send_header("Content-Length", "1000")
         self.end_headers()
 
     do_POST = do_GET
@@ -30,7 +33,7 @@ class _Answers(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    """Answers with the status that the path begins with."""
+    """Answers with the status that the path begins with; ``half`` is an answer that breaks off."""
     with HTTPServer(("127.0.0.1", 0), _Answers) as httpd:
         Thread(target=httpd.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{httpd.server_port}"
@@ -53,6 +56,15 @@ def _error(call: Callable[[], object]) -> Exception:
 def test_a_server_that_is_away_passes(nowhere: str) -> None:
     assert passing(_error(lambda: requests.get(nowhere)))
     assert passing(_error(lambda: httpx.get(nowhere)))
+
+
+def test_a_server_that_goes_away_amid_its_answer_passes(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow import MlflowClient
+
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    assert passing(_error(lambda: requests.get(f"{server}/half")))
+    assert passing(_error(lambda: httpx.get(f"{server}/half")))
+    assert passing(_error(lambda: MlflowClient(f"{server}/half").get_run("1")))
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
