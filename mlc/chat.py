@@ -7,13 +7,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mlc import base, manifest
+from mlc import manifest
 from mlc.errors import MlcError
 from mlc.escape import visible
 from mlc.evaluation.generation import greedy, stop_tokens
@@ -66,19 +65,6 @@ class Speaker:
         return answer
 
 
-def _pinned_base(made: dict[str, Any]) -> Path:
-    """The hub's folder of the base that an adapter names, fetched if it is not in the cache."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    model, revision = made["base"]["model"], made["base"]["revision"]
-    try:
-        return Path(snapshot_download(model, revision=revision, allow_patterns=list(base.PATTERNS)))
-    except (HfHubHTTPError, LocalEntryNotFoundError, ValueError) as error:
-        first = str(error).strip().split("\n")[0]
-        raise MlcError(f"{model} at {revision}, the base of this adapter, could not be fetched: {first}") from None
-
-
 def _speaker(name: str, settings: Settings, paths: Paths, opened: ExitStack) -> Speaker:
     """A model by name: base, candidate, a folder, or a version or alias of the registry, which is verified first."""
     precision = settings.evaluate.precision
@@ -89,17 +75,17 @@ def _speaker(name: str, settings: Settings, paths: Paths, opened: ExitStack) -> 
     if (folder := Path(name)).is_dir():
         return Speaker(folder.name, folder, paths.base if manifest.is_adapter(folder) else folder, precision)
     from mlc.ledger import ALIASES, Model
-    from mlc.verify import BASE, MODEL, verified
+    from mlc.verify import MODEL, base_of, verified
 
     if not (name.isdecimal() or name in ALIASES):
         raise MlcError(f"{name}: no such folder; a version is a number, champion, previous or candidate")
     model = Model(paths, settings.register_.model_name)
     version = str(model.version(name).version)
     folder = opened.enter_context(verified(model, version))
-    weights, carried = folder / MODEL, folder / BASE
-    if not carried.is_dir():
-        carried = _pinned_base(manifest.read(weights)) if manifest.is_adapter(weights) else weights
-    return Speaker(f"version {version}" + ("" if name.isdecimal() else f", {name}"), weights, carried, precision)
+    weights = base = folder / MODEL
+    if manifest.is_adapter(weights):
+        base = opened.enter_context(base_of(folder, manifest.read(weights), paths.base))
+    return Speaker(f"version {version}" + ("" if name.isdecimal() else f", {name}"), weights, base, precision)
 
 
 def _messages() -> Iterator[str]:
