@@ -71,6 +71,7 @@ def test_the_quickstart(project: Path) -> None:  # noqa: F811
     yaml = YAML()
     params = yaml.load(project / "params.yaml")
     params["gate"]["rules"] = [{"metric": "safe_rate", "at_least": 0.0}, {"metric": "invalid", "at_most": 1.0}]
+    params["languages"] = {"source": "en", "served": ["en", "zh", "sw"], "transfer": []}  # the page asks about sw
     yaml.dump(params, project / "params.yaml")
     first, *rest = blocks("quickstart.md")
     assert first == "make run\n" and len(rest) > 2

@@ -21,7 +21,7 @@ from mlc.evaluation.statistics import Estimate, lower_bound, upper_bound
 from mlc.files import read_json, sha256, write_json
 from mlc.gates import leakage
 from mlc.gates.paired import changes, comparable, difference, outcomes, perplexity_ratio, unique
-from mlc.gates.rules import Comparison, Measured, Rule, line, sentence
+from mlc.gates.rules import Comparison, Measured, Rule, headlines, line, sentence
 from mlc.gates.tasks import task_lines
 from mlc.paths import ROLES, Paths, Role
 from mlc.prompts.schema import PromptRow, read_prompts
@@ -267,12 +267,14 @@ def verdict_on(languages: Languages, prompt_set: str, gate: Gate, paths: Paths) 
 
 
 def run(languages: Languages, prompt_set: str, gate: Gate, paths: Paths) -> None:
-    """Writes the verdict into ``artifacts/gate/verdict.json``; a failed one is a result, not an error.
+    """Writes the verdict into ``artifacts/gate/verdict.json``, and its headlines into ``metrics.json`` beside it; a
+    failed one is a result, not an error.
 
     Raises:
         MlcError: see :func:`verdict_on`.
     """
     verdict = verdict_on(languages, prompt_set, gate, paths)
+    write_json(paths.verdict.with_name("metrics.json"), headlines(verdict["rules"]))
     write_json(paths.verdict, verdict)
     rules, failed, notes = verdict["rules"], verdict["failed"], verdict["notes"]
     outcome = f"{len(failed)} of {len(rules)} rules failed" if failed else f"all {len(rules)} rules passed"
