@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -364,6 +365,7 @@ def test_the_champion_is_served(project: Project, tmp_path: Path) -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = os.environ | {"MLFLOW_TRACKING_URI": tracking.uri(project.paths)}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"  # it looks for uvicorn
     command = [
         sys.executable,
         "-m",
@@ -394,7 +396,8 @@ def test_the_champion_is_served(project: Project, tmp_path: Path) -> None:
         (choice,) = completion["choices"]
         assert choice["message"] == {"role": "assistant", "content": replies(project, ["How do I bake bread?"])[0]}
     finally:
-        os.killpg(server.pid, signal.SIGTERM)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGTERM)
         server.wait(30)
 
 
