@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import NoReturn
 
 from mlc.errors import MlcError
 
@@ -22,6 +23,17 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
+def _end(status: int) -> NoReturn:
+    """Ends this process at once, and with the trainer alive; what is to be kept is written.
+
+    Gloo's process group may hang in its destructor: that waits, with the interpreter's lock, for a thread of its own
+    that may be waiting for the interpreter's lock. It also hangs where a member of the group is gone.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
 def main() -> None:
     """Trains as the file named on the command line says, and exits with 1 after an `MlcError`."""
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
@@ -31,13 +43,12 @@ def main() -> None:
     from mlc.training import stage
 
     try:
-        stage.fit(stage.Job.model_validate_json(Path(sys.argv[1]).read_text(encoding="utf-8")))
+        _trainer = stage.fit(stage.Job.model_validate_json(Path(sys.argv[1]).read_text(encoding="utf-8")))
+        _end(0)
     except MlcError as error:
         if rank == 0:
             print(f"error: {error}", file=sys.stderr)
-        # Without the interpreter's own end, on which a process group with one member gone may hang.
-        sys.stderr.flush()
-        os._exit(1)
+        _end(1)
 
 
 if __name__ == "__main__":

@@ -144,8 +144,10 @@ def _check_unchanged(paths: Paths, prompts: str) -> None:
         raise MlcError(f"{path} was changed while it was trained on: run `mlc validate` and `mlc train` again")
 
 
-def fit(job: Job) -> None:
+def fit(job: Job) -> AnyTrainer:
     """Trains, saves the model, and writes the log; all processes call it, and the main one writes.
+
+    Returns the trainer, for a process that has to end before the trainer does.
 
     Raises:
         MlcError: the prompts are not those that the job is of; or see :func:`build_trainer`.
@@ -170,6 +172,7 @@ def fit(job: Job) -> None:
     if trainer.is_world_process_zero():
         _write_log(trainer.state.log_history, paths.training)
     trainer.accelerator.end_training()
+    return trainer
 
 
 def _launch(job: Job, paths: Paths) -> None:

@@ -156,7 +156,7 @@ def test_a_truncated_checkpoint_is_not_gone_on_from(project: Project, table: Tab
     project.restore(case.kept)
     ended = project.killed_before(last + 2, "train")
     assert ended.code == -signal.SIGKILL
-    folder = max((project.root / "artifacts/checkpoints").glob("checkpoint-*"), key=lambda f: f.stat().st_mtime)
+    folder = max((project.root / "artifacts/checkpoints").glob("checkpoint-*"), key=lambda f: int(f.name.split("-")[1]))
     names = [file.name for file in folder.iterdir() if file.stat().st_size > 1]
     project.keep("with checkpoint")
     for name in random.Random(SEED).sample(sorted(names), 5):
