@@ -110,7 +110,7 @@ def test_two_processes_learn_what_one_does_from_batches_twice_as_large(
     stage.run(LANGUAGES, BASE, train(objective, lora=lora, learning_rate=1e-3, **ddp), two)
     assert capfd.readouterr().out.count("step 4 of 4") == 1  # the main process alone speaks
     assert_equal(one, two)
-    assert (two.model / "manifest.json").exists() and not two.checkpoints.exists()
+    assert (two.candidate(4) / "manifest.json").exists() and not two.checkpoints.exists()
 
 
 @pytest.mark.parametrize("objective", [{}, PUBLISHED], ids=["direction", "published"])
