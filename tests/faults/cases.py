@@ -19,6 +19,7 @@ class Case:
         self.found: list[str] = []
         project.restore(kept)
         self.before = project.inspect(state) if self.registry else {}
+        project.restore(kept)  # looking has made the store, which is the command's to make
         self.effects = project.count(*self.arguments)
         self.expected = outputs(project.root, *files)
         self.aliases = project.inspect(state)["aliases"] if self.registry else {}
