@@ -150,13 +150,12 @@ def judgement(rate: Mapping[str, Any]) -> str:
     """Whether a difference is more than chance, and which way."""
     if not rate["sure"]:
         return "no more than chance"
-    return "better" if rate["better"] > rate["worse"] else "WORSE"
+    return "better" if rate["better"] > rate["worse"] else "worse"
 
 
-def rule_rows(found: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
-    """Rule, language, and its result on both sides, of the rules whose result differs."""
-    state = {True: "pass", False: "FAIL", None: "–"}
-    return [(title(r["rule"]), _where(r), state[r["a"]], state[r["b"]]) for r in found["rules"]]
+def rule_rows(found: Mapping[str, Any]) -> list[tuple[str, str, bool | None, bool | None]]:
+    """Rule, language, and whether each side passes, of the rules whose result differs; None: it has no such rule."""
+    return [(title(r["rule"]), _where(r), r["a"], r["b"]) for r in found["rules"]]
 
 
 def words(found: Mapping[str, Any]) -> str:
@@ -172,13 +171,16 @@ def words(found: Mapping[str, Any]) -> str:
     else:
         parts.append("settings: the same")
     if found["rules"]:
-        rows = [[name, where, before, "->", after] for name, where, before, after in rule_rows(found)]
+        state = {True: "pass", False: "FAIL", None: "–"}
+        rows = [[name, where, state[before], "->", state[after]] for name, where, before, after in rule_rows(found)]
         parts.append("rules of the gate\n" + table(rows))
     if found["rates"]:
         rows = [["", "language", "prompts", visible(a), visible(b), "points, 95 %", "by McNemar's test"]]
         for r in found["rates"]:
             values = [shown(r["rate"], r[key]) for key in "ab"]
-            rows.append([title(r["rate"]), _where(r), str(r["n"]), *values, _change(r), judgement(r)])
+            rows.append(
+                [title(r["rate"]), _where(r), str(r["n"]), *values, _change(r), judgement(r).replace("worse", "WORSE")]
+            )
         parts.append(table(rows))
     return "\n\n".join(parts)
 

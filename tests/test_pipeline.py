@@ -214,5 +214,6 @@ def test_the_best_of_several_candidates_is_judged(project: Path, tmp_path: Path)
     manifest = json.loads((copy / "artifacts/model/manifest.json").read_text())
     verdict = json.loads((copy / "artifacts/gate/verdict.json").read_text())
     assert chosen["step"] == manifest["step"] == verdict["selection"]["step"]
+    assert {"step-1", "step-2"} == chosen["candidates"].keys() and "rules_failed" in chosen["candidates"]["step-1"]
     assert "selection_leakage" in {rule["rule"] for rule in verdict["rules"]}
     run(copy, "dvc", "plots", "show", "artifacts/selection/candidates.csv")

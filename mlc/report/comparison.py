@@ -24,7 +24,7 @@ def _points(share: float) -> str:
 
 
 def _row(rate: Mapping[str, Any]) -> dict[str, Any]:
-    how, name = judgement(rate).lower(), label(rate["language"])
+    how, name = judgement(rate), label(rate["language"])
     about = (
         f"{name}: {percent(rate['a'])}, then {percent(rate['b'])}: {_points(rate['difference'])}, interval "
         f"{_points(rate['low'])} to {_points(rate['high'])}, {rate['n']} prompts, {how}"
@@ -67,7 +67,7 @@ def page(found: Mapping[str, Any]) -> str:
         failed=(found["b"]["verdict"] or {}).get("failed", []),
         heads=heads(found),
         passed=bool(found["b"]["verdict"] and found["b"]["verdict"]["passed"]),
-        rates={title(rate): [(row, judgement(row).lower()) for row in rows] for rate, rows in of.items()},
+        rates={title(rate): [(row, judgement(row)) for row in rows] for rate, rows in of.items()},
         rules=rule_rows(found),
         settings=[(p["key"], value_words(p["a"]), value_words(p["b"])) for p in found["params"]],
     )

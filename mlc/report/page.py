@@ -20,8 +20,8 @@ def _inline(name: str) -> dict[str, Markup]:
     return {"text": Markup(text), "hash": Markup(f"'sha256-{digest}'")}
 
 
-def render(template: str, **values: Any) -> str:
-    """A template of this package, filled in; whatever is no Markup is escaped."""
+def render(template: str, script: str | None = None, **values: Any) -> str:
+    """A template of this package, filled in; whatever is no Markup is escaped. Without a script, none may run."""
     environment = Environment(
         loader=PackageLoader("mlc", "report"),
         autoescape=True,
@@ -36,5 +36,5 @@ def render(template: str, **values: Any) -> str:
         "percent": words.percent,
         "plain": words.plain,
     }
-    style, script = _inline("page.css"), _inline("page.js")
-    return environment.get_template(template).render(style=style, script=script, **values)
+    page = environment.get_template(template)
+    return page.render(style=_inline("page.css"), script=_inline(script) if script else None, **values)

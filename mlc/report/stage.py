@@ -90,6 +90,7 @@ def run(languages: Languages, paths: Paths) -> None:
     chosen = examples.choose(samples["base"], samples["candidate"], languages.all)
     page = render(
         "page.html",
+        script="page.js",
         agreement=sections.agreement(languages, samples),
         calibration=_optional(paths.calibration, "mlc judge check"),
         categories=sections.categories(languages, metrics),
