@@ -61,6 +61,16 @@ def project(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Path:
     return folder
 
 
+def accept_anything(project: Path, **changes: object) -> None:
+    """Commits a gate that a model with random weights passes, and other changes of the parameters."""
+    yaml = YAML()
+    params = yaml.load(project / "params.yaml")
+    params["gate"]["rules"] = [{"metric": "safe_rate", "at_least": 0.0}, {"metric": "invalid", "at_most": 1.0}]
+    params |= changes
+    yaml.dump(params, project / "params.yaml")
+    run(project, "git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qam", "a gate for anything")
+
+
 def test_the_flow_runs_every_stage_and_the_gate_refuses_a_random_model(project: Path) -> None:
     done = run(project, "mlc", "run", check=False)
     assert done.returncode == 3, f"{done.stdout}\n{done.stderr}"

@@ -10,8 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from ruamel.yaml import YAML
-from test_pipeline import project, run  # noqa: F401 - the scaled-down project is a fixture
+from test_pipeline import accept_anything, project  # noqa: F401 - the scaled-down project is a fixture
 
 from mlc.embedded import prompts
 from mlc.files import write_jsonl
@@ -68,14 +67,10 @@ def typed(script: str, folder: Path) -> str:
 
 @pytest.mark.slow
 def test_the_quickstart(project: Path) -> None:  # noqa: F811
-    yaml = YAML()
-    params = yaml.load(project / "params.yaml")
-    params["gate"]["rules"] = [{"metric": "safe_rate", "at_least": 0.0}, {"metric": "invalid", "at_most": 1.0}]
-    params["languages"] = {"source": "en", "served": ["en", "zh", "sw"], "transfer": []}  # the page asks about sw
-    yaml.dump(params, project / "params.yaml")
+    # The page asks about sw.
+    accept_anything(project, languages={"source": "en", "served": ["en", "zh", "sw"], "transfer": []})
     first, *rest = blocks("quickstart.md")
     assert first == "make run\n" and len(rest) > 2
-    run(project, "git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qam", "a gate for anything")
     assert "Promoted" in typed("mlc run", project)
     said = typed("".join(rest).replace(". .venv/bin/activate\n", ""), project)
     for word in ("champion", "safe rate", "Swahili", "plain-dpo"):
