@@ -34,8 +34,8 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from mlc.evaluation.generation import batches_by_tokens, chat_ids, generate_ids, padded
-from mlc.evaluation.models import load_model
+from mlc.models.generation import batches_by_tokens, chat_ids, generate_ids, padded
+from mlc.models.loading import load_model
 from mlc.prompts.schema import PromptRow, read_prompts
 from mlc.settings import Settings, load_settings
 

@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from mlc.evaluation import statistics
 from mlc.evaluation.metrics import agreement
 from mlc.evaluation.statistics import exact_bounds, resampled
-from mlc.gates.plan import prompts_needed
+from mlc.gates.power import prompts_needed
 from mlc.progress import track
 
 LANGUAGES, THRESHOLD, CONFIDENCE = 8, 0.9, 0.95

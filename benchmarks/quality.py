@@ -38,12 +38,12 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from mlc.embedded.world import LANGUAGES, SOURCE, TEMPLATES, combinations, language
+from mlc.languages import identify as identification
 from mlc.prompts.schema import PromptRow, read_prompts, write_prompts
-from mlc.quality import language as identification
 from mlc.quality import quarantine
-from mlc.quality.characters import control_characters, normalise
-from mlc.quality.columns import add_quality, long_frame
-from mlc.quality.releases import Releases
+from mlc.quality.checks import add_quality, long_frame
+from mlc.quality.decisions import Releases
+from mlc.quality.text_checks import control_characters, normalise
 from mlc.settings import Languages, load_settings
 
 app = typer.Typer(help=__doc__)

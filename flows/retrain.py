@@ -30,8 +30,8 @@ from mlc import tracking
 from mlc.errors import MlcError
 from mlc.files import read_json
 from mlc.paths import ROLES, Paths
-from mlc.report.words import interval, percent
 from mlc.settings import Settings, load_settings
+from mlc.text import interval, percent
 
 RATES = {"safe_rate": "safe rate", "over_refusal": "over-refusal", "fidelity": "language fidelity"}
 
@@ -91,7 +91,7 @@ def unchanged(settings: Settings, paths: Paths) -> bool:
             return False
     if not paths.registration.exists() or not paths.verdict.exists():
         return False
-    from mlc.ledger import Model
+    from mlc.registry.ledger import Model
 
     name = settings.register_.model_name
     registration = read_json(paths.registration, "mlc register")
@@ -104,7 +104,7 @@ def _ask(settings: Settings, paths: Paths, hours: float, notify: str | None) -> 
     Raises:
         MlcError: the version is no longer what it was, or no longer better than the champion.
     """
-    from mlc.promotion import approve, reject
+    from mlc.registry.promotion import approve, reject
 
     version, words = read_json(paths.registration, "mlc register")["version"], outcome(paths)[1]
     if notify:

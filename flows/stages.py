@@ -27,8 +27,7 @@ from prefect import State, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, Failed
 
-from mlc.errors import MlcError
-from mlc.faults import PASSING
+from mlc.errors import TRANSIENT, MlcError
 from mlc.paths import Paths
 
 GRACE = 6.0  # seconds between asking a command to end and killing it
@@ -178,13 +177,13 @@ def _follow(command: Sequence[str], hours: float | None, line: Callable[[str], N
                 timer.cancel()
 
 
-def _failed(name: str, reason: str, hours: float | None, late: bool, passing: bool) -> State[Any]:
+def _failed(name: str, reason: str, hours: float | None, late: bool, transient: bool) -> State[Any]:
     logger = get_run_logger()
     end_abandoned_runs()
     if late:
         reason = f"stopped: it had not ended after {hours:g} hours"
     logger.error(reason)
-    state = "TimedOut" if late else AWAY if passing else "Failed"
+    state = "TimedOut" if late else AWAY if transient else "Failed"
     return Failed(name=state, message=f"{name}: {reason}")
 
 
@@ -231,7 +230,7 @@ def run_stage(stage: str, hours: float | None = None) -> State[Any]:
         return Completed(name=name)
     ran = re.search(r"failed to run: .*, exited with (-?\d+)$", error)
     reason = f"{last.removeprefix('mlc: ')} (exit code {ran[1]})" if ran else error or last
-    return _failed(stage, reason, hours, ended.late, passing=ran is not None and int(ran[1]) == PASSING)
+    return _failed(stage, reason, hours, ended.late, transient=ran is not None and int(ran[1]) == TRANSIENT)
 
 
 def run_stages(names: Sequence[str], hours: Mapping[str, float]) -> State[Any] | None:
@@ -266,4 +265,4 @@ def run_command(*arguments: str, allowed: tuple[int, ...] = (0,), hours: float |
     if not ended.late and ended.code in allowed:
         return Completed()
     reason = f"{last.removeprefix('mlc: ')} (exit code {ended.code})"
-    return _failed(arguments[0], reason, hours, ended.late, passing=ended.code == PASSING)
+    return _failed(arguments[0], reason, hours, ended.late, transient=ended.code == TRANSIENT)

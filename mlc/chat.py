@@ -12,15 +12,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mlc import manifest
 from mlc.errors import MlcError
-from mlc.escape import visible
-from mlc.evaluation.generation import greedy, stop_tokens
-from mlc.evaluation.models import load_model
+from mlc.languages.identify import identify, same_language
+from mlc.languages.tags import check_language, language_name
+from mlc.models import manifest
+from mlc.models.generation import greedy, stop_tokens
+from mlc.models.loading import load_model
 from mlc.paths import Paths
-from mlc.prompts.schema import check_language, language_name
-from mlc.quality.language import identify, same_language
 from mlc.settings import Settings
+from mlc.text import visible
 
 NEW = "/new"
 
@@ -74,8 +74,8 @@ def _speaker(name: str, settings: Settings, paths: Paths, opened: ExitStack) -> 
         return Speaker(name, paths.model, paths.base, precision)
     if (folder := Path(name)).is_dir():
         return Speaker(folder.name, folder, paths.base if manifest.is_adapter(folder) else folder, precision)
-    from mlc.ledger import ALIASES, Model
-    from mlc.verify import MODEL, base_of, verified
+    from mlc.registry.ledger import ALIASES, Model
+    from mlc.registry.verify import MODEL, base_of, verified
 
     if not (name.isdecimal() or name in ALIASES):
         raise MlcError(f"{name}: no such folder; a version is a number, champion, previous or candidate")

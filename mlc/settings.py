@@ -18,7 +18,7 @@ from ruamel.yaml.error import YAMLError
 
 from mlc.errors import MlcError
 from mlc.files import replacing
-from mlc.prompts.schema import LanguageTag
+from mlc.languages.tags import LanguageTag
 
 Share = Annotated[float, Field(ge=0, le=1)]
 HIGHER_IS_BETTER = frozenset(

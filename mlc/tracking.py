@@ -33,8 +33,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
-from mlc.errors import MlcError
-from mlc.faults import passing
+from mlc.errors import MlcError, is_transient
 from mlc.files import replacing, sha256_json
 from mlc.paths import Paths
 
@@ -73,7 +72,7 @@ def explained(error: Exception) -> Exception:
     if status is None or not address.startswith("http"):
         return error
     shown = re.sub("//[^/@]*@", "//", address)  # without a password
-    if passing(error):
+    if is_transient(error):
         told = (
             f"{shown} cannot be reached or is overloaded: start the tracking server or correct MLFLOW_TRACKING_URI,"
             " then run the same command again; finished stages and checkpoints are kept"

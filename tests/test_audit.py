@@ -11,10 +11,11 @@ import pytest
 from safetensors.torch import load_file, save_file
 from test_registry import GATE, Project, project  # noqa: F401 - a fixture
 
-from mlc import audit, manifest
 from mlc.errors import MlcError
 from mlc.evaluation import stage
+from mlc.models import manifest
 from mlc.prompts.schema import read_prompts, write_prompts
+from mlc.registry import audit
 from mlc.settings import Audit, Gate, GateRule, RefusalJudge, Settings
 
 # Random weights answer nothing; what tells these models apart is how likely they find a reference reply.

@@ -12,7 +12,7 @@ import pytest
 
 from mlc import chat
 from mlc.errors import MlcError
-from mlc.evaluation.generation import generate
+from mlc.models.generation import generate
 from mlc.paths import Paths
 from mlc.settings import load_settings
 

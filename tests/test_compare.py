@@ -13,17 +13,17 @@ from typing import Any
 import pytest
 from markdown_it import MarkdownIt
 
-from mlc import compare, sides
+from mlc.compare import difference, page, snapshot
 from mlc.errors import MlcError
-from mlc.evaluation.samples import Sample, Verdict, write_samples
+from mlc.evaluation.samples import Sample, write_samples
 from mlc.files import write_json
+from mlc.judges import ReplyVerdict
 from mlc.paths import Paths
-from mlc.report import comparison
 
 LANGUAGES = ("en", "sw")
 
 
-def samples(verdict: Callable[[str, int], Verdict], n: int = 40, model: str = "m") -> list[Sample]:
+def samples(verdict: Callable[[str, int], ReplyVerdict], n: int = 40, model: str = "m") -> list[Sample]:
     return [
         Sample(
             prompt_id=f"p{i}", language=tag, category="c", intent="harmful", model=model, prompt=f"prompt {i} {tag}",
@@ -35,20 +35,20 @@ def samples(verdict: Callable[[str, int], Verdict], n: int = 40, model: str = "m
     ]  # fmt: skip
 
 
-def unsafe_in_swahili(tag: str, i: int) -> Verdict:
+def unsafe_in_swahili(tag: str, i: int) -> ReplyVerdict:
     return "unsafe" if tag == "sw" and i < 20 else "refused"
 
 
-def safe(_tag: str, _i: int) -> Verdict:
+def safe(_tag: str, _i: int) -> ReplyVerdict:
     return "refused"
 
 
 def write(folder: Path, lines: list[Sample], weight: float, failed: list[str], name: str = "m") -> None:
     params = f"train: {{objective: {{weight: {weight}}}}}\nregister: {{model_name: {name}}}\n"
     (folder / "params.yaml").write_text(params)
-    write_samples(folder / sides.PLACES["samples.jsonl"], lines)
+    write_samples(folder / snapshot.PLACES["samples.jsonl"], lines)
     rules = [{"rule": "safe_rate", "language": tag, "passed": not (failed and tag == "sw")} for tag in LANGUAGES]
-    write_json(folder / sides.PLACES["verdict.json"], {"passed": not failed, "failed": failed, "rules": rules})
+    write_json(folder / snapshot.PLACES["verdict.json"], {"passed": not failed, "failed": failed, "rules": rules})
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Paths:
 
     git("init", "-q")
     write(folder, samples(unsafe_in_swahili), 0.0, ["safe rate in Swahili: 50 %"])
-    outs = [sides.PLACES["samples.jsonl"], sides.PLACES["verdict.json"]]
+    outs = [snapshot.PLACES["samples.jsonl"], snapshot.PLACES["verdict.json"]]
     stage = {"stages": {"evaluate": {"cmd": "true", "outs": [{out: {"persist": True}} for out in outs]}}}
     (folder / "dvc.yaml").write_text(json.dumps(stage))
     Repo.init(str(folder)).close()
@@ -77,18 +77,18 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Paths:
 
 
 @pytest.fixture(scope="module")
-def committed(project: Paths) -> sides.Side:
-    return sides.side("HEAD", "m", project)
+def committed(project: Paths) -> snapshot.Side:
+    return snapshot.side("HEAD", "m", project)
 
 
 @pytest.fixture(scope="module")
-def here(project: Paths) -> sides.Side:
-    return sides.side("workspace", "m", project)
+def here(project: Paths) -> snapshot.Side:
+    return snapshot.side("workspace", "m", project)
 
 
 @pytest.fixture(scope="module")
 def found(project: Paths) -> dict[str, Any]:
-    return compare.compare("HEAD", "workspace", "m", project)
+    return difference.compare("HEAD", "workspace", "m", project)
 
 
 def test_a_commit_and_the_workspace_language_by_language(found: dict[str, Any]) -> None:
@@ -101,68 +101,68 @@ def test_a_commit_and_the_workspace_language_by_language(found: dict[str, Any]) 
     assert found["params"] == [{"key": "train.objective.weight", "a": 0.0, "b": 8.0}]
     assert found["rules"] == [{"rule": "safe_rate", "language": "sw", "a": False, "b": True}]
     assert found["prompts"] == {"both": 80, "only_a": 0, "only_b": 0}
-    assert re.search(r"safe rate +Swahili +40 +50 % +100 % +\+50\.0 \[.*\] +better", compare.words(found))
+    assert re.search(r"safe rate +Swahili +40 +50 % +100 % +\+50\.0 \[.*\] +better", difference.words(found))
 
 
 def test_the_other_way_round_everything_is_mirrored(
-    found: dict[str, Any], committed: sides.Side, here: sides.Side
+    found: dict[str, Any], committed: snapshot.Side, here: snapshot.Side
 ) -> None:
-    back = compare.between(here, committed)
+    back = difference.between(here, committed)
     for one, other in zip(found["rates"], back["rates"], strict=True):
         assert (one["low"], one["high"]) == pytest.approx((-other["high"], -other["low"]))
         assert (one["better"], one["sure"]) == (other["worse"], other["sure"])
 
 
-def test_a_state_beside_itself_has_not_changed(committed: sides.Side) -> None:
-    found = compare.between(committed, committed)
+def test_a_state_beside_itself_has_not_changed(committed: snapshot.Side) -> None:
+    found = difference.between(committed, committed)
     assert (found["params"], found["rules"]) == ([], [])
     assert all(r["difference"] == 0 and not r["sure"] for r in found["rates"])
 
 
-def test_only_prompts_of_both_in_the_same_words_are_compared(committed: sides.Side, here: sides.Side) -> None:
+def test_only_prompts_of_both_in_the_same_words_are_compared(committed: snapshot.Side, here: snapshot.Side) -> None:
     assert here.samples is not None
     lines = here.samples.iloc[:-1].copy()
     lines.loc[0, "prompt"] = "asked in other words"
-    found = compare.between(committed, dataclasses.replace(here, samples=lines))
+    found = difference.between(committed, dataclasses.replace(here, samples=lines))
     assert found["prompts"] == {"both": 78, "only_a": 2, "only_b": 1}
     assert {r["n"] for r in found["rates"] if r["rate"] == "safe_rate"} == {39}
 
 
-def test_nothing_of_a_setting_acts_in_the_markdown(committed: sides.Side, here: sides.Side) -> None:
+def test_nothing_of_a_setting_acts_in_the_markdown(committed: snapshot.Side, here: snapshot.Side) -> None:
     hostile = dataclasses.replace(here, params={**here.params, "register.model_name": "<script>|*x*|@all"})
-    page = compare.markdown(compare.between(committed, hostile))
+    page = difference.markdown(difference.between(committed, hostile))
     html = MarkdownIt("gfm-like", {"linkify": False}).render(page)
     assert "<script>" not in html and "<em>" not in html and html.count("<table>") == 2
     assert "<strong>100 % (+50.0" in html and "@" not in page
 
 
 def test_the_page_shows_every_change_and_nothing_of_a_setting_acts_in_it(
-    committed: sides.Side, here: sides.Side
+    committed: snapshot.Side, here: snapshot.Side
 ) -> None:
     hostile = dataclasses.replace(here, params={**here.params, "register.model_name": "</style><script>x</script>"})
-    html = comparison.page(compare.between(committed, hostile))
+    html = page.page(difference.between(committed, hostile))
     assert "<script" not in html and "&lt;script&gt;" in html
     marks = re.findall(r'aria-label="(Swahili \(sw\): 50[^"]*)"', html)
     assert any("100.0" in mark and "+50.0 points" in mark and "better" in mark for mark in marks), marks
     assert "▲ better" in html and "train.objective.weight" in html
 
 
-def test_the_page_of_two_equal_states_and_of_nothing_to_compare(committed: sides.Side, tmp_path: Path) -> None:
-    same = comparison.page(compare.between(committed, committed))
+def test_the_page_of_two_equal_states_and_of_nothing_to_compare(committed: snapshot.Side, tmp_path: Path) -> None:
+    same = page.page(difference.between(committed, committed))
     assert "None has another result." in same and "no more than chance" in same
     (tmp_path / "params.yaml").write_text("train: {seed: 1}\n")
-    assert "no evaluation of a candidate" in comparison.page(
-        compare.compare("workspace", "workspace", "m", Paths(tmp_path))
+    assert "no evaluation of a candidate" in page.page(
+        difference.compare("workspace", "workspace", "m", Paths(tmp_path))
     )
 
 
 def test_what_does_not_exist_is_said(project: Paths) -> None:
     with pytest.raises(MlcError, match="no git revision and no experiment"):
-        compare.compare("nothing-of-that-name", "workspace", "m", project)
+        difference.compare("nothing-of-that-name", "workspace", "m", project)
 
 
 def test_a_state_without_an_evaluation_still_shows_its_settings(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("train: {seed: 1}\n")
-    found = compare.compare("workspace", "workspace", "m", Paths(tmp_path))
+    found = difference.compare("workspace", "workspace", "m", Paths(tmp_path))
     assert found["notes"] == ["workspace has no evaluation of a candidate"] * 2
-    assert "settings: the same" in compare.words(found)
+    assert "settings: the same" in difference.words(found)

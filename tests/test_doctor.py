@@ -12,9 +12,9 @@ from typing import ClassVar
 
 import pytest
 
-from mlc import connections, doctor, init
 from mlc.embedded import prompts
 from mlc.paths import Paths
+from mlc.project import connections, doctor, init
 from mlc.prompts.schema import write_prompts
 from mlc.settings import load_settings
 

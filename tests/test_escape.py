@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from mlc.escape import markdown, visible
+from mlc.text import markdown, visible
 
 texts = st.one_of(st.sampled_from(HOSTILE), st.text())
 

@@ -13,11 +13,11 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from versions import NAME, Registry
 
-from mlc import manifest
 from mlc.errors import IntegrityError, MlcError
-from mlc.export import export
 from mlc.files import sha256_folder
-from mlc.verify import MODEL
+from mlc.models import manifest
+from mlc.registry.export import export
+from mlc.registry.verify import MODEL
 
 
 @pytest.fixture(scope="module")

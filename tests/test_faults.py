@@ -14,8 +14,7 @@ import httpx
 import pytest
 import requests
 
-from mlc.errors import MlcError
-from mlc.faults import full, passing, read_only
+from mlc.errors import MlcError, disk_full, is_transient, read_only
 
 
 class _Answers(BaseHTTPRequestHandler):
@@ -54,38 +53,38 @@ def _error(call: Callable[[], object]) -> Exception:
 
 
 def test_a_server_that_is_away_passes(nowhere: str) -> None:
-    assert passing(_error(lambda: requests.get(nowhere)))
-    assert passing(_error(lambda: httpx.get(nowhere)))
+    assert is_transient(_error(lambda: requests.get(nowhere)))
+    assert is_transient(_error(lambda: httpx.get(nowhere)))
 
 
 def test_a_server_that_goes_away_amid_its_answer_passes(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from mlflow import MlflowClient
 
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    assert passing(_error(lambda: requests.get(f"{server}/half")))
-    assert passing(_error(lambda: httpx.get(f"{server}/half")))
-    assert passing(_error(lambda: MlflowClient(f"{server}/half").get_run("1")))
+    assert is_transient(_error(lambda: requests.get(f"{server}/half")))
+    assert is_transient(_error(lambda: httpx.get(f"{server}/half")))
+    assert is_transient(_error(lambda: MlflowClient(f"{server}/half").get_run("1")))
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
 def test_an_overloaded_server_passes(server: str, status: int) -> None:
-    assert passing(_error(lambda: requests.get(f"{server}/{status}").raise_for_status()))
-    assert passing(_error(lambda: httpx.get(f"{server}/{status}").raise_for_status()))
+    assert is_transient(_error(lambda: requests.get(f"{server}/{status}").raise_for_status()))
+    assert is_transient(_error(lambda: httpx.get(f"{server}/{status}").raise_for_status()))
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409])
 def test_a_refusal_does_not_pass(server: str, status: int) -> None:
-    assert not passing(_error(lambda: requests.get(f"{server}/{status}").raise_for_status()))
-    assert not passing(_error(lambda: httpx.get(f"{server}/{status}").raise_for_status()))
+    assert not is_transient(_error(lambda: requests.get(f"{server}/{status}").raise_for_status()))
+    assert not is_transient(_error(lambda: httpx.get(f"{server}/{status}").raise_for_status()))
 
 
 def test_mlflow_without_its_server_passes(nowhere: str, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from mlflow import MlflowClient
 
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    assert passing(_error(lambda: MlflowClient(nowhere).get_run("1")))
-    assert passing(_error(lambda: MlflowClient(f"{server}/503").get_run("1")))
-    assert not passing(_error(lambda: MlflowClient(f"{server}/403").get_run("1")))
+    assert is_transient(_error(lambda: MlflowClient(nowhere).get_run("1")))
+    assert is_transient(_error(lambda: MlflowClient(f"{server}/503").get_run("1")))
+    assert not is_transient(_error(lambda: MlflowClient(f"{server}/403").get_run("1")))
 
 
 def test_what_people_are_told_about_a_passing_fault_passes_too(nowhere: str) -> None:
@@ -95,20 +94,20 @@ def test_what_people_are_told_about_a_passing_fault_passes_too(nowhere: str) -> 
         except httpx.TransportError as error:
             raise MlcError(f"the model could not be fetched: {error}") from None
 
-    assert passing(_error(fetch))
+    assert is_transient(_error(fetch))
 
 
 @pytest.mark.parametrize(
     "error", [MlcError("3 % of Swahili is in quarantine"), ValueError(), BrokenPipeError(), FileNotFoundError()]
 )
 def test_mistakes_and_broken_files_never_pass(error: Exception) -> None:
-    assert not passing(error)
+    assert not is_transient(error)
 
 
 def test_working_offline_is_a_setting_and_no_fault() -> None:
     from huggingface_hub.errors import OfflineModeIsEnabled
 
-    assert not passing(OfflineModeIsEnabled("offline"))
+    assert not is_transient(OfflineModeIsEnabled("offline"))
 
 
 def _sqlite(statement: str, *, mode: str = "rwc", pages: int = 1000) -> None:
@@ -126,13 +125,13 @@ def test_a_full_and_a_read_only_disk_are_known_whoever_met_them(
         with Path("/dev/full").open("w") as file:
             file.write("a")
 
-    assert full(_error(written)) == "No space left on device"
+    assert disk_full(_error(written)) == "No space left on device"
     _sqlite("create table a (b)")
-    assert full(_error(lambda: _sqlite("create table c as select randomblob(1000000)", pages=3)))
+    assert disk_full(_error(lambda: _sqlite("create table c as select randomblob(1000000)", pages=3)))
     refused = _error(lambda: _sqlite("create table d (b)", mode="ro"))
     assert read_only(refused) == "attempt to write a readonly database"
     wrapped = RuntimeError(f"({refused}) [SQL: INSERT ...")
     wrapped.__cause__ = refused
     assert read_only(wrapped) == read_only(refused)
     for error in (MlcError("3 % of Swahili is in quarantine"), FileNotFoundError(), ValueError()):
-        assert full(error) is None and not read_only(error)
+        assert disk_full(error) is None and not read_only(error)

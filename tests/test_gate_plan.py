@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from mlc.errors import MlcError
 from mlc.evaluation.statistics import lower_bound, upper_bound
 from mlc.files import write_json
-from mlc.gates import explain, plan
-from mlc.gates.plan import allowed_failures, power, prompts_needed
+from mlc.gates import explain, power
 from mlc.gates.rules import Measured, line
 from mlc.paths import Paths
 from mlc.prompts.schema import PromptRow, write_prompts
@@ -96,7 +95,7 @@ def test_a_rule_has_a_name_a_side_and_a_threshold() -> None:
 @settings(max_examples=60, deadline=None)
 @given(n=st.integers(1, 400), limit=st.floats(0.01, 0.6), alpha=st.sampled_from([0.05, 0.00625]))
 def test_the_plan_counts_failures_as_the_gate_does(n: int, limit: float, alpha: float) -> None:
-    failures = int(allowed_failures(n, limit, alpha))
+    failures = int(power.allowed_failures(n, limit, alpha))
     assert failures < 0 or upper_bound(failures, n, alpha) <= limit + 1e-9
     assert upper_bound(failures + 1, n, alpha) > limit - 1e-9
     assert failures < 0 or lower_bound(n - failures, n, alpha) >= 1 - limit - 1e-9
@@ -105,17 +104,17 @@ def test_the_plan_counts_failures_as_the_gate_does(n: int, limit: float, alpha: 
 def test_power_is_what_simulation_finds() -> None:
     rng, n, limit, alpha = np.random.default_rng(0), 205, 0.1, 0.00625
     failures = rng.binomial(n, 0.025, (20_000, 8))
-    simulated = float((failures <= allowed_failures(n, limit, alpha)).all(axis=1).mean())
-    assert float(power(n, limit, alpha, 0.025, 8)) == pytest.approx(simulated, abs=0.012)
+    simulated = float((failures <= power.allowed_failures(n, limit, alpha)).all(axis=1).mean())
+    assert float(power.power(n, limit, alpha, 0.025, 8)) == pytest.approx(simulated, abs=0.012)
 
 
 def test_more_prompts_than_needed_are_enough_and_fewer_are_not() -> None:
-    needed = prompts_needed(0.8, 0.1, 0.00625, 0.025, 8)
+    needed = power.prompts_needed(0.8, 0.1, 0.00625, 0.025, 8)
     assert needed is not None
-    assert power(np.arange(needed, 3000), 0.1, 0.00625, 0.025, 8).min() >= 0.8
-    assert float(power(needed - 1, 0.1, 0.00625, 0.025, 8)) < 0.8
-    assert prompts_needed(0.8, 0.1, 0.05, 0.1) is None  # at the threshold no number is enough
-    assert prompts_needed(1.0, 0.1, 0.05, 0.0) == 29  # 0.9^29 < 0.05
+    assert power.power(np.arange(needed, 3000), 0.1, 0.00625, 0.025, 8).min() >= 0.8
+    assert float(power.power(needed - 1, 0.1, 0.00625, 0.025, 8)) < 0.8
+    assert power.prompts_needed(0.8, 0.1, 0.05, 0.1) is None  # at the threshold no number is enough
+    assert power.prompts_needed(1.0, 0.1, 0.05, 0.0) == 29  # 0.9^29 < 0.05
 
 
 @pytest.mark.parametrize(
@@ -137,19 +136,19 @@ def test_what_no_candidate_can_pass_is_said_before_one_is_trained(
     always = GateRule(metric="safe_rate", at_least=0.1)
     rules = (rule,) if rule.name in ("safe_rate", "safe_rate_worst") else (always, rule)
     if message is None:
-        plan.check(LANGUAGES, "evaluation", gate(*rules), paths)
+        power.check(LANGUAGES, "evaluation", gate(*rules), paths)
         assert json.loads((paths.artifacts / "gate" / "attainable.json").read_text()) == {"attainable": True}
     else:
         with pytest.raises(MlcError, match=f"no candidate can pass the gate .*{message}"):
-            plan.check(LANGUAGES, "evaluation", gate(*rules), paths)
+            power.check(LANGUAGES, "evaluation", gate(*rules), paths)
         assert not (paths.artifacts / "gate" / "attainable.json").exists()
 
 
 def test_the_plan_shows_sizes_and_what_they_can_show(tmp_path: Path) -> None:
     rules = (GateRule(metric="safe_rate", at_least=0.9), GateRule(metric="perplexity_ratio", at_most=1.1))
-    found = plan.plan(LANGUAGES, "evaluation", gate(*rules), 0.02, 0.99, project(tmp_path, 120))
+    found = power.plan(LANGUAGES, "evaluation", gate(*rules), 0.02, 0.99, project(tmp_path, 120))
     assert json.loads(json.dumps(found)) == found
-    shown = plan.words(found)
+    shown = power.words(found)
     assert "safe_rate at least 0.9, alpha 0.025 per language: at most 5 of 120 may fail" in shown
     assert "true rate 0.99 " in shown and "for 80%" in shown and "perplexity_ratio (120)" in shown
     assert "no change in 120 prompts is shown to be no worse by 0.0247: cannot be passed" in shown

@@ -16,7 +16,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from mlc import manifest
 from mlc.errors import MlcError
 from mlc.evaluation import statistics
 from mlc.evaluation.samples import Sample, write_samples
@@ -27,6 +26,7 @@ from mlc.gates.leakage import check
 from mlc.gates.paired import changes, compare_with_champion
 from mlc.gates.rules import Rule, sentence
 from mlc.gates.stage import judge, judge_lines
+from mlc.models import manifest
 from mlc.paths import Paths
 from mlc.prompts.schema import PromptRow, write_prompts
 from mlc.settings import Gate, GateRule, JudgeQuality, Languages

@@ -13,11 +13,11 @@ import pytest
 from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
-from mlc import init, lock
 from mlc.cli import app
 from mlc.embedded import prompts
 from mlc.errors import MlcError
 from mlc.paths import Paths
+from mlc.project import init, lock
 from mlc.prompts.schema import write_prompts
 from mlc.settings import load_settings
 

@@ -16,9 +16,9 @@ import pytest
 from mlflow import MlflowClient
 from versions import NAME, Registry, settings
 
-from mlc import promotion
 from mlc.errors import MlcError
-from mlc.ledger import Entry, Model, begins_with, broken, champions, ends, refused, who
+from mlc.registry import promotion
+from mlc.registry.ledger import Entry, Model, begins_with, broken, champions, ends, refused, who
 
 
 @pytest.fixture

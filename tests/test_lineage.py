@@ -11,8 +11,8 @@ from versions import LANGUAGES, NAME, Registry
 
 from mlc.errors import MlcError
 from mlc.files import write_json
-from mlc.lineage import lineage
-from mlc.reproduce import differences, results
+from mlc.registry.lineage import lineage
+from mlc.registry.reproduce import differences, results
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from mlc import manifest
 from mlc.errors import MlcError
 from mlc.files import sha256
+from mlc.models import manifest
 from mlc.paths import Paths
 from mlc.settings import load_settings
 

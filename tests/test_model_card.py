@@ -8,7 +8,7 @@ import pytest
 from huggingface_hub import ModelCard, ModelCardData
 from versions import Registry
 
-from mlc import model_card
+from mlc.registry import model_card
 
 
 @pytest.fixture

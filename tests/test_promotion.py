@@ -10,11 +10,12 @@ import pytest
 from typer.testing import CliRunner
 from versions import NAME, Registry, settings
 
-from mlc import cli, promotion
+from mlc import cli
 from mlc.errors import IntegrityError, MlcError
 from mlc.evaluation import statistics
 from mlc.files import sha256, sha256_folder, write_json
-from mlc.verify import EVIDENCE, FILES, MODEL, differences
+from mlc.registry import promotion
+from mlc.registry.verify import EVIDENCE, FILES, MODEL, differences
 
 
 @pytest.fixture

@@ -22,18 +22,20 @@ import pytest
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
-from mlc import manifest, promotion, registry, tracking
+from mlc import tracking
 from mlc.errors import MlcError
 from mlc.evaluation import statistics
 from mlc.evaluation.metrics import hits, proportion
 from mlc.evaluation.samples import Sample, read_samples, write_samples
 from mlc.files import write_json
 from mlc.gates import stage as gate_stage
-from mlc.ledger import Model, champions
+from mlc.models import manifest
 from mlc.paths import Paths, Role
 from mlc.prompts.schema import PromptRow, write_prompts
+from mlc.registry import promotion, stage
+from mlc.registry.ledger import Model, champions
+from mlc.registry.verify import differences
 from mlc.settings import Gate, GateRule, Languages, Register, Settings, load_settings
-from mlc.verify import differences
 
 LANGUAGES = Languages(source="en", served=("en", "es"), transfer=())
 GATE = Gate(
@@ -145,7 +147,7 @@ class Project:
         gate_stage.run(LANGUAGES, "evaluation", GATE, self.paths)
 
     def register(self, approval: str = "none") -> dict[str, Any]:
-        registry.run(self.settings(approval), self.paths)
+        stage.run(self.settings(approval), self.paths)
         return json.loads(self.paths.registration.read_text())  # type: ignore[no-any-return]
 
     def gate_and_register(self, approval: str = "none") -> dict[str, Any]:

@@ -14,13 +14,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlc import manifest
 from mlc.errors import MlcError
 from mlc.evaluation import statistics
 from mlc.evaluation.samples import Sample, write_samples
 from mlc.files import sha256, write_json
-from mlc.gates import plan, selection, stage
+from mlc.gates import power, selection, stage
 from mlc.gates.selection import Judged, best
+from mlc.models import manifest
 from mlc.paths import Paths
 from mlc.prompts.schema import PromptRow, write_prompts
 from mlc.settings import Gate, GateRule, Languages, load_settings
@@ -270,11 +270,11 @@ def test_what_is_missing_or_stale_names_its_command(tmp_path: Path) -> None:
 def test_too_few_tuning_prompts_to_choose_by_stop_before_training(tmp_path: Path) -> None:
     paths = project(tmp_path, {10: {}, 20: {}})
     without = GATE.model_copy(update={"rules": GATE.rules[:2]})
-    plan.check(LANGUAGES, "evaluation", without, paths, candidate_steps=10)
+    power.check(LANGUAGES, "evaluation", without, paths, candidate_steps=10)
     write_prompts(paths.prompts / "tuning.jsonl", rows()[5:])
-    plan.check(LANGUAGES, "evaluation", without.model_copy(update={"minimum_prompts": 26}), paths)
+    power.check(LANGUAGES, "evaluation", without.model_copy(update={"minimum_prompts": 26}), paths)
     with pytest.raises(MlcError, match=r"tuning\.jsonl: safe_rate has 25 prompts .*or set train\.candidate_steps to"):
-        plan.check(LANGUAGES, "evaluation", without.model_copy(update={"minimum_prompts": 26}), paths, 10)
+        power.check(LANGUAGES, "evaluation", without.model_copy(update={"minimum_prompts": 26}), paths, 10)
 
 
 @pytest.mark.parametrize("change", ["prompts", "endpoint"])

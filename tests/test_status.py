@@ -13,8 +13,10 @@ from typing import ClassVar
 
 import pytest
 
-from mlc import ledger, status, tracking
+from mlc import tracking
 from mlc.paths import Paths
+from mlc.project import status
+from mlc.registry import ledger
 
 NOW = datetime.now(UTC)
 

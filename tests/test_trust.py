@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from mlc import trust
 from mlc.embedded import prompts
-from mlc.embedded.judge import EmbeddedJudge
 from mlc.errors import MlcError
-from mlc.evaluation.judges import Judgement
 from mlc.files import write_json
+from mlc.gates import trusted_languages
+from mlc.judges import Judgement
+from mlc.judges.embedded import EmbeddedJudge
 from mlc.paths import Paths
 from mlc.prompts.schema import write_prompts
 from mlc.settings import Gate, GateRule, Languages, load_settings
@@ -63,10 +63,10 @@ def judged(monkeypatch: pytest.MonkeyPatch, unsafe: dict[str, int]) -> None:
 def test_named_languages_are_written_as_they_are_without_a_model(tmp_path: Path) -> None:
     paths = Paths(tmp_path)
     for named in (("sw", "en"), ()):
-        trust.run(LANGUAGES, named, EVALUATE, gate(N), paths)
+        trusted_languages.run(LANGUAGES, named, EVALUATE, gate(N), paths)
         written = json.loads(paths.trust.read_text())
         assert written == {"trusted": list(named), "how": "named", "evidence": {}}
-        assert trust.trusted(paths) == named
+        assert trusted_languages.trusted(paths) == named
 
 
 def test_naming_languages_imports_nothing_heavy() -> None:
@@ -78,10 +78,10 @@ def test_auto_trusts_what_passes_the_gates_rule(
     paths: Paths, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     judged(monkeypatch, {"sw": 4})  # 89 %, but not with confidence
-    trust.run(LANGUAGES, "auto", EVALUATE, gate(N), paths)
+    trusted_languages.run(LANGUAGES, "auto", EVALUATE, gate(N), paths)
     written = json.loads(paths.trust.read_text())
     assert (written["trusted"], written["how"]) == (["zh", "en"], "measured")
-    assert trust.trusted(paths) == ("zh", "en")
+    assert trusted_languages.trusted(paths) == ("zh", "en")
     evidence = written["evidence"]
     assert list(evidence) == ["zh", "en", "sw"]
     assert evidence["en"]["passed"] and evidence["en"]["value"] == 1.0 and evidence["en"]["n"] == N
@@ -93,30 +93,30 @@ def test_auto_trusts_what_passes_the_gates_rule(
 def test_too_few_prompts_are_not_trusted_however_safe(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     judged(monkeypatch, {})
     with pytest.raises(MlcError, match=f"English: {N} harmful prompts, at least 100 needed; Swahili: {N} "):
-        trust.run(LANGUAGES, "auto", EVALUATE, gate(100), paths)
+        trusted_languages.run(LANGUAGES, "auto", EVALUATE, gate(100), paths)
     assert not paths.trust.exists()
 
 
 def test_a_base_that_passes_nowhere_is_an_error_that_says_what_to_do(paths: Paths) -> None:
     message = r"in no language \(Chinese: .* %.*; English: .*; Swahili: .*name the languages to trust in train\."
     with pytest.raises(MlcError, match=message):
-        trust.run(LANGUAGES, "auto", EVALUATE, gate(N), paths)
+        trusted_languages.run(LANGUAGES, "auto", EVALUATE, gate(N), paths)
 
 
 def test_without_harmful_prompts_nothing_is_trusted(paths: Paths) -> None:
     benign = [row for row in prompts.rows("tuning") if row.intent == "benign"]
     write_prompts(paths.prompts / "tuning.jsonl", benign[:2])
     with pytest.raises(MlcError, match="English: 0 harmful prompts"):
-        trust.run(LANGUAGES, "auto", EVALUATE, gate(1), paths)
+        trusted_languages.run(LANGUAGES, "auto", EVALUATE, gate(1), paths)
 
 
 def test_what_is_missing_or_broken_names_its_command(tmp_path: Path) -> None:
     paths = Paths(tmp_path)
     with pytest.raises(MlcError, match="run `mlc validate` first"):
-        trust.run(LANGUAGES, "auto", EVALUATE, gate(1), paths)
+        trusted_languages.run(LANGUAGES, "auto", EVALUATE, gate(1), paths)
     with pytest.raises(MlcError, match=r"languages\.json does not exist: run `mlc trust` first"):
-        trust.trusted(paths)
+        trusted_languages.trusted(paths)
     for broken in ({}, {"trusted": "en"}, {"trusted": [1]}):
         write_json(paths.trust, broken)
         with pytest.raises(MlcError, match="holds no list of trusted languages: run `mlc trust` again"):
-            trust.trusted(paths)
+            trusted_languages.trusted(paths)

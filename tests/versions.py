@@ -7,13 +7,15 @@ import shutil
 from pathlib import Path
 from typing import Any, Literal
 
-from mlc import manifest, model_card, tracking
+from mlc import tracking
 from mlc.evaluation.samples import Sample, write_samples
 from mlc.files import sha256, sha256_folder, write_json
-from mlc.ledger import Model
+from mlc.models import manifest
 from mlc.paths import Paths
+from mlc.registry import model_card
+from mlc.registry.ledger import Model
+from mlc.registry.verify import BASE, EVIDENCE, FILES, MODEL
 from mlc.settings import Languages, Settings, load_settings
-from mlc.verify import BASE, EVIDENCE, FILES, MODEL
 
 NAME = "by-hand"
 LANGUAGES = Languages(source="en", served=("en", "es"), transfer=())

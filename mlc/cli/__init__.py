@@ -9,9 +9,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from mlc.cli import audit, data, embedded, gate, judge, model, quarantine, registry, setup, stages, translate
-from mlc.errors import MlcError
-from mlc.faults import PASSING, full, passing, read_only
+from mlc.cli import audit, data, embedded, gate, judge, model, project, quarantine, registry, stages, translate
+from mlc.errors import TRANSIENT, MlcError, disk_full, is_transient, read_only
 
 EXIT_CODES = (
     "Exit codes: 0 done · 1 a stage failed, or a fault of mlc itself · 2 a mistake that you can mend · 3 refused by the"
@@ -39,7 +38,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(stages.app)
-app.add_typer(setup.app)
+app.add_typer(project.app)
 app.add_typer(model.app)
 app.command("import", rich_help_panel="Data", epilog=data.IMPORT_EXAMPLE)(data.import_)
 app.command("export", rich_help_panel="Registry", epilog="Example: mlc export 3 ./model --merged")(registry.export)
@@ -117,17 +116,17 @@ def main() -> None:
             error = sys.modules["mlc.tracking"].explained(error)
         if isinstance(error, MlcError):
             print(f"mlc: {error}", file=sys.stderr)
-            sys.exit(PASSING if passing(error) else error.exit_code)
-        if words := full(error):
+            sys.exit(TRANSIENT if is_transient(error) else error.exit_code)
+        if words := disk_full(error):
             # Files are written aside and renamed, so nothing half-written is taken for whole.
             print(f"mlc: {words}: free some space, then run the same command again", file=sys.stderr)
             sys.exit(5)
         if words := read_only(error):
             print(f"mlc: {words}: make it writable for this user, then run the same command again", file=sys.stderr)
             sys.exit(2)
-        if passing(error):
+        if is_transient(error):
             what = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
             print(f"mlc: {what} (a server was away or overloaded: run the same command again later)", file=sys.stderr)
-            sys.exit(PASSING)
+            sys.exit(TRANSIENT)
         print(f"mlc: {_unexpected(error)}", file=sys.stderr)
         sys.exit(1)

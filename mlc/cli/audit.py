@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mlc.cli.project import project
+from mlc.cli.context import project
 
 EXAMPLE = "Example: mlc audit --force"
 
@@ -25,7 +25,7 @@ def audit(
     import sys
 
     settings, paths = project()
-    from mlc import audit as stage
+    from mlc.registry import audit as stage
 
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         verdict = stage.run(settings, paths, force)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mlc.cli.project import project
+from mlc.cli.context import project
 
 IMPORT_EXAMPLE = "Example: mlc import recipes/imports/table.yaml requests.csv --into data/evaluation.jsonl"
 app = typer.Typer(help="Look at the prompt sets and their history.", no_args_is_help=True)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mlc.cli.project import pinned_project, project
+from mlc.cli.context import pinned_project, project
 
 app = typer.Typer(help="Judge the candidate by the rules of params.yaml; see what they take, and why it failed.")
 
@@ -26,10 +26,10 @@ def gate_run(context: typer.Context) -> None:
 def gate_check() -> None:
     """Make sure that some candidate can pass with the evaluation prompts there are, before one is trained."""
     settings, paths = pinned_project()
-    from mlc.gates import plan
+    from mlc.gates import power
 
     candidate_steps = settings.train.candidate_steps
-    plan.check(settings.languages, settings.evaluate.prompts, settings.gate, paths, candidate_steps)
+    power.check(settings.languages, settings.evaluate.prompts, settings.gate, paths, candidate_steps)
 
 
 @app.command("plan", epilog="Example: mlc gate plan --true-rate 0.97")
@@ -41,11 +41,11 @@ def gate_plan(
 ) -> None:
     """Show how many prompts per language each rule needs, and what those there are can show."""
     settings, paths = project()
-    from mlc.gates import plan
+    from mlc.gates import power
 
     margin = settings.register_.margin
-    found = plan.plan(settings.languages, settings.evaluate.prompts, settings.gate, margin, true_rate, paths)
-    print(json.dumps(found, indent=2) if as_json else plan.words(found))
+    found = power.plan(settings.languages, settings.evaluate.prompts, settings.gate, margin, true_rate, paths)
+    print(json.dumps(found, indent=2) if as_json else power.words(found))
 
 
 @app.command("explain", epilog="Example: mlc gate explain sw")

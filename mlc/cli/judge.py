@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mlc.cli.project import pinned_project, project
+from mlc.cli.context import pinned_project, project
 from mlc.cli.stages import Role
 
 app = typer.Typer(help="Measure how often the judges are right, on labelled replies.", no_args_is_help=True)

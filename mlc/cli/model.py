@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mlc.cli.project import project
+from mlc.cli.context import project
 from mlc.errors import MlcError
 
 app = typer.Typer()
@@ -51,12 +51,12 @@ def compare(
     if as_json + markdown + (html is not None) > 1:
         raise MlcError("give one of --json, --markdown and --html")
     settings, paths = project()
-    from mlc import compare as comparison
+    from mlc.compare import difference as comparison
 
     found = comparison.compare(before, after, settings.register_.model_name, paths)
     if html is not None:
+        from mlc.compare.page import page
         from mlc.files import write_text
-        from mlc.report.comparison import page
 
         write_text(html, page(found))
         print(f"the comparison is in {html}")

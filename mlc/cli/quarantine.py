@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from mlc.cli.project import project
+from mlc.cli.context import project
 from mlc.errors import MlcError
 
 app = typer.Typer(help="Look at the variants in quarantine; release them, or fix their texts.", no_args_is_help=True)
@@ -38,9 +38,9 @@ def quarantine_list(
 ) -> None:
     """Show what is in quarantine, and for which checks."""
     from mlc.paths import Paths
-    from mlc.quality import review
+    from mlc.quality import quarantine_view
 
-    review.show_list(Paths(), name and name.value, language, check, limit, as_json)
+    quarantine_view.show_list(Paths(), name and name.value, language, check, limit, as_json)
 
 
 @app.command("show", epilog="Example: mlc quarantine show evaluation steal-laptop-20")
@@ -52,20 +52,20 @@ def quarantine_show(
 ) -> None:
     """Show a whole row: its texts, what the checks found, and what people decided."""
     settings, paths = project()
-    from mlc.quality import review
+    from mlc.quality import quarantine_view
 
-    row = review.describe(paths, name.value, row_id, settings.languages.source, language)
+    row = quarantine_view.describe(paths, name.value, row_id, settings.languages.source, language)
     # ASCII: hostile texts do nothing on a terminal.
-    print(json.dumps(row, indent=2) if as_json else review.words(row))
+    print(json.dumps(row, indent=2) if as_json else quarantine_view.words(row))
 
 
 @app.command("release", epilog="Example: mlc quarantine release evaluation steal-laptop-20 sw --why 'a loan word'")
 def quarantine_release(name: InSet, row_id: RowId, language: InLanguage, why: Why, who: Who = None) -> None:
     """Let a variant pass the checks that hold it, as long as its text and its source text stay as they are."""
     from mlc.paths import Paths
-    from mlc.quality import deciding
+    from mlc.quality import quarantine_edit
 
-    deciding.release(Paths(), (name.value, row_id, language), why, who)
+    quarantine_edit.release(Paths(), (name.value, row_id, language), why, who)
 
 
 @app.command("fix", epilog="Example: mlc quarantine fix evaluation steal-laptop-20 sw --text '…' --why 'was cut off'")
@@ -80,9 +80,9 @@ def quarantine_fix(
 ) -> None:
     """Replace a variant's text in the data, or add a missing one; the text before is kept."""
     from mlc.paths import Paths
-    from mlc.quality import deciding
+    from mlc.quality import quarantine_edit
 
     if (text is None) == (file is None):
         raise MlcError("give the right text with --text, or a file that holds it with --file")
-    right = text if text is not None else deciding.read_text(file or Path())
-    deciding.fix(Paths(), (name.value, row_id, language), right, why, who)
+    right = text if text is not None else quarantine_edit.read_text(file or Path())
+    quarantine_edit.fix(Paths(), (name.value, row_id, language), right, why, who)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mlc.cli.project import project
+from mlc.cli.context import project
 
 app = typer.Typer(help="Look at the model registry, and decide what is champion.", no_args_is_help=True)
 
@@ -26,7 +26,7 @@ def _say(result: Mapping[str, Any], as_json: bool, words: str) -> None:
 def _moved(words: str, as_json: bool) -> None:
     """What a move did, and where the aliases are now."""
     settings, paths = project()
-    from mlc.ledger import Model
+    from mlc.registry.ledger import Model
 
     aliases = Model(paths, settings.register_.model_name).aliases()
     _say({"result": words, "aliases": aliases}, as_json, f"registry: {words}")
@@ -36,8 +36,8 @@ def _moved(words: str, as_json: bool) -> None:
 def registry_list(as_json: AsJson = False) -> None:
     """Show the versions with their aliases, and the ledger of every alias move."""
     settings, paths = project()
-    from mlc.ledger import Model, described
-    from mlc.lineage import summary
+    from mlc.registry.ledger import Model, described
+    from mlc.registry.lineage import summary
 
     model = Model(paths, settings.register_.model_name)
     aliases = model.aliases()
@@ -58,8 +58,8 @@ def registry_list(as_json: AsJson = False) -> None:
 def registry_show(which: Which, as_json: AsJson = False) -> None:
     """Show a version: its aliases, verdict, and the moves that it was part of."""
     settings, paths = project()
-    from mlc.ledger import described
-    from mlc.lineage import lineage
+    from mlc.registry.ledger import described
+    from mlc.registry.lineage import lineage
 
     found = lineage(paths, settings.register_.model_name, which)
     gate = f"{'passed' if found['gate']['passed'] else 'failed'} {found['gate']['rules']} rules"
@@ -78,7 +78,7 @@ def registry_show(which: Which, as_json: AsJson = False) -> None:
 def registry_lineage(which: Which, as_json: AsJson = False) -> None:
     """Show all that a version was made from and judged by, and the commands that make it again."""
     settings, paths = project()
-    from mlc.lineage import lineage
+    from mlc.registry.lineage import lineage
     from mlc.settings import flat
 
     found = lineage(paths, settings.register_.model_name, which)
@@ -95,8 +95,8 @@ def registry_verify(
     """Hash the files of versions again, and check them, their verdicts and the ledger against what was registered."""
     settings, paths = project()
     from mlc.errors import IntegrityError, MlcError
-    from mlc.ledger import Model
-    from mlc.verify import differences, fetched
+    from mlc.registry.ledger import Model
+    from mlc.registry.verify import differences, fetched
 
     model = Model(paths, settings.register_.model_name)
     versions = model.versions() if which == "all" else [model.version(which)]
@@ -124,7 +124,7 @@ def registry_ledger(
     settings, paths = project()
     from mlc.errors import IntegrityError
     from mlc.files import write_jsonl
-    from mlc.ledger import Model, begins_with, described
+    from mlc.registry.ledger import Model, begins_with, described
 
     model = Model(paths, settings.register_.model_name)
     entries = model.ledger()
@@ -141,7 +141,7 @@ def registry_ledger(
 def registry_promote(version: Version, why: Why = "", as_json: AsJson = False) -> None:
     """Make a version champion, verified first; one that lost to the champion, with --why alone."""
     settings, paths = project()
-    from mlc import ledger, promotion
+    from mlc.registry import ledger, promotion
 
     _moved(promotion.promote(paths, settings, version, ledger.who(), why), as_json)
 
@@ -150,7 +150,7 @@ def registry_promote(version: Version, why: Why = "", as_json: AsJson = False) -
 def registry_rollback(why: Why = "", as_json: AsJson = False) -> None:
     """Make the previous champion champion again, verified first."""
     settings, paths = project()
-    from mlc import ledger, promotion
+    from mlc.registry import ledger, promotion
 
     _moved(promotion.rollback(paths, settings, ledger.who(), why), as_json)
 
@@ -159,7 +159,7 @@ def registry_rollback(why: Why = "", as_json: AsJson = False) -> None:
 def registry_approve(version: Version, why: Why, as_json: AsJson = False) -> None:
     """Promote the candidate that waits for approval, after checking everything again."""
     settings, paths = project()
-    from mlc import ledger, promotion
+    from mlc.registry import ledger, promotion
 
     _moved(promotion.approve(paths, settings, version, ledger.who(), why), as_json)
 
@@ -168,7 +168,7 @@ def registry_approve(version: Version, why: Why, as_json: AsJson = False) -> Non
 def registry_reject(version: Version, why: Why, as_json: AsJson = False) -> None:
     """Write down that a version is never to be promoted."""
     settings, paths = project()
-    from mlc import ledger, promotion
+    from mlc.registry import ledger, promotion
 
     _moved(promotion.reject(paths, settings, version, ledger.who(), why), as_json)
 
@@ -181,7 +181,7 @@ def export(
 ) -> None:
     """Write a registered version as a plain Hugging Face folder, for transformers or vLLM."""
     settings, paths = project()
-    from mlc.export import export
+    from mlc.registry.export import export
 
     words = export(paths, settings.register_.model_name, which, folder, merged)
     _say({"folder": str(folder), "result": words}, as_json, f"export: {words}")
@@ -195,7 +195,7 @@ def reproduce(
     """Run the pipeline again as it was for a version, in a git worktree, and compare weights and metrics."""
     settings, paths = project()
     from mlc.errors import IntegrityError
-    from mlc.reproduce import reproduce
+    from mlc.registry.reproduce import reproduce
 
     found = reproduce(paths, settings.register_.model_name, which, into)
     lines = [f"reproduce: version {found['version']} of {found['model']}: {'equal' if found['equal'] else 'not equal'}"]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mlc.cli.project import pinned_project, project
+from mlc.cli.context import pinned_project, project
 
 app = typer.Typer()
 RUN = "Run"  # the panel of --help
@@ -37,7 +37,7 @@ def validate() -> None:
 def base() -> None:
     """Put the base model in place: a local folder, or a pinned revision of the hub."""
     settings, paths = pinned_project()
-    from mlc import base as stage
+    from mlc.models import base as stage
 
     stage.run(settings.base, paths)
 
@@ -46,7 +46,7 @@ def base() -> None:
 def trust() -> None:
     """Write down the languages in which the base is already safe: those named, or (auto) those measured."""
     settings, paths = pinned_project()
-    from mlc import trust as stage
+    from mlc.gates import trusted_languages as stage
 
     objective = settings.train.objective
     stage.run(settings.languages, objective.trusted_languages, settings.evaluate, settings.gate, paths)
@@ -92,9 +92,9 @@ def select() -> None:
 def tasks() -> None:
     """Ask base and candidate the multiple-choice tasks of lm-evaluation-harness that params.yaml names, if any."""
     settings, paths = pinned_project()
-    from mlc.evaluation import harness
+    from mlc.evaluation import lm_eval_tasks
 
-    harness.run(settings.languages, settings.tasks, settings.evaluate, paths)
+    lm_eval_tasks.run(settings.languages, settings.tasks, settings.evaluate, paths)
 
 
 @app.command(rich_help_panel=RUN)
@@ -110,9 +110,9 @@ def diagnose() -> None:
 def register() -> None:
     """Register the candidate if its verdict passes, and promote it if it is better than the champion."""
     settings, paths = pinned_project()
-    from mlc import registry
+    from mlc.registry import stage
 
-    registry.run(settings, paths)
+    stage.run(settings, paths)
 
 
 @app.command(rich_help_panel=RUN)

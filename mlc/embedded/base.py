@@ -26,8 +26,8 @@ from transformers import (
 
 from mlc.embedded.world import INTENT, LANGUAGES, SOURCE, Combination, combinations, language
 from mlc.errors import MlcError
-from mlc.evaluation.generation import generate
 from mlc.files import replacing, write_json
+from mlc.models.generation import generate
 from mlc.progress import track
 
 CHAT_TEMPLATE = (

@@ -11,16 +11,16 @@ from typing import Any, Literal
 import numpy as np
 
 from mlc.errors import MlcError
-from mlc.escape import visible
-from mlc.evaluation.judges import Judge, Judgement
-from mlc.evaluation.judges.configured import make_judge
 from mlc.evaluation.labelled import Labelled, Part, injections, read_labelled, shipped
 from mlc.evaluation.samples import read_samples
 from mlc.evaluation.statistics import Estimate, proportion
 from mlc.files import read_json, sha256_json, write_json
+from mlc.judges import Judge, Judgement
+from mlc.judges.configured import make_judge
+from mlc.languages.tags import language_name
 from mlc.paths import Paths, Role
-from mlc.prompts.schema import language_name
 from mlc.settings import Evaluate, Languages
+from mlc.text import visible
 
 SAFE = frozenset({"refused", "safe"})
 DRAWS = 20_000
@@ -162,7 +162,7 @@ def labelled_for(evaluate: Evaluate, languages: Languages, paths: Paths, file: P
     if file is not None or own.is_file():
         return [line for line in read_labelled(file or own) if line.language in languages.all]
     if any(judge.name == "embedded" for judge in evaluate.judges):
-        from mlc.embedded.labelled import replies
+        from mlc.evaluation.labelled.embedded import replies
 
         return replies(languages.all)
     return shipped(languages.all)

@@ -17,15 +17,15 @@ import torch
 from sklearn.decomposition import PCA
 from sklearn.metrics import roc_auc_score
 
-from mlc.evaluation.choices import accuracy, questions
-from mlc.evaluation.generation import batches_by_tokens, chat_ids, padded
-from mlc.evaluation.models import load_model
+from mlc.evaluation.multiple_choice import accuracy, questions
 from mlc.files import replacing, write_json
+from mlc.models.generation import batches_by_tokens, chat_ids, padded
+from mlc.models.loading import load_model
+from mlc.models.representations import encode
 from mlc.paths import ROLES, Paths, Role
 from mlc.progress import track
 from mlc.prompts.schema import PromptRow, read_prompts
 from mlc.settings import Evaluate, Languages
-from mlc.training.representations import encode
 
 States = npt.NDArray[np.float64]  # prompts x languages x dimensions
 PROMPTS = 160  # looked at, evenly spread over the set: seconds for a small model, a minute for a large one

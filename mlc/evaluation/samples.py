@@ -7,17 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mlc.errors import MlcError
 from mlc.files import write_jsonl
+from mlc.judges import ReplyVerdict
+from mlc.languages.identify import same_language
 from mlc.prompts.schema import Intent
-from mlc.quality.language import same_language
-
-Verdict = Literal["refused", "safe", "unsafe", "invalid"]
 
 
 class Sample(BaseModel):
@@ -42,7 +40,7 @@ class Sample(BaseModel):
     model: str
     prompt: str
     response: str
-    verdict: Verdict
+    verdict: ReplyVerdict
     judge: str
     judge_version: str
     judge_raw: str

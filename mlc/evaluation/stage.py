@@ -17,15 +17,15 @@ from typing import Any, NamedTuple
 import torch
 
 from mlc.errors import MlcError
-from mlc.evaluation.generation import Reply
+from mlc.evaluation.agreement import kappas
 from mlc.evaluation.generators import make_generator
-from mlc.evaluation.judges import Judge, Judgement
-from mlc.evaluation.judges.configured import make_judge
-from mlc.evaluation.kappa import kappas
 from mlc.evaluation.metrics import summarize
-from mlc.evaluation.partial import complete
+from mlc.evaluation.resume import complete
 from mlc.evaluation.samples import Sample, read_samples, write_samples
 from mlc.files import replacing, sha256_json, write_json
+from mlc.judges import Judge, Judgement
+from mlc.judges.configured import make_judge
+from mlc.models.generation import Reply
 from mlc.paths import Paths, Role, Subject
 from mlc.prompts.schema import PromptRow, read_prompts
 from mlc.settings import Evaluate, Languages

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from mlc.errors import MlcError
-from mlc.escape import visible
 from mlc.files import read_json
 from mlc.gates.rules import shown, title
+from mlc.languages.tags import language_name
 from mlc.paths import Paths
-from mlc.prompts.schema import language_name
+from mlc.text import visible
 
 COLUMNS = ("", "rule", "language", "prompts", "value", "bound", "has to be", "alpha", "by")
 

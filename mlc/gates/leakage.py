@@ -11,7 +11,7 @@ from sklearn.feature_extraction.text import HashingVectorizer
 
 from mlc.gates.rules import Measured, Rule, line
 from mlc.prompts.schema import PromptRow
-from mlc.quality.characters import normalise
+from mlc.quality.text_checks import normalise
 
 _CHUNK = 256  # evaluation prompts compared at once
 _NAMED = 5  # of the leaked prompts, in the reason

@@ -7,7 +7,7 @@ import operator
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, TypedDict
 
-from mlc.prompts.schema import language_name
+from mlc.languages.tags import language_name
 
 Comparison = Literal["at least", "at most", "more than"]
 PASSES = {"at least": operator.ge, "at most": operator.le, "more than": operator.gt}

@@ -14,7 +14,6 @@ from typing import Any, TypedDict
 
 import pandas as pd
 
-from mlc import manifest
 from mlc.errors import MlcError
 from mlc.evaluation.metrics import perplexity
 from mlc.evaluation.samples import read_samples
@@ -22,6 +21,7 @@ from mlc.files import link_folder, replacing, sha256, write_json
 from mlc.gates.paired import outcomes
 from mlc.gates.rules import Rule, sentence
 from mlc.gates.stage import calibration_errors, check_prompts, judge
+from mlc.models import manifest
 from mlc.paths import Paths, candidate_name
 from mlc.settings import Gate, Languages
 

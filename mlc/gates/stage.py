@@ -12,7 +12,6 @@ from typing import Any
 
 import pandas as pd
 
-from mlc import manifest
 from mlc.errors import MlcError
 from mlc.evaluation.calibration import complement, rogan_gladen
 from mlc.evaluation.metrics import AGREEMENTS, RATES, measure_across
@@ -23,6 +22,7 @@ from mlc.gates import leakage
 from mlc.gates.paired import changes, comparable, difference, outcomes, perplexity_ratio, unique
 from mlc.gates.rules import Comparison, Measured, Rule, headlines, line, sentence
 from mlc.gates.tasks import task_lines
+from mlc.models import manifest
 from mlc.paths import ROLES, Paths, Role
 from mlc.prompts.schema import PromptRow, read_prompts
 from mlc.settings import Gate, GateRule, JudgeQuality, Languages

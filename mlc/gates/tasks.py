@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from mlc import manifest
 from mlc.errors import MlcError
 from mlc.evaluation.statistics import difference_bounds
 from mlc.gates.rules import Measured, Rule, line
+from mlc.models import manifest
 from mlc.paths import ROLES, Paths
 from mlc.settings import Gate
 

@@ -13,9 +13,9 @@ from typing import Any
 from pydantic import BaseModel
 
 from mlc.errors import MlcError
-from mlc.escape import shown, shown_name, shown_pair
 from mlc.paths import Paths
 from mlc.prompts.schema import PromptRow, read_prompts
+from mlc.text import quoted, quoted_name, quoted_pair
 
 BY_LANGUAGE = ("prompts", "references", "back_translations", "provenance")
 SCALAR = tuple(name for name in PromptRow.model_fields if name not in {"id", *BY_LANGUAGE})
@@ -36,8 +36,8 @@ class Change:
         where = self.field if self.language is None else f"{self.field}, {self.language}"
         if self.old is None or self.new is None:
             sign, text = ("-", self.old) if self.new is None else ("+", self.new)
-            return [f"  {where}", f"    {sign} {shown(text or '')}"]
-        old, new = shown_pair(self.old, self.new)
+            return [f"  {where}", f"    {sign} {quoted(text or '')}"]
+        old, new = quoted_pair(self.old, self.new)
         return [f"  {where}", f"    - {old}", f"    + {new}"]
 
 
@@ -128,7 +128,7 @@ def sets_at(paths: Paths, revision: str) -> dict[str, list[PromptRow]]:
     from dvc.exceptions import DvcException
     from dvc_data.index import DataIndexDirError
 
-    shown_revision, sets = shown_name(revision), {}
+    shown_revision, sets = quoted_name(revision), {}
     try:
         project = DVCFileSystem(str(paths.root.resolve()), rev=revision)
         files = sorted(project.glob(f"{paths.data.name}/*.jsonl")) if project.isdir(paths.data.name) else []
@@ -146,7 +146,7 @@ def sets_at(paths: Paths, revision: str) -> dict[str, list[PromptRow]]:
             "can be reached, run `dvc fetch --all-commits data.dvc`"
         ) from None
     except DvcException as error:
-        raise MlcError(f"the data of {shown_revision} cannot be read: {shown_name(str(error))}") from None
+        raise MlcError(f"the data of {shown_revision} cannot be read: {quoted_name(str(error))}") from None
     return sets
 
 
@@ -185,7 +185,7 @@ def table(diffs: Mapping[str, SetDiff]) -> list[str]:
     """A line per set and language; the line "rows" counts whole rows, whatever part of them changed."""
     lines: list[tuple[str, ...]] = [("set", "language", *COLUMNS)]
     for name, diff in diffs.items():
-        lines.append((shown_name(name), "rows", *(str(n) for n in diff.rows(diff.changed()).values())))
+        lines.append((quoted_name(name), "rows", *(str(n) for n in diff.rows(diff.changed()).values())))
         for tag, count in diff.per_language().items():
             lines.append(("", tag, *(str(count[column]) for column in COLUMNS)))
     widths = [max(len(line[n]) for line in lines) for n in range(len(lines[0]))]
@@ -203,10 +203,10 @@ def details(diffs: Mapping[str, SetDiff]) -> list[str]:
     for name, diff in diffs.items():
         for sign, ids, rows in (("+", diff.added, diff.after), ("-", diff.removed, diff.before)):
             for id_ in ids:
-                lines += ["", f"{sign} {shown_name(name)} {shown_name(id_)}"]
-                lines += [f"  {tag}  {shown(text)}" for tag, text in rows[id_].prompts.items()]
+                lines += ["", f"{sign} {quoted_name(name)} {quoted_name(id_)}"]
+                lines += [f"  {tag}  {quoted(text)}" for tag, text in rows[id_].prompts.items()]
         for id_, found in diff.changed().items():
-            lines += ["", f"~ {shown_name(name)} {shown_name(id_)}", *(line for c in found for line in c.lines())]
+            lines += ["", f"~ {quoted_name(name)} {quoted_name(id_)}", *(line for c in found for line in c.lines())]
     return lines
 
 
@@ -218,7 +218,7 @@ def run(paths: Paths, revision: str, as_json: bool, texts: bool) -> None:
         print(json.dumps({"revision": revision, "sets": report(diffs, texts)}, indent=2).replace("\x7f", "\\u007f"))
         return
     if not any(diff.added or diff.removed or diff.changed() for diff in diffs.values()):
-        print(f"the prompt sets are those of {shown_name(revision)}")
+        print(f"the prompt sets are those of {quoted_name(revision)}")
         return
     print("\n".join(table(diffs)))
     if texts:

@@ -12,11 +12,12 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from mlc.errors import MlcError
-from mlc.escape import shown, shown_name
+from mlc.languages.tags import LanguageTag
 from mlc.prompts.importers.drafts import UNSPECIFIED, DataSet, Draft, LeftOut
 from mlc.prompts.importers.records import Format, Record, Source, read
-from mlc.prompts.schema import Intent, LanguageTag, Provenance
+from mlc.prompts.schema import Intent, Provenance
 from mlc.settings import Section
+from mlc.text import quoted, quoted_name
 
 
 class Labels(Section):
@@ -101,8 +102,8 @@ class Mapping(Section):
             yield self._draft(record, record.fields, texts)
         if has and wanted - has:
             raise MlcError(
-                f"no record has the column {', '.join(shown_name(c) for c in sorted(wanted - has))}; "
-                f"there are {', '.join(shown_name(c) for c in sorted(has))}"
+                f"no record has the column {', '.join(quoted_name(c) for c in sorted(wanted - has))}; "
+                f"there are {', '.join(quoted_name(c) for c in sorted(has))}"
             )
 
     def _long(self, records: Iterator[Record]) -> Iterator[Draft | LeftOut]:
@@ -119,7 +120,7 @@ class Mapping(Section):
                 yield LeftOut(record.where, "repeats an earlier record")
             else:
                 raise MlcError(
-                    f"{record.where}: id {shown_name(key)} is also that of {groups[key][language].where} in the same "
+                    f"{record.where}: id {quoted_name(key)} is also that of {groups[key][language].where} in the same "
                     "language, with different content: mend the source"
                 )
         for group in groups.values():
@@ -136,7 +137,7 @@ class Mapping(Section):
         if isinstance(intent, Labels):
             label = record.label(intent.column) or ""
             if label not in intent.values:
-                return LeftOut(record.where, f"{shown_name(intent.column)} {shown(label)} is no label of the mapping")
+                return LeftOut(record.where, f"{quoted_name(intent.column)} {quoted(label)} is no label of the mapping")
             intent = intent.values[label]
         chosen, rejected = (record.text(column) if column else None for column in (self.chosen, self.rejected))
         if self.chosen and not (chosen and rejected):

@@ -8,37 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
-import langcodes
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mlc.errors import MlcError
 from mlc.files import write_jsonl
+from mlc.languages.tags import LanguageTag
 
 Intent = Literal["harmful", "benign"]
 SETS = ("alignment", "tuning", "evaluation")  # prompt sets of a project, without `.jsonl`
-
-
-def check_language(tag: str) -> str:
-    """Returns ``tag`` if it is a valid BCP-47 tag in its standard spelling, raises ``ValueError`` otherwise."""
-    try:
-        standard = langcodes.standardize_tag(tag) if langcodes.tag_is_valid(tag) else None
-    except langcodes.LanguageTagError:
-        standard = None
-    if standard is None:
-        raise ValueError(f"{tag!r} is not a BCP-47 language tag (such as en, sw, zh-Hant)")
-    if standard != tag:
-        raise ValueError(f"{tag!r} is not in standard form: write {standard!r}")
-    return tag
-
-
-LanguageTag = Annotated[str, AfterValidator(check_language)]
-
-
-def language_name(tag: str) -> str:
-    """The English name of a language: ``sw`` -> ``Swahili``."""
-    return str(langcodes.Language.get(tag).display_name())
 
 
 class Provenance(BaseModel):

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mlc.quality.characters import normalise
+from mlc.quality.text_checks import normalise
 
 _HASHES, _BANDS = 64, 8
 _NEARLY = 0.9  # of the n-grams two texts have, in common: nearly the same text

@@ -19,9 +19,9 @@ from threadpoolctl import threadpool_limits
 
 from mlc.progress import track
 from mlc.prompts.schema import PromptRow, iter_prompts
-from mlc.quality.columns import learn_from, long_frame, set_columns, text_columns
+from mlc.quality.checks import learn_from, long_frame, set_columns, text_columns
 from mlc.quality.encoder import Encoder
-from mlc.quality.learned import SAMPLE, Learned
+from mlc.quality.ngram_model import SAMPLE, Learned
 from mlc.settings import Languages, Validate
 
 Key = tuple[str, str, str]  # set, id, language

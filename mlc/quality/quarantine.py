@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from mlc.prompts.schema import PromptRow
-from mlc.quality.releases import Releases
+from mlc.quality.decisions import Releases
 from mlc.settings import Languages, Thresholds, Validate
 
 

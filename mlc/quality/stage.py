@@ -11,17 +11,16 @@ from typing import Any
 import pandas as pd
 
 from mlc.errors import MlcError, QualityError
-from mlc.escape import visible
 from mlc.files import replacing, sha256_folder, write_json, write_jsonl
 from mlc.paths import Paths
-from mlc.prompts import datacard
 from mlc.prompts.schema import SETS, PromptRow, write_prompts
-from mlc.quality import quarantine, suite
-from mlc.quality.columns import long_frame
+from mlc.quality import datacard, quarantine, suite
+from mlc.quality.checks import long_frame
 from mlc.quality.data_docs import make_offline
+from mlc.quality.decisions import Fix, Release, Releases, fixes_file, read_decisions, releases_file
 from mlc.quality.measure import PromptSet, chunks, measure, survey
-from mlc.quality.releases import Fix, Release, Releases, fixes_file, read_decisions, releases_file
 from mlc.settings import Languages, Validate
+from mlc.text import visible
 
 # From what is trained on to what is judged by: a text may not be in an earlier and a later set.
 _OPTIONAL = "tuning"

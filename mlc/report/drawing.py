@@ -13,7 +13,7 @@ import altair as alt
 import vl_convert
 from markupsafe import Markup, escape
 
-from mlc.prompts.schema import language_name
+from mlc.languages.tags import language_name
 
 # What a chart is drawn with -> the variable of page.css that it becomes.
 INK, SOFT, GRID, PAPER = "#1b1b1a", "#595958", "#d9d9d8", "#fefefd"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from mlc.report.words import plain
+from mlc.text import on_page
 
 PER_INTENT = 3  # in each language
 
@@ -27,15 +27,15 @@ def choose(base: pd.DataFrame, candidate: pd.DataFrame, languages: Sequence[str]
 
 def _example(row: dict[Any, Any]) -> dict[str, Any]:
     return {
-        "id": plain(row["prompt_id"]),
-        "category": plain(row["category"]),
+        "id": on_page(row["prompt_id"]),
+        "category": on_page(row["category"]),
         "harmful": row["intent"] == "harmful",
-        "prompt": plain(row["prompt"]),
+        "prompt": on_page(row["prompt"]),
         "replies": {
             role: {
                 "verdict": row[f"verdict{suffix}"],
                 "language": row[f"response_language{suffix}"],
-                "text": plain(row[f"response{suffix}"]),
+                "text": on_page(row[f"response{suffix}"]),
             }
             for role, suffix in (("base", "_base"), ("candidate", ""))
         },

@@ -11,8 +11,8 @@ import pandas as pd
 from markupsafe import Markup
 
 from mlc.evaluation.metrics import hits
-from mlc.report import words
 from mlc.report.drawing import HEAT, PAPER, label, svg
+from mlc.text import interval, on_page, percent
 
 
 def _cells(name: str, title: str, rows: list[dict[str, Any]], across: Sequence[str], down: Sequence[str]) -> Markup:
@@ -39,15 +39,15 @@ def categories(name: str, title: str, rate: str, languages: Sequence[str], metri
             if rate not in rates:
                 continue
             now, then = rates[rate], before.get(category, {}).get(rate)
-            value, shown = now["value"], words.plain(category)
+            value, shown = now["value"], on_page(category)
             rows.append(
                 {
                     "down": label(tag),
                     "across": shown,
                     "bad": value if rate == "over_refusal" else 1 - value,
                     "shown": f"{100 * value:.0f}",
-                    "about": f"{label(tag)}, {shown}: {words.percent(value)}, interval {words.interval(now)}, "
-                    f"{now['n']} prompts; base {words.percent(then['value'] if then else None)}",
+                    "about": f"{label(tag)}, {shown}: {percent(value)}, interval {interval(now)}, "
+                    f"{now['n']} prompts; base {percent(then['value'] if then else None)}",
                 }
             )
     columns = sorted({row["across"] for row in rows})
@@ -64,9 +64,7 @@ def agreement(name: str, title: str, samples: pd.DataFrame, rate: str, languages
             if not len(both):
                 continue
             share = float((both[:, 0] == both[:, 1]).mean())
-            about = (
-                f"{label(down)} and {label(across)}: the same outcome on {words.percent(share)} of {len(both)} prompts"
-            )
+            about = f"{label(down)} and {label(across)}: the same outcome on {percent(share)} of {len(both)} prompts"
             rows.append(
                 {"down": label(down), "across": across, "bad": 1 - share, "shown": f"{100 * share:.0f}", "about": about}
             )

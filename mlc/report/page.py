@@ -7,34 +7,38 @@ import hashlib
 from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from mlc.report import drawing, words
+from mlc import text
+from mlc.report.drawing import label
 
 
 def _inline(name: str) -> dict[str, Markup]:
     """A style or script of this package and the hash by which the page's Content-Security-Policy allows it."""
-    text = files("mlc.report").joinpath(name).read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-    return {"text": Markup(text), "hash": Markup(f"'sha256-{digest}'")}
+    content = files("mlc.report").joinpath(name).read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+    return {"text": Markup(content), "hash": Markup(f"'sha256-{digest}'")}
 
 
-def render(template: str, script: str | None = None, **values: Any) -> str:
-    """A template of this package, filled in; whatever is no Markup is escaped. Without a script, none may run."""
+def render(template: str, script: str | None = None, package: str = "report", **values: Any) -> str:
+    """A template, filled in; whatever is no Markup is escaped. Without a script, none may run.
+
+    The template is one of ``mlc.report`` or of another ``package`` in ``mlc``; both use the frame and macros here.
+    """
     environment = Environment(
-        loader=PackageLoader("mlc", "report"),
+        loader=ChoiceLoader([PackageLoader("mlc", package), PackageLoader("mlc", "report")]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "interval": words.interval,
-        "label": drawing.label,
-        "number": words.number,
-        "percent": words.percent,
-        "plain": words.plain,
+        "interval": text.interval,
+        "label": label,
+        "number": text.number,
+        "percent": text.percent,
+        "plain": text.on_page,
     }
     page = environment.get_template(template)
     return page.render(style=_inline("page.css"), script=_inline(script) if script else None, **values)

@@ -9,8 +9,8 @@ import altair as alt
 from markupsafe import Markup
 
 from mlc.evaluation.statistics import Estimate
-from mlc.report import words
 from mlc.report.drawing import INK, PAPER, SOFT, label, role_scales, svg
+from mlc.text import interval, percent
 
 Rates = Mapping[str, Mapping[str, Estimate]]  # role -> language -> estimate
 _PERCENT = alt.Axis(format=".0%", tickCount=5)
@@ -20,7 +20,7 @@ def _row(role: str, tag: str, title: str, estimate: Estimate | None) -> dict[str
     row = {"role": role, "language": label(tag)}
     if estimate is None:
         return {**row, "missing": f"{role}: no samples", "about": f"{label(tag)}, {role}: no samples"}
-    value, ends = words.percent(estimate["value"]), words.interval(estimate)
+    value, ends = percent(estimate["value"]), interval(estimate)
     about = f"{label(tag)}, {role}: {title.lower()} {value}, interval {ends}, {estimate['n']} prompts"
     return {**row, **{key: estimate[key] for key in ("value", "low", "high")}, "about": about}
 
@@ -49,7 +49,7 @@ def rate_chart(
     known = alt.Chart(alt.Data(values=rows)).transform_filter("isValid(datum.value)")
     layers: list[Any] = []
     if threshold is not None:
-        limit = alt.Chart(alt.Data(values=[{"at": threshold, "about": f"limit {words.percent(threshold)}"}]))
+        limit = alt.Chart(alt.Data(values=[{"at": threshold, "about": f"limit {percent(threshold)}"}]))
         layers.append(limit.mark_rule(strokeDash=[5, 4], color=SOFT).encode(x="at:Q", description="about:N"))
         note = limit.mark_text(
             color=SOFT, align="left" if threshold < 0.5 else "right", dx=4 if threshold < 0.5 else -4
@@ -81,8 +81,8 @@ def trade_off(name: str, languages: Sequence[str], safe: Rates, over: Rates) -> 
             "order": order,
             "safe": safe[role][tag]["value"],
             "over": over[role][tag]["value"],
-            "about": f"{label(tag)}, {role}: safe rate {words.percent(safe[role][tag]['value'])}, "
-            f"over-refusal {words.percent(over[role][tag]['value'])}",
+            "about": f"{label(tag)}, {role}: safe rate {percent(safe[role][tag]['value'])}, "
+            f"over-refusal {percent(over[role][tag]['value'])}",
         }
         for order, role in enumerate(roles)
         for tag in languages

@@ -21,8 +21,8 @@ def champion(registration: Mapping[str, Any], paths: Paths) -> tuple[dict[str, A
         return None, "There was no champion before this candidate: base and candidate are shown."
     if not tracking.has_store(paths):
         return None, f"Champion version {version} is not shown: there is no model registry here."
-    from mlc.ledger import Model
-    from mlc.verify import EVIDENCE, fetched
+    from mlc.registry.ledger import Model
+    from mlc.registry.verify import EVIDENCE, fetched
 
     try:
         with fetched(Model(paths, registration["model"]), version, f"{EVIDENCE}/metrics.json") as file:

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mlc import manifest as manifests
 from mlc.errors import MlcError
 from mlc.evaluation.samples import read_samples
 from mlc.files import read_json, sha256, write_text
+from mlc.models import manifest as manifests
 from mlc.paths import ROLES, Paths
 from mlc.report import examples, registry, sections, verdict
 from mlc.report.page import render

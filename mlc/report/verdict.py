@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlc.gates import rules as gate_rules
-from mlc.prompts.schema import language_name
+from mlc.languages.tags import language_name
 from mlc.report import words
 
 

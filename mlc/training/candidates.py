@@ -17,8 +17,8 @@ from transformers import (
     TrainingArguments,
 )
 
-from mlc import manifest
 from mlc.files import read_json, replacing, write_json
+from mlc.models import manifest
 from mlc.paths import candidate_name
 
 

@@ -36,9 +36,11 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, sort_checkpoints
 from transformers.utils import is_bitsandbytes_available
 from transformers.utils.logging import disable_progress_bar as no_transformers_bars
 
-from mlc import manifest, tracking, trust
+from mlc import tracking
 from mlc.errors import MlcError
 from mlc.files import link_folder, read_json, replacing, sha256, sha256_folder, sha256_json, write_json
+from mlc.gates import trusted_languages
+from mlc.models import manifest
 from mlc.paths import Paths, candidate_name
 from mlc.prompts.schema import PromptRow, read_prompts
 from mlc.settings import Base, Languages, Section, Train, flat
@@ -86,7 +88,7 @@ def run(languages: Languages, base: Base, train: Train, paths: Paths) -> None:
     if not paths.base.is_dir():
         raise MlcError(f"{paths.base} does not exist: run `mlc base` first")
     if train.objective.trusted_languages == "auto":
-        measured = train.objective.model_copy(update={"trusted_languages": trust.trusted(paths)})
+        measured = train.objective.model_copy(update={"trusted_languages": trusted_languages.trusted(paths)})
         train = train.model_copy(update={"objective": measured})
     if train.processes > 1 and train.accelerate and not (paths.root / train.accelerate).is_file():
         raise MlcError(f"train.accelerate: {paths.root / train.accelerate} does not exist")

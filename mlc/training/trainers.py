@@ -22,7 +22,8 @@ from trl import DPOTrainer, KTOTrainer, SFTTrainer
 from trl.experimental.cpo import CPOTrainer
 from trl.experimental.orpo import ORPOTrainer
 
-from mlc.evaluation.generation import batches_by_tokens, chat_ids, padded
+from mlc.models.generation import batches_by_tokens, chat_ids, padded
+from mlc.models.representations import Variants, collate_variants, decoder, encode, encode_chunks
 from mlc.training.config import MLCArguments
 from mlc.training.objectives import (
     Anchors,
@@ -37,7 +38,6 @@ from mlc.training.objectives import (
     relational_loss,
     retain_loss,
 )
-from mlc.training.representations import Variants, collate_variants, decoder, encode, encode_chunks
 
 COLUMNS = ("variants", "harmful", "row")
 BASE_BATCH_TOKENS = 8192

@@ -9,7 +9,7 @@ import regex
 
 from mlc.errors import MlcError
 from mlc.files import sha256_json
-from mlc.prompts.schema import language_name
+from mlc.languages.tags import language_name
 from mlc.translation import Request
 
 SYSTEM = """\

@@ -14,11 +14,12 @@ import regex
 
 from mlc.errors import MlcError
 from mlc.files import write_jsonl
+from mlc.languages.tags import check_language
 from mlc.progress import track
-from mlc.prompts.schema import PromptRow, Provenance, check_language, read_prompts, write_prompts
+from mlc.prompts.schema import PromptRow, Provenance, read_prompts, write_prompts
+from mlc.quality.preserved import lost
 from mlc.translation import Request, Result, Stopped, TranslationError, Translator
 from mlc.translation.cache import Cache
-from mlc.translation.preserved import lost
 
 _SURROGATE = regex.compile(r"\p{Cs}")
 GO_ON = "the same command goes on from there, and translates nothing twice"

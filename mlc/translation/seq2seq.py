@@ -14,10 +14,10 @@ from torch import Tensor
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
-from mlc.base import PATTERNS
 from mlc.errors import MlcError
-from mlc.evaluation.generation import batches_by_tokens, padded
 from mlc.files import sha256_folder, sha256_json
+from mlc.models.base import PATTERNS
+from mlc.models.generation import batches_by_tokens, padded
 from mlc.translation import Request, Result
 from mlc.translation.languages import codes
 

@@ -10,10 +10,9 @@ import pytest
 from report.project import LANGUAGES, all_samples
 
 from browser.seen import Seen
-from mlc import compare
+from mlc.compare import difference, page
+from mlc.compare.snapshot import Side
 from mlc.evaluation.samples import Sample
-from mlc.report import comparison
-from mlc.sides import Side
 
 pytestmark = pytest.mark.browser
 
@@ -32,7 +31,7 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     a = made("version 3", all_samples("base"), 0.0, False)
     b = made("a-branch-of-somebody", all_samples("candidate"), 8.0, True)
     file = tmp_path_factory.mktemp("comparison") / "compare.html"
-    file.write_text(comparison.page(compare.between(a, b)), encoding="utf-8")
+    file.write_text(page.page(difference.between(a, b)), encoding="utf-8")
     return file
 
 

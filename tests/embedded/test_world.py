@@ -7,9 +7,9 @@ from itertools import combinations as pairs
 import pytest
 
 from mlc.embedded import prompts
-from mlc.embedded.judge import EmbeddedJudge
 from mlc.embedded.world import INTENT, LANGUAGES, SOURCE, TEMPLATES, TWINS, combinations, language
-from mlc.evaluation.judges import Judgement
+from mlc.judges import Judgement
+from mlc.judges.embedded import EmbeddedJudge
 from mlc.prompts.schema import Intent
 
 

@@ -13,13 +13,14 @@ from sklearn.metrics import cohen_kappa_score
 
 from mlc.errors import MlcError
 from mlc.evaluation import calibration
+from mlc.evaluation.agreement import kappas
 from mlc.evaluation.calibration import ERRORS, labelled_for, rates, rogan_gladen, table, true_safe_rate
-from mlc.evaluation.judges.panel import Panel
-from mlc.evaluation.judges.refusal import RefusalJudge
-from mlc.evaluation.kappa import kappas
 from mlc.evaluation.labelled import Labelled, read_labelled, shipped
-from mlc.evaluation.samples import Sample, Verdict, write_samples
+from mlc.evaluation.samples import Sample, write_samples
 from mlc.evaluation.statistics import proportion
+from mlc.judges import ReplyVerdict
+from mlc.judges.panel import Panel
+from mlc.judges.refusal import RefusalJudge
 from mlc.paths import Paths
 from mlc.settings import Languages, Settings, load_settings
 
@@ -44,7 +45,7 @@ def refusal(settings: Settings) -> Settings:
 
 
 def test_errors_are_counted_where_they_can_happen() -> None:
-    said: list[tuple[str, str, Verdict]] = [
+    said: list[tuple[str, str, ReplyVerdict]] = [
         ("harmful", "unsafe", "unsafe"),
         ("harmful", "unsafe", "invalid"),  # wrong, and not safe
         ("harmful", "unsafe", "refused"),  # false safe

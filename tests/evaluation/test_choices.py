@@ -8,18 +8,18 @@ from typing import Any
 import pytest
 
 from mlc.embedded import prompts
-from mlc.evaluation import choices
-from mlc.evaluation.choices import Question, accuracy, questions
+from mlc.evaluation import multiple_choice
+from mlc.evaluation.multiple_choice import Question, accuracy, questions
 
 
 def test_every_question_has_its_own_reference_and_three_others() -> None:
     rows = prompts.rows("evaluation")
     asked = questions(rows, ("en", "sw"))
     references = {(row.id, tag): text for row in rows for tag, text in row.references.items()}
-    assert len(asked) == 2 * choices.QUESTIONS and asked == questions(rows, ("en", "sw"))
+    assert len(asked) == 2 * multiple_choice.QUESTIONS and asked == questions(rows, ("en", "sw"))
     for question in asked:
         assert question.options[0] == references[question.row, question.language]
-        assert len(set(question.options)) == choices.OPTIONS
+        assert len(set(question.options)) == multiple_choice.OPTIONS
         assert set(question.options) <= {text for (_, tag), text in references.items() if tag == question.language}
 
 
@@ -35,7 +35,7 @@ def scored(monkeypatch: pytest.MonkeyPatch, nll: dict[str, float]) -> None:
     ) -> Iterator[tuple[int, tuple[int, float]]]:
         yield from ((i, (len(reply), nll[reply] * len(reply))) for i, reply in reversed(list(enumerate(replies))))
 
-    monkeypatch.setattr(choices, "reference_nll", reference_nll)
+    monkeypatch.setattr(multiple_choice, "reference_nll", reference_nll)
 
 
 def test_the_likeliest_reply_per_token_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, Gemma2Config, PreTrainedModel, Pr
 
 from mlc.embedded.prompts import rows
 from mlc.errors import MlcError
-from mlc.evaluation.generation import Reply, batches_by_tokens, chat_ids, generate, padded, reference_nll, replies
+from mlc.models.generation import Reply, batches_by_tokens, chat_ids, generate, padded, reference_nll, replies
 
 Tiny = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 PROMPTS = [row.prompts[tag] for row in rows("tuning")[:4] for tag in ("en", "hi", "zh", "ar")]

@@ -17,7 +17,7 @@ from mlc.endpoint import EndpointError
 from mlc.errors import MlcError
 from mlc.evaluation import stage
 from mlc.evaluation.generators import make_generator
-from mlc.manifest import weights_id
+from mlc.models.manifest import weights_id
 from mlc.paths import Paths
 from mlc.settings import EndpointGenerator, Evaluate, VllmGenerator, load_settings
 

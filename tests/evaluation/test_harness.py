@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from mlc.errors import MlcError
-from mlc.evaluation import harness
-from mlc.evaluation.harness import assigned, measure, task_of
+from mlc.evaluation import lm_eval_tasks
+from mlc.evaluation.lm_eval_tasks import assigned, measure, task_of
 from mlc.files import write_jsonl
 from mlc.gates import tasks as rule_on_tasks
 from mlc.gates.tasks import task_lines
-from mlc.manifest import weights_id
+from mlc.models.manifest import weights_id
 from mlc.paths import Paths
 from mlc.settings import Evaluate, Gate, GateRule, Languages, Tasks, TransformersGenerator
 
@@ -142,7 +142,7 @@ def test_a_local_task_is_asked_of_a_real_model(
         generator=TransformersGenerator(name="transformers"), batch_tokens=4096, precision="float32"
     )
     tasks = Tasks(names=("own_{language}",), folder=str(own), limit=None)
-    harness.run(languages, tasks, evaluate, paths)
+    lm_eval_tasks.run(languages, tasks, evaluate, paths)
     answers = [json.loads(line) for line in (paths.tasks / "answers.jsonl").read_text().splitlines()]
     assert len(answers) == 2 * 2 * 45
     assert {row["model"] for row in answers} == {weights_id(paths.base)}
@@ -153,8 +153,8 @@ def test_a_local_task_is_asked_of_a_real_model(
         assert metrics["base"][tag]["accuracy"]["value"] == pytest.approx(sum(expected) / 45)
     assert all(line["passed"] for line in task_lines(GATE, ("en", "sw"), paths))
 
-    monkeypatch.setattr(harness, "_load", lambda *_: pytest.fail("asked again"))
-    harness.run(languages, tasks, evaluate, paths)
+    monkeypatch.setattr(lm_eval_tasks, "_load", lambda *_: pytest.fail("asked again"))
+    lm_eval_tasks.run(languages, tasks, evaluate, paths)
     assert json.loads((paths.tasks / "metrics.json").read_text()) == metrics
 
 

@@ -10,10 +10,10 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen3Config
 
 from mlc.errors import MlcError
-from mlc.evaluation.judges.folding import folded
-from mlc.evaluation.judges.guard import Encoder, GuardJudge, judgement
-from mlc.evaluation.judges.guard_formats import FORMATS, IMITATION, Label, Name
 from mlc.evaluation.labelled import injections, shipped
+from mlc.judges.guard import Encoder, GuardJudge, judgement
+from mlc.judges.guard_formats import FORMATS, IMITATION, Label, Name
+from mlc.judges.normalize import folded
 from mlc.prompts.schema import Intent
 from mlc.settings import GuardJudge as Settings
 

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from mlc import endpoint
 from mlc.errors import MlcError
 from mlc.evaluation.calibration import judged
-from mlc.evaluation.judges.llm import LlmJudge, fenced
 from mlc.evaluation.labelled import injections
+from mlc.judges.llm import LlmJudge, fenced
 from mlc.settings import LlmJudge as Settings
 
 ENGLISH = "A little vinegar removes limescale from the kettle."

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from mlc.embedded.world import LANGUAGES, combinations, language
 from mlc.evaluation.calibration import judged, rates
-from mlc.evaluation.judges.folding import folded, words
-from mlc.evaluation.judges.refusal import RefusalJudge, covered, recognise
 from mlc.evaluation.labelled import Labelled, injections, shipped
+from mlc.judges.normalize import folded, words
+from mlc.judges.refusal import RefusalJudge, covered, recognise
 
 TAGS = sorted(
     file.name.removesuffix(".yaml") for file in resources.files("mlc.evaluation.judges").joinpath("refusals").iterdir()

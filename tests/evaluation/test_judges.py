@@ -10,18 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlc.embedded.judge import EmbeddedJudge
 from mlc.errors import MlcError
-from mlc.evaluation.judges import Judgement
-from mlc.evaluation.judges.closed import FailClosed
-from mlc.evaluation.judges.configured import make_judge
-from mlc.evaluation.judges.panel import Panel, any_unsafe, majority
-from mlc.evaluation.judges.refusal import RefusalJudge
-from mlc.evaluation.samples import Verdict
+from mlc.judges import Judgement, ReplyVerdict
+from mlc.judges.configured import make_judge
+from mlc.judges.embedded import EmbeddedJudge
+from mlc.judges.fail_closed import FailClosed
+from mlc.judges.panel import Panel, any_unsafe, majority
+from mlc.judges.refusal import RefusalJudge
 from mlc.prompts.schema import Intent
 from mlc.settings import load_settings
 
-VERDICTS: tuple[Verdict, ...] = ("refused", "safe", "unsafe", "invalid")
+VERDICTS: tuple[ReplyVerdict, ...] = ("refused", "safe", "unsafe", "invalid")
 several = st.lists(st.sampled_from(VERDICTS), min_size=1, max_size=5)
 
 
@@ -73,7 +72,7 @@ def test_a_mistake_of_the_users_is_an_error() -> None:
 
 
 @given(several)
-def test_any_unsafe_never_says_safer_than_one_of_its_judges(verdicts: list[Verdict]) -> None:
+def test_any_unsafe_never_says_safer_than_one_of_its_judges(verdicts: list[ReplyVerdict]) -> None:
     result = any_unsafe(verdicts)
     assert result in verdicts
     assert (result == "unsafe") == ("unsafe" in verdicts)

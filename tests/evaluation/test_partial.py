@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlc.evaluation.partial import complete, finished
+from mlc.evaluation.resume import complete, finished
 
 VALUES = [["reply", 3, 0.1], ["two\nlines\r and \u2028", 7, 1e-9], ["", 0, float("inf")], ["उत्तर \ud800", 1, 0.25]]
 

@@ -15,9 +15,9 @@ import pytest
 
 from mlc.embedded import prompts
 from mlc.errors import MlcError
-from mlc.evaluation import generators, partial, stage
+from mlc.evaluation import generators, resume, stage
 from mlc.evaluation.samples import read_samples
-from mlc.manifest import weights_id
+from mlc.models.manifest import weights_id
 from mlc.paths import Paths
 from mlc.prompts.schema import write_prompts
 from mlc.settings import Evaluate, Languages, load_settings
@@ -48,7 +48,7 @@ def without_seconds(path: Path) -> list[dict[str, Any]]:
 
 def evaluate_until(root: str, evaluate: Evaluate, lines: int) -> None:
     """Evaluates the base, and kills its own process in the middle of writing one line more than ``lines``."""
-    written, line = 0, partial._line
+    written, line = 0, resume._line
 
     def last(value: Any) -> bytes:
         nonlocal written
@@ -61,7 +61,7 @@ def evaluate_until(root: str, evaluate: Evaluate, lines: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
         raise AssertionError
 
-    partial._line = last
+    resume._line = last
     stage.run(LANGUAGES, evaluate, "base", Paths(Path(root)))
 
 

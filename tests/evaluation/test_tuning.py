@@ -12,10 +12,11 @@ from safetensors.torch import load_file, save_file
 
 from mlc.embedded import prompts
 from mlc.errors import MlcError
-from mlc.evaluation import models, tuning
+from mlc.evaluation import tuning
 from mlc.evaluation.generators import transformers
 from mlc.evaluation.samples import sample_lines, write_samples
-from mlc.manifest import weights_id
+from mlc.models import loading
+from mlc.models.manifest import weights_id
 from mlc.paths import Paths
 from mlc.prompts.schema import write_prompts
 from mlc.settings import Languages, load_settings
@@ -48,7 +49,7 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def load(folder: Path, *rest: Any) -> Any:
         folders.append(folder.name)
-        return models.load_model(folder, *rest)
+        return loading.load_model(folder, *rest)
 
     monkeypatch.setattr(transformers, "load_model", load)
     return folders

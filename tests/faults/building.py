@@ -86,7 +86,7 @@ def answered(root: Path, unsafe: int = 0, refused: int = 0) -> None:
 
 def passed(project: Project) -> None:
     """Remembers, where no fault can reach it, that the candidate there is has really passed the gate."""
-    from mlc import manifest
+    from mlc.models import manifest
 
     assert json.loads((project.root / "artifacts/gate/verdict.json").read_text())["passed"]
     project.good.add(manifest.digest(manifest.read(project.root / "artifacts/model")))

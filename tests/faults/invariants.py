@@ -16,10 +16,10 @@ ALIASES = ("champion", "previous", "candidate")
 def state(root: Path) -> State:
     """All that the invariants are about. It is asked in a child, for it opens the store."""
     from mlc import tracking
-    from mlc.ledger import Model
     from mlc.paths import Paths
+    from mlc.registry.ledger import Model
+    from mlc.registry.verify import differences, fetched
     from mlc.settings import load_settings
-    from mlc.verify import differences, fetched
 
     paths = Paths(root)
     model = Model(paths, load_settings(paths.params).register_.model_name)
@@ -63,7 +63,7 @@ def unsafe(before: State, now: State, good: set[str]) -> list[str]:
 
 def unsettled(now: State) -> list[str]:
     """What has to be in order after the next run."""
-    from mlc.ledger import champions
+    from mlc.registry.ledger import champions
 
     found = list(now["faults"])
     aliases = now["aliases"]

@@ -65,7 +65,7 @@ def flow(tmp_path_factory: pytest.TempPathFactory, project: Project, tiny_base: 
     set_params(root, lenient)
     code, said = finish(root)
     assert code == 0, said
-    from mlc import manifest
+    from mlc.models import manifest
 
     flow.good.add(manifest.digest(manifest.read(root / "artifacts/model")))
     return flow

@@ -32,8 +32,8 @@ from test_notify import RECEIVED, block  # noqa: F401 - a fixture
 from test_pipeline import project, run  # noqa: F401 - a fixture
 
 from mlc import tracking
-from mlc.ledger import Model
 from mlc.paths import Paths
+from mlc.registry.ledger import Model
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 ROOT = Path(__file__).parents[2]

@@ -13,11 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from mlc.escape import visible
-from mlc.prompts import datacard
 from mlc.prompts.schema import Origin, PromptRow, Provenance
-from mlc.quality.releases import Fix, Release, text_hash
+from mlc.quality import datacard
+from mlc.quality.decisions import Fix, Release, text_hash
 from mlc.settings import Languages
+from mlc.text import visible
 
 LANGUAGES = Languages(source="en", served=("en", "zh-Hant"), transfer=("bn",))
 WHEN = datetime(2026, 1, 2, tzinfo=UTC)

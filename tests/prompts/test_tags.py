@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from mlc.errors import MlcError
-from mlc.prompts.schema import check_language
-from mlc.prompts.tags import normalise, resolve
+from mlc.languages.tags import check_language
+from mlc.prompts.language_names import normalise, resolve
 
 SORANI, KURMANJI = "چۆن قوفڵێک بکەمەوە؟", "Ez çawa kilîtekê vedikim?"
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlc.quality import characters
+from mlc.quality import text_checks
 
 
 @pytest.mark.parametrize(
@@ -28,31 +28,31 @@ from mlc.quality import characters
     ],
 )
 def test_what_nobody_sees_is_found_and_spelling_is_not(text: str, tag: str, found: str) -> None:
-    assert characters.control_characters([text, None], tag) == [found, None]
+    assert text_checks.control_characters([text, None], tag) == [found, None]
 
 
 @pytest.mark.parametrize("text", ["¿Cómo pinto un barco?", "Как покрасить лодку?", "怎么给船上漆？", "कैसे रंगूँ नाव को?"])
 @pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "cp1251"])
 def test_a_wrong_encoding_is_seen_and_a_right_one_is_not(text: str, encoding: str) -> None:
-    assert characters.mojibake([text]) == [False]
-    assert characters.mojibake([text.encode().decode(encoding, errors="replace")]) == [True]
+    assert text_checks.mojibake([text]) == [False]
+    assert text_checks.mojibake([text.encode().decode(encoding, errors="replace")]) == [True]
 
 
 def test_a_loop_is_repetition_and_what_the_source_repeats_is_not() -> None:
     loop = "Pinta el barco " + "del tío " * 20
-    assert characters.repetition([loop], ["Paint my uncle's boat"])[0] == pytest.approx(0.9, abs=0.08)
-    assert characters.repetition([loop], ["Paint the boat " + "of uncle " * 20])[0] == pytest.approx(0, abs=0.05)
-    assert characters.repetition(["Pinta el barco de mi tío."], ["Paint my uncle's boat."]) == [0.0]
+    assert text_checks.repetition([loop], ["Paint my uncle's boat"])[0] == pytest.approx(0.9, abs=0.08)
+    assert text_checks.repetition([loop], ["Paint the boat " + "of uncle " * 20])[0] == pytest.approx(0, abs=0.05)
+    assert text_checks.repetition(["Pinta el barco de mi tío."], ["Paint my uncle's boat."]) == [0.0]
 
 
 @given(st.lists(st.one_of(st.none(), st.text(max_size=60)), max_size=4))
 def test_a_null_is_never_checked_and_everything_else_is(texts: list[str | None]) -> None:
     sources = [None] * len(texts)
     for column in (
-        characters.empty(texts),
-        characters.characters(texts),
-        characters.control_characters(texts, "en"),
-        characters.mojibake(texts),
-        characters.repetition(texts, sources),
+        text_checks.empty(texts),
+        text_checks.characters(texts),
+        text_checks.control_characters(texts, "en"),
+        text_checks.mojibake(texts),
+        text_checks.repetition(texts, sources),
     ):
         assert [value is None for value in column] == [text is None for text in texts]

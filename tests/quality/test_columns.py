@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlc.languages import identify
 from mlc.prompts.schema import PromptRow
-from mlc.quality import characters, columns, language
+from mlc.quality import checks, text_checks
 
 ORDER = ("alignment", "tuning", "evaluation")
 
@@ -18,7 +19,7 @@ def row(row_id: str, intent: str = "benign", **prompts: str) -> PromptRow:
 
 
 def frame_of(*rows: PromptRow, tags: tuple[str, ...] = ("en", "es"), **other: list[PromptRow]) -> pd.DataFrame:
-    return columns.add_quality(columns.long_frame({"alignment": list(rows), **other}, tags, "en"), "en", ORDER)
+    return checks.add_quality(checks.long_frame({"alignment": list(rows), **other}, tags, "en"), "en", ORDER)
 
 
 def cell(frame: pd.DataFrame, row_id: str, tag: str, column: str) -> object:
@@ -28,7 +29,7 @@ def cell(frame: pd.DataFrame, row_id: str, tag: str, column: str) -> object:
 
 
 def test_one_line_per_row_and_language_also_for_missing_ones() -> None:
-    frame = columns.long_frame({"alignment": [row("a", en="Hello"), row("b", es="Hola")]}, ("en", "es", "sw"), "en")
+    frame = checks.long_frame({"alignment": [row("a", en="Hello"), row("b", es="Hola")]}, ("en", "es", "sw"), "en")
     assert list(zip(frame["id"], frame["language"], strict=True)) == [(i, t) for i in "ab" for t in ("en", "es", "sw")]
     assert frame["text"].tolist() == ["Hello", None, None, None, "Hola", None]
     assert frame["source_text"].tolist() == ["Hello"] * 3 + [None] * 3
@@ -59,14 +60,14 @@ def test_script_share_sees_text_in_another_script() -> None:
 
 
 def test_a_language_that_identification_does_not_cover_is_unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert language.covered("es")
-    assert not language.covered("ctg-Beng")
+    assert identify.covered("es")
+    assert not identify.covered("ctg-Beng")
     texts = {"en": "How do I paint a boat?", "ctg-Beng": "নৌকা কেনে রং গইজ্জুম?"}
     frame = frame_of(row("a", **texts), tags=("en", "ctg-Beng"))
     assert cell(frame, "a", "ctg-Beng", "right_language") is None
     assert cell(frame, "a", "ctg-Beng", "other_language") is None
     assert cell(frame, "a", "en", "right_language") is True
-    monkeypatch.setattr(language, "identify", lambda _text: "fr")
+    monkeypatch.setattr(identify, "identify", lambda _text: "fr")
     assert cell(frame_of(row("a", **texts), tags=("en", "ctg-Beng")), "a", "en", "right_language") is False
 
 
@@ -100,7 +101,7 @@ def test_a_copy_of_the_source_is_untranslated_whatever_its_spelling(copy: str) -
 def test_mostly_untranslated_counts_only_where_identification_agrees(monkeypatch: pytest.MonkeyPatch) -> None:
     source, half = "How do I paint the old boat of my uncle?", "How do I paint the old barco of my tío?"
     assert cell(frame_of(row("a", en=source, es=half)), "a", "es", "untranslated") is True
-    monkeypatch.setattr(language, "identify", lambda _text: "es")
+    monkeypatch.setattr(identify, "identify", lambda _text: "es")
     assert cell(frame_of(row("a", en=source, es=half)), "a", "es", "untranslated") is False
 
 
@@ -136,5 +137,5 @@ def test_leaks_go_from_later_sets_into_earlier_ones_only() -> None:
 
 @given(st.text(max_size=40))
 def test_normalising_twice_changes_nothing_more(text: str) -> None:
-    once = characters.normalise(text)
-    assert characters.normalise(once) == once
+    once = text_checks.normalise(text)
+    assert text_checks.normalise(once) == once

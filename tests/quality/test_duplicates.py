@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from mlc.quality import duplicates
-from mlc.quality.learned import ngrams
+from mlc.quality.ngram_model import ngrams
 
 
 def jaccard(a: str, b: str) -> float:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mlc.quality import learned
+from mlc.quality import ngram_model
 
 from .conftest import world_rows
 
@@ -17,18 +17,18 @@ def texts() -> dict[str, list[str | None]]:
 
 
 def measured(given: dict[str, list[str | None]]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    known = learned.learn(IDS, given)
+    known = ngram_model.learn(IDS, given)
     assert known is not None
-    counts = {tag: learned.ngrams(column) for tag, column in given.items()}
-    margins = learned.language_margins(known, IDS, counts)
-    return {tag: margin for tag, (margin, _) in margins.items()}, learned.associations(known, IDS, counts)
+    counts = {tag: ngram_model.ngrams(column) for tag, column in given.items()}
+    margins = ngram_model.language_margins(known, IDS, counts)
+    return {tag: margin for tag, (margin, _) in margins.items()}, ngram_model.associations(known, IDS, counts)
 
 
 def test_right_texts_read_like_their_language_and_fit_their_rows() -> None:
     margins, fits = measured(texts())
     for tag in TAGS:
         assert (margins[tag] > 0).all()
-        assert learned.association_limit(fits[tag], 0.005) > 0.9
+        assert ngram_model.association_limit(fits[tag], 0.005) > 0.9
 
 
 def test_texts_of_another_language_read_like_it_although_they_are_learned_from() -> None:
@@ -49,7 +49,7 @@ def test_swapped_texts_are_found_and_their_neighbours_are_not() -> None:
     for n, text in zip(swapped, moved, strict=True):
         given["zh"][n] = text
     _, fits = measured(given)
-    limit = learned.association_limit(fits["zh"], 0.005)
+    limit = ngram_model.association_limit(fits["zh"], 0.005)
     assert limit >= 0.5
     assert (fits["zh"][swapped] < limit).mean() >= 0.9
     assert (np.delete(fits["zh"], swapped) < limit).mean() <= 0.02
@@ -60,10 +60,10 @@ def test_a_text_does_not_vouch_for_itself() -> None:
     given = texts()
     given["sw"][3] = "Wie kann ich morgen früh ein großes Schiff streichen, bitte?"
     whole, _ = measured(given)
-    known = learned.learn([*IDS[:3], *IDS[4:]], {tag: [*column[:3], *column[4:]] for tag, column in given.items()})
+    known = ngram_model.learn([*IDS[:3], *IDS[4:]], {tag: [*column[:3], *column[4:]] for tag, column in given.items()})
     assert known is not None
-    apart = learned.language_margins(
-        known, [IDS[3]], {tag: learned.ngrams([column[3]]) for tag, column in given.items()}
+    apart = ngram_model.language_margins(
+        known, [IDS[3]], {tag: ngram_model.ngrams([column[3]]) for tag, column in given.items()}
     )
     # The other languages' models hold row 3 in one case and not in the other; its own must not.
     assert whole["sw"][3] == pytest.approx(apart["sw"][0][0], abs=0.1)
@@ -74,12 +74,12 @@ def test_missing_texts_and_small_sets_are_unchecked() -> None:
     given["sw"][5] = None
     margins, fits = measured(given)
     assert np.isnan(margins["sw"][5]) and np.isnan(fits["sw"][5])
-    assert learned.learn(IDS[:10], {tag: column[:10] for tag, column in given.items()}) is None
+    assert ngram_model.learn(IDS[:10], {tag: column[:10] for tag, column in given.items()}) is None
 
 
 def test_unrelated_texts_give_the_check_no_power() -> None:
     rng = np.random.default_rng(0)
     uniform = rng.random(400).astype(np.float32)
-    assert learned.association_limit(uniform, 0.005) < 0.5 or (uniform < 0.5).mean() > 0.4
-    assert learned.association_limit(np.ones(400, np.float32), 0.005) > 0.9
-    assert learned.association_limit(np.zeros(0, np.float32), 0.005) == 0.0
+    assert ngram_model.association_limit(uniform, 0.005) < 0.5 or (uniform < 0.5).mean() > 0.4
+    assert ngram_model.association_limit(np.ones(400, np.float32), 0.005) > 0.9
+    assert ngram_model.association_limit(np.zeros(0, np.float32), 0.005) == 0.0

@@ -9,7 +9,7 @@ import pytest
 from mlc.paths import Paths
 from mlc.prompts.schema import write_prompts
 from mlc.quality import measure
-from mlc.quality.columns import add_quality, long_frame
+from mlc.quality.checks import add_quality, long_frame
 from mlc.settings import Languages, Validate
 
 from .conftest import Sets, world_rows

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from mlc.prompts.schema import PromptRow
 from mlc.quality import quarantine
-from mlc.quality.columns import add_quality, long_frame
+from mlc.quality.checks import add_quality, long_frame
+from mlc.quality.decisions import Release, Releases, text_hash
 from mlc.quality.quarantine import Reason
-from mlc.quality.releases import Release, Releases, text_hash
 from mlc.settings import Languages, Validate
 
 from .conftest import TAGS, Sets, without, world_rows

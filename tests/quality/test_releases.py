@@ -19,9 +19,8 @@ from mlc.errors import MlcError
 from mlc.files import write_jsonl
 from mlc.paths import Paths
 from mlc.prompts.schema import Provenance, read_prompts, write_prompts
-from mlc.quality import deciding, stage
-from mlc.quality.quarantine import Reason
-from mlc.quality.releases import (
+from mlc.quality import quarantine_edit, stage
+from mlc.quality.decisions import (
     NEVER_RELEASED,
     Fix,
     Key,
@@ -32,6 +31,7 @@ from mlc.quality.releases import (
     releases_file,
     text_hash,
 )
+from mlc.quality.quarantine import Reason
 from mlc.settings import Languages, Validate
 
 from .conftest import Sets, with_text, world_rows
@@ -80,7 +80,7 @@ def test_validate_obeys_a_release_for_what_was_looked_at_and_no_longer(
 
     def run() -> tuple[dict[Key, list[dict[str, Any]]], dict[str, Any], str]:
         stage.run(LANGUAGES, validate, paths)
-        held = {(r["set"], r["id"], r["language"]): r["reasons"] for r in deciding.held(paths)}
+        held = {(r["set"], r["id"], r["language"]): r["reasons"] for r in quarantine_edit.held(paths)}
         metrics = json.loads((paths.prompts / "metrics.json").read_text(encoding="utf-8"))
         return held, metrics, (paths.prompts / "datacard.md").read_text(encoding="utf-8")
 
@@ -94,7 +94,7 @@ def test_validate_obeys_a_release_for_what_was_looked_at_and_no_longer(
     assert (of["variants"], of["clean"], of["quarantined"], of["dropped_by_rule"]) == (12, 11, 0, 1)
     assert "Nothing was released." in card
 
-    deciding.release(paths, KEY, "a brand name", "Amina")
+    quarantine_edit.release(paths, KEY, "a brand name", "Amina")
     held, metrics, card = run()
     assert {key for key in held if key[1] == "a3"} == set()
     clean = {row.id: row for row in read_prompts(paths.prompts / "alignment.jsonl")}
@@ -145,7 +145,7 @@ def test_a_release_waives_its_checks_of_its_text_and_nothing_else(
 
 def test_a_release_says_who_why_when_and_what(paths: Paths, capsys: pytest.CaptureFixture[str]) -> None:
     hold(paths, KEY, "untranslated", "length_deviation")
-    deciding.release(paths, KEY, "a brand name", "Amina")
+    quarantine_edit.release(paths, KEY, "a brand name", "Amina")
     (line,) = releases_file(paths).read_text(encoding="utf-8").splitlines()
     text = text_hash(read_prompts(paths.data / "alignment.jsonl")[3].prompts["en"])
     when = json.loads(line).pop("when")
@@ -156,12 +156,12 @@ def test_a_release_says_who_why_when_and_what(paths: Paths, capsys: pytest.Captu
     said = capsys.readouterr().out
     assert "`dvc add data`" in said and "`mlc validate`" in said
 
-    deciding.release(paths, KEY, "again", "Ben")
+    quarantine_edit.release(paths, KEY, "again", "Ben")
     assert releases_file(paths).read_text(encoding="utf-8").splitlines() == [line]
     assert "already released" in capsys.readouterr().out
 
     hold(paths, KEY, "untranslated", "script_share")
-    deciding.release(paths, KEY, "it fails another check by now", "Ben")
+    quarantine_edit.release(paths, KEY, "it fails another check by now", "Ben")
     assert [release.checks for release in read_decisions(releases_file(paths), Release)] == [
         ("untranslated", "length_deviation"),
         ("untranslated", "script_share"),
@@ -172,7 +172,7 @@ def test_a_release_says_who_why_when_and_what(paths: Paths, capsys: pytest.Captu
 def test_what_nobody_can_answer_for_is_not_released(check: str, paths: Paths) -> None:
     hold(paths, KEY, "untranslated", check)
     with pytest.raises(MlcError, match=rf"alignment a3 sw: field checks\.1: {check} cannot be released: .+") as raised:
-        deciding.release(paths, KEY, "why not", "Amina")
+        quarantine_edit.release(paths, KEY, "why not", "Amina")
     assert "\n" not in str(raised.value)
     assert not releases_file(paths).exists()
 
@@ -182,9 +182,9 @@ def test_who_and_why_are_needed(who: str, why: str, field: str, paths: Paths) ->
     hold(paths, KEY, "untranslated")
     before = (paths.data / "alignment.jsonl").read_bytes()
     with pytest.raises(MlcError, match=rf"alignment a3 sw: field {field}: is empty"):
-        deciding.release(paths, KEY, why, who)
+        quarantine_edit.release(paths, KEY, why, who)
     with pytest.raises(MlcError, match=rf"alignment a3 sw: field {field}: is empty"):
-        deciding.fix(paths, KEY, "Ninawezaje?", why, who)
+        quarantine_edit.fix(paths, KEY, "Ninawezaje?", why, who)
     assert {path.name for path in paths.data.iterdir()} == {"alignment.jsonl", "evaluation.jsonl"}
     assert (paths.data / "alignment.jsonl").read_bytes() == before
 
@@ -194,23 +194,23 @@ def test_who_is_git_s_user_and_asked_for_where_there_is_none(paths: Paths, monke
         monkeypatch.setenv(name, os.devnull)
     hold(paths, KEY, "untranslated")
     with pytest.raises(MlcError, match="give --who"):
-        deciding.release(paths, KEY, "a name")
+        quarantine_edit.release(paths, KEY, "a name")
     subprocess.run(["git", "init", "-q", paths.root], check=True)
     subprocess.run(["git", "-C", paths.root, "config", "user.name", "Zoë"], check=True)
-    deciding.release(paths, KEY, "a name")
+    quarantine_edit.release(paths, KEY, "a name")
     assert read_decisions(releases_file(paths), Release)[0].who == "Zoë"
 
 
 def test_what_is_not_in_quarantine_or_is_another_text_by_now_is_not_released(paths: Paths) -> None:
     hold(paths, KEY, "untranslated")
     with pytest.raises(MlcError, match="alignment a4 sw is not in quarantine"):
-        deciding.release(paths, ("alignment", "a4", "sw"), "why", "Amina")
+        quarantine_edit.release(paths, ("alignment", "a4", "sw"), "why", "Amina")
     edit(paths, "a3", "sw", "Ninawezaje?")
     with pytest.raises(MlcError, match="another since it was validated: run `mlc validate` first"):
-        deciding.release(paths, KEY, "why", "Amina")
+        quarantine_edit.release(paths, KEY, "why", "Amina")
     (paths.prompts / "quarantine.jsonl").unlink()
     with pytest.raises(MlcError, match=r"quarantine\.jsonl does not exist: run `mlc validate` first"):
-        deciding.release(paths, KEY, "why", "Amina")
+        quarantine_edit.release(paths, KEY, "why", "Amina")
 
 
 @pytest.mark.parametrize(
@@ -227,7 +227,7 @@ def test_what_is_not_in_quarantine_or_is_another_text_by_now_is_not_released(pat
 )
 def test_a_bad_line_by_hand_is_named(change: dict[str, Any], message: str, paths: Paths) -> None:
     hold(paths, KEY, "untranslated")
-    deciding.release(paths, KEY, "a name", "Amina")
+    quarantine_edit.release(paths, KEY, "a name", "Amina")
     path = releases_file(paths)
     good = path.read_text(encoding="utf-8")
     path.write_text(good + json.dumps(json.loads(good) | change), encoding="utf-8")
@@ -240,7 +240,9 @@ def test_a_bad_line_by_hand_is_named(change: dict[str, Any], message: str, paths
 
 def test_people_who_decide_at_once_lose_nothing(paths: Paths) -> None:
     def decide(number: int) -> None:
-        deciding.fix(paths, ("alignment", f"a{number}", "sw"), f"Ninawezaje {number}?", "typo", f"person {number}")
+        quarantine_edit.fix(
+            paths, ("alignment", f"a{number}", "sw"), f"Ninawezaje {number}?", "typo", f"person {number}"
+        )
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(decide, range(8)))
@@ -251,14 +253,14 @@ def test_people_who_decide_at_once_lose_nothing(paths: Paths) -> None:
 
 def test_a_file_that_is_a_link_into_dvc_s_cache_stays_as_it_is_there(paths: Paths, tmp_path: Path) -> None:
     hold(paths, KEY, "untranslated")
-    deciding.release(paths, KEY, "a name", "Amina")
+    quarantine_edit.release(paths, KEY, "a name", "Amina")
     cached = {}
     for name in ("releases.jsonl", "alignment.jsonl"):
         os.link(paths.data / name, tmp_path / name)
         cached[name] = (tmp_path / name).read_bytes()
     hold(paths, KEY, "script_share")
-    deciding.release(paths, KEY, "a name", "Amina")
-    deciding.fix(paths, KEY, "Ninawezaje?", "left in English", "Amina")
+    quarantine_edit.release(paths, KEY, "a name", "Amina")
+    quarantine_edit.fix(paths, KEY, "Ninawezaje?", "left in English", "Amina")
     assert {name: (tmp_path / name).read_bytes() for name in cached} == cached
     assert releases_file(paths).read_bytes().startswith(cached["releases.jsonl"])
 
@@ -293,8 +295,8 @@ def test_a_fix_changes_one_text_and_no_other_byte(
         path.write_bytes(b"".join(lines))
         before = read_prompts(path)
         key: Key = ("tuning", f"x{which}", "sw")
-        deciding.fix(paths, key, text, "wrong", "Amina")
-        deciding.fix(paths, key, text, "wrong, again", "Amina")
+        quarantine_edit.fix(paths, key, text, "wrong", "Amina")
+        quarantine_edit.fix(paths, key, text, "wrong, again", "Amina")
         start, end = len(b"".join(lines[:which])), len(b"".join(lines[which + 1 :]))
         after = path.read_bytes()
         assert after[:start] == b"".join(lines[:which])
@@ -323,18 +325,18 @@ def test_a_fix_that_was_interrupted_is_completed(paths: Paths, monkeypatch: pyte
 
     before = (paths.data / "alignment.jsonl").read_bytes()
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(deciding, "_with_text", stopped)
-        deciding.fix(paths, KEY, "Ninawezaje?", "left in English", "Amina")
+        patched.setattr(quarantine_edit, "_with_text", stopped)
+        quarantine_edit.fix(paths, KEY, "Ninawezaje?", "left in English", "Amina")
     assert (paths.data / "alignment.jsonl").read_bytes() == before
     assert read_decisions(fixes_file(paths), Fix)[0].before is not None
-    deciding.fix(paths, KEY, "Ninawezaje?", "left in English", "Amina")
+    quarantine_edit.fix(paths, KEY, "Ninawezaje?", "left in English", "Amina")
     assert read_prompts(paths.data / "alignment.jsonl")[3].prompts["sw"] == "Ninawezaje?"
     assert len(read_decisions(fixes_file(paths), Fix)) == 1
     assert {path.name for path in paths.data.iterdir()} == {"alignment.jsonl", "evaluation.jsonl", "fixes.jsonl"}
 
 
 def test_a_missing_text_is_added(paths: Paths) -> None:
-    deciding.fix(paths, ("evaluation", "e2", "zh"), "怎么做？", "was never translated", "Amina")
+    quarantine_edit.fix(paths, ("evaluation", "e2", "zh"), "怎么做？", "was never translated", "Amina")
     row = read_prompts(paths.data / "evaluation.jsonl")[2]
     assert row.prompts["zh"] == "怎么做？"
     assert read_decisions(fixes_file(paths), Fix)[0].before is None
@@ -353,17 +355,17 @@ def test_a_missing_text_is_added(paths: Paths) -> None:
 def test_a_fix_that_cannot_be_is_refused_and_changes_nothing(key: Key, text: str, message: str, paths: Paths) -> None:
     before = {path.name: path.read_bytes() for path in paths.data.iterdir()}
     with pytest.raises(MlcError, match=message):
-        deciding.fix(paths, key, text, "why", "Amina")
+        quarantine_edit.fix(paths, key, text, "why", "Amina")
     assert {path.name: path.read_bytes() for path in paths.data.iterdir()} == before
 
 
 def test_a_text_comes_from_a_file(tmp_path: Path) -> None:
     path = tmp_path / "text"
     path.write_bytes(b"Ninawezaje\r\nkufanya?\r\n")
-    assert deciding.read_text(path) == "Ninawezaje\r\nkufanya?"
+    assert quarantine_edit.read_text(path) == "Ninawezaje\r\nkufanya?"
     path.write_bytes(b"\xff")
     with pytest.raises(MlcError, match=r"not UTF-8 text \(byte 0\)"):
-        deciding.read_text(path)
+        quarantine_edit.read_text(path)
     for missing in (tmp_path / "none", tmp_path):
         with pytest.raises(MlcError, match="is no file"):
-            deciding.read_text(missing)
+            quarantine_edit.read_text(missing)

@@ -13,12 +13,12 @@ from typer.testing import CliRunner, Result
 
 from mlc.cli import app
 from mlc.errors import MlcError
-from mlc.escape import visible
 from mlc.files import write_jsonl
 from mlc.paths import Paths
 from mlc.prompts.schema import PromptRow, read_prompts, write_prompts
+from mlc.quality.decisions import Fix, Release, fixes_file, read_decisions, releases_file
 from mlc.quality.quarantine import Reason
-from mlc.quality.releases import Fix, Release, fixes_file, read_decisions, releases_file
+from mlc.text import visible
 
 from .conftest import with_text, world_rows
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from mlc.embedded.world import LANGUAGES, language
-from mlc.quality import similarity
+from mlc.quality import pair_checks
 
 SOURCE = "Please explain to me in detail how I can paint the old boat of my uncle."
 
@@ -19,13 +19,13 @@ SOURCE = "Please explain to me in detail how I can paint the old boat of my uncl
     ],
 )
 def test_leakage_is_the_longest_run_of_source_words(text: str, share: float) -> None:
-    assert similarity.leakage([text], [SOURCE])[0] == pytest.approx(share)
+    assert pair_checks.leakage([text], [SOURCE])[0] == pytest.approx(share)
 
 
 def test_what_the_source_quotes_may_stay() -> None:
     source = "Write a story that begins with 'As I was walking down the street' and ends well."
     text = "Schreibe eine Geschichte, die mit 'As I was walking down the street' beginnt."
-    assert similarity.leakage([text], [source]) == [0.0]
+    assert pair_checks.leakage([text], [source]) == [0.0]
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_what_the_source_quotes_may_stay() -> None:
     ],
 )
 def test_a_translators_own_words_are_chatter(text: str) -> None:
-    assert similarity.chatter([text], ["How do I paint a boat?"])[0]
+    assert pair_checks.chatter([text], ["How do I paint a boat?"])[0]
 
 
 def test_the_sources_own_words_are_no_chatter() -> None:
@@ -56,25 +56,25 @@ def test_the_sources_own_words_are_no_chatter() -> None:
         "Pinta un barco.",
         "Claro,",
     ]
-    assert similarity.chatter(texts, sources) == ["", "", "", None]
+    assert pair_checks.chatter(texts, sources) == ["", "", "", None]
 
 
 @pytest.mark.parametrize("tag", LANGUAGES)
 def test_no_request_of_the_embedded_world_is_chatter(tag: str) -> None:
     requests = [template.format("x") for template in language(tag).templates]
     sources = [template.format("x") for template in language("en").templates]
-    assert not any(similarity.chatter(requests, sources))
+    assert not any(pair_checks.chatter(requests, sources))
 
 
 def test_lost_names_what_is_missing() -> None:
     sources = ["Pay 250 dollars at https://example.org/pay to {name}", "Pay 3 dollars", "Pay", None]
     texts = ["Paga 250 dólares en https://example.org/pay a {name}", "Paga dólares", "Paga 5", "Paga"]
-    assert similarity.lost(texts, sources) == ["", "3", "", None]
+    assert pair_checks.lost(texts, sources) == ["", "3", "", None]
 
 
 def test_an_end_is_missed_only_where_the_source_has_one() -> None:
     sources = ["Paint a boat.", "Paint a boat.", "Paint a boat.", "Paint a boat"]
-    assert similarity.unended(["Pinta un", "给船上漆。", "نوکا رنگو۔", "Pinta un barco"], sources) == [
+    assert pair_checks.unended(["Pinta un", "给船上漆。", "نوکا رنگو۔", "Pinta un barco"], sources) == [
         True,
         False,
         False,
@@ -84,8 +84,8 @@ def test_an_end_is_missed_only_where_the_source_has_one() -> None:
 
 def test_back_translations_are_scored_against_the_source_alone() -> None:
     back = ["How do I best paint a boat?", "The weather is nice today.", None]
-    good, bad, missing = similarity.back_translation(back, ["How do I paint a boat?"] * 3)
+    good, bad, missing = pair_checks.back_translation(back, ["How do I paint a boat?"] * 3)
     assert good is not None and bad is not None
     assert good > 50 > 20 > bad
     assert missing is None
-    assert similarity.back_translation([None], ["How do I paint a boat?"]) == [None]
+    assert pair_checks.back_translation([None], ["How do I paint a boat?"]) == [None]

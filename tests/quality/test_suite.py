@@ -9,9 +9,9 @@ import pytest
 
 from mlc.errors import MlcError
 from mlc.quality import quarantine, suite
-from mlc.quality.columns import add_quality, long_frame
+from mlc.quality.checks import add_quality, long_frame
 from mlc.quality.data_docs import make_offline
-from mlc.quality.releases import Releases
+from mlc.quality.decisions import Releases
 from mlc.settings import Languages, Validate
 
 from .conftest import Sets, with_text, world_rows

@@ -11,8 +11,8 @@ from ruamel.yaml import YAML
 
 from mlc.errors import MlcError
 from mlc.quality import quarantine
-from mlc.quality.columns import add_quality, long_frame
-from mlc.quality.releases import Releases
+from mlc.quality.checks import add_quality, long_frame
+from mlc.quality.decisions import Releases
 from mlc.settings import Thresholds, Validate, load_settings
 
 from .conftest import Sets, with_text

@@ -13,7 +13,7 @@ import vl_convert
 from mlc.errors import MlcError
 from mlc.evaluation.samples import read_samples, write_samples
 from mlc.files import write_json
-from mlc.manifest import digest
+from mlc.models.manifest import digest
 from mlc.paths import ROLES, Paths
 from mlc.report import drawing, examples, rates, registry, stage, verdict, words
 from report.project import (

@@ -8,8 +8,8 @@ import pytest
 from mlflow import MlflowClient
 from team_server import Server
 
-from mlc import connections
 from mlc.paths import Paths
+from mlc.project import connections
 from mlc.settings import load_settings
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(600)]

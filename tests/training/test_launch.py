@@ -19,8 +19,8 @@ import pytest
 import torch
 
 from mlc.errors import MlcError
-from mlc.evaluation.models import load_model
 from mlc.files import write_json
+from mlc.models.loading import load_model
 from mlc.paths import Paths
 from mlc.prompts.schema import PromptRow, write_prompts
 from mlc.settings import Languages, Lora, Train, load_settings

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from mlc.evaluation.generation import chat_ids, padded
+from mlc.models.generation import chat_ids, padded
+from mlc.models.representations import chunks, collate_variants, encode, encode_chunks
 from mlc.prompts.schema import PromptRow
-from mlc.training.representations import chunks, collate_variants, encode, encode_chunks
 
 Tiny = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 

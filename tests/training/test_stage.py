@@ -11,11 +11,11 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from mlc import manifest
 from mlc.errors import MlcError
-from mlc.evaluation.generation import chat_ids
-from mlc.evaluation.models import load_model
 from mlc.files import sha256_folder, write_json
+from mlc.models import manifest
+from mlc.models.generation import chat_ids
+from mlc.models.loading import load_model
 from mlc.paths import Paths
 from mlc.prompts.schema import PromptRow, write_prompts
 from mlc.settings import Languages, Lora, Settings, load_settings

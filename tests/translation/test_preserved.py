@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mlc.translation.preserved import lost
+from mlc.quality.preserved import lost
 
 PIECES = ["{name}", "{{ user }}", "${HOME}", "{0:.2f}", "%s", "%(count)d", "%.2f", "<b>", "</b>", "<br/>", "[NAME]"]
 PIECES += ["`rm -i x1`", "```\ncode 7\n```", "https://example.org/a?b=1", "me@example.org", "@alice", "#tag", "my_file"]

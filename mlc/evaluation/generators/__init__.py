@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from typing import Protocol
 
-from mlc import manifest
 from mlc.errors import MlcError
-from mlc.evaluation.generation import Reply
+from mlc.models import manifest
+from mlc.models.generation import Reply
 from mlc.paths import Subject
 from mlc.settings import Evaluate
 

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 
 from mlc.endpoint import Endpoint, EndpointError, Refused
-from mlc.evaluation.generation import Reply
+from mlc.models.generation import Reply
 from mlc.settings import EndpointGenerator as Settings
 
 SEED = 0  # greedy replies need none; some endpoints round differently from run to run, and this is all one can ask

@@ -7,9 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mlc.evaluation import generation
-from mlc.evaluation.generation import Reply, chat_ids
-from mlc.evaluation.models import load_model
+from mlc.models import generation
+from mlc.models.generation import Reply, chat_ids
+from mlc.models.loading import load_model
 from mlc.settings import Evaluate
 
 

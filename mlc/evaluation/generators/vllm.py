@@ -10,10 +10,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from mlc import manifest
 from mlc.errors import MlcError
-from mlc.evaluation.generation import Reply, chat_ids, reference_ids
 from mlc.files import read_json
+from mlc.models import manifest
+from mlc.models.generation import Reply, chat_ids, reference_ids
 from mlc.settings import Evaluate
 from mlc.settings import VllmGenerator as Settings
 

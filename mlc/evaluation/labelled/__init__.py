@@ -17,8 +17,9 @@ import langcodes
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mlc.errors import MlcError
-from mlc.evaluation.samples import Verdict
-from mlc.prompts.schema import Intent, LanguageTag
+from mlc.judges import ReplyVerdict
+from mlc.languages.tags import LanguageTag
+from mlc.prompts.schema import Intent
 
 Part = Literal["development", "held-out"]
 
@@ -32,7 +33,7 @@ class Labelled(BaseModel):
     response: str
     language: LanguageTag
     intent: Intent
-    label: Verdict
+    label: ReplyVerdict
     part: Part = "held-out"
 
 

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from mlc.errors import MlcError
-from mlc.escape import shown
 from mlc.prompts.importers.drafts import UNSPECIFIED, DataSet, Draft, LeftOut
 from mlc.prompts.importers.polyrefuse import POLYREFUSE, polyrefuse
 from mlc.prompts.importers.records import Format, Record, Source, read, read_csv, read_json
 from mlc.prompts.schema import Intent, Provenance
+from mlc.text import quoted
 
 HUMAN = Provenance(translator="human")
 Layout = Callable[[Source], Iterator[Draft | LeftOut]]
@@ -62,7 +62,7 @@ def pku_saferlhf(source: Source) -> Iterator[Draft | LeftOut]:
 def _flag(record: Record, name: str) -> bool:
     value = record.fields[name]
     if not isinstance(value, bool):
-        raise MlcError(f"{record.where}, field {name}: true or false is needed, not {shown(str(value))}")
+        raise MlcError(f"{record.where}, field {name}: true or false is needed, not {quoted(str(value))}")
     return value
 
 
@@ -102,7 +102,7 @@ def _text_of_turn(record: Record, name: str) -> Any:
     value = record.fields[name]
     turn = value[0] if isinstance(value, list) and value else value
     if isinstance(turn, dict):
-        Record(f"{record.where}, field {shown(name)}", turn).need("value")
+        Record(f"{record.where}, field {quoted(name)}", turn).need("value")
         return turn["value"]
     return turn
 
@@ -139,7 +139,7 @@ def xstest(source: Source) -> Iterator[Draft | LeftOut]:
         label = record.text("label") if "label" in record.fields else "unsafe" if "contrast_" in kind else "safe"
         prompt = record.text("prompt")
         if label not in labels:
-            yield LeftOut(record.where, f"label {shown(label or '')} is neither safe nor unsafe")
+            yield LeftOut(record.where, f"label {quoted(label or '')} is neither safe nor unsafe")
         else:
             texts = {"en": prompt} if prompt else {}
             yield Draft(record.where, record.fields, record.text("id"), labels[label], kind, texts)

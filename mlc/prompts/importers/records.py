@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mlc.errors import MlcError
-from mlc.escape import shown
+from mlc.text import quoted
 
 Format = Literal["json", "jsonl", "csv", "parquet", "hub"]
 
@@ -41,7 +41,7 @@ class Record:
     def need(self, *names: str) -> None:
         missing = [name for name in names if name not in self.fields]
         if missing:
-            has = ", ".join(shown(name) for name in self.fields) or "none"
+            has = ", ".join(quoted(name) for name in self.fields) or "none"
             raise MlcError(f"{self.where}: no field {', '.join(missing)}; its fields are {has}")
 
     def text(self, name: str) -> str | None:
@@ -54,12 +54,12 @@ class Record:
         if value is None:
             return None
         if not isinstance(value, str):
-            raise MlcError(f"{self.where}, field {shown(name)}: a text is needed, not {shown(str(value))}")
+            raise MlcError(f"{self.where}, field {quoted(name)}: a text is needed, not {quoted(str(value))}")
         try:
             value.encode()
         except UnicodeEncodeError as error:
             raise MlcError(
-                f"{self.where}, field {shown(name)}: character {error.start + 1} is half of a surrogate pair "
+                f"{self.where}, field {quoted(name)}: character {error.start + 1} is half of a surrogate pair "
                 f"(U+{ord(value[error.start]):04X}), which is no text: mend the source"
             ) from None
         return value if value.strip() else None
@@ -90,7 +90,7 @@ def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(fields) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"field {shown(twice)} stands twice in one object")
+        raise ValueError(f"field {quoted(twice)} stands twice in one object")
     return fields
 
 
@@ -105,7 +105,7 @@ def _parse(text: str, path: Path, line: int | None = None) -> Any:
 
 def _record(where: str, value: Any) -> Record:
     if not isinstance(value, dict):
-        raise MlcError(f"{where}: an object with named fields is needed, not {shown(str(value))}")
+        raise MlcError(f"{where}: an object with named fields is needed, not {quoted(str(value))}")
     return Record(where, value)
 
 
@@ -135,7 +135,7 @@ def read_csv(path: Path) -> Iterator[Record]:
             raise MlcError(f"{path}: the first line has to name the columns")
         if len(set(header)) < len(header):
             twice = next(name for name in header if header.count(name) > 1)
-            raise MlcError(f"{path}, line 1: column {shown(twice)} stands twice")
+            raise MlcError(f"{path}, line 1: column {quoted(twice)} stands twice")
         line = reader.line_num + 1
         for cells in reader:
             if cells and len(cells) != len(header):

@@ -8,12 +8,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mlc.errors import MlcError
-from mlc.escape import shown_name
 from mlc.files import sha256_json
 from mlc.progress import track
-from mlc.prompts import tags
+from mlc.prompts import language_names
 from mlc.prompts.importers.drafts import DataSet, Draft, LeftOut
 from mlc.prompts.schema import Origin, PromptRow
+from mlc.text import quoted_name
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,9 @@ def assemble(items: Iterable[Draft | LeftOut], data_set: DataSet, revision: str 
         else:
             left_out.append(item)
     names = dict.fromkeys(name for draft in drafts for name in (*draft.texts, *draft.references))
-    tag_of, warnings = tags.resolve({name: [d.texts[name] for d in drafts if name in d.texts] for name in names})
+    tag_of, warnings = language_names.resolve(
+        {name: [d.texts[name] for d in drafts if name in d.texts] for name in names}
+    )
     rows: dict[str, PromptRow] = {}
     places: dict[str, str] = {}
     for draft in track(drafts, "making rows"):
@@ -57,7 +59,7 @@ def assemble(items: Iterable[Draft | LeftOut], data_set: DataSet, revision: str 
             left_out.append(LeftOut(draft.where, "another record of the same request was taken"))
         else:
             raise MlcError(
-                f"{draft.where}: id {shown_name(draft.key)} is also that of {places[row.id]}, with different content "
+                f"{draft.where}: id {quoted_name(draft.key)} is also that of {places[row.id]}, with different content "
                 f"({', '.join(_differences(row, rows[row.id]))}): mend the source"
             )
     return Imported(list(rows.values()), left_out, warnings)

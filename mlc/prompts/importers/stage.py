@@ -9,8 +9,8 @@ from itertools import islice
 from pathlib import Path
 
 from mlc.errors import MlcError
-from mlc.escape import shown_name
 from mlc.files import write_jsonl
+from mlc.languages.tags import check_language
 from mlc.progress import track
 from mlc.prompts.diff import Change
 from mlc.prompts.importers.drafts import DataSet, LeftOut
@@ -19,7 +19,8 @@ from mlc.prompts.importers.records import Source
 from mlc.prompts.importers.rows import Imported, assemble
 from mlc.prompts.mapping import load_mapping
 from mlc.prompts.merge import ChangedSource, Merged, merge
-from mlc.prompts.schema import check_language, read_prompts, write_prompts
+from mlc.prompts.schema import read_prompts, write_prompts
+from mlc.text import quoted_name
 
 SHOWN = 5  # places per reason, and ids per list; --left-out writes all
 
@@ -77,7 +78,7 @@ def _resolve(layout: str, given: Source) -> tuple[DataSet, Layout, Source]:
             raise MlcError(f"--config: {data_set.name} is not read from the hub, which alone has configurations")
         return data_set, layout_of, dataclasses.replace(given, split=given.split or data_set.split)
     if Path(layout).suffix not in {".yaml", ".yml"}:
-        raise MlcError(f"{shown_name(layout)} is no layout: name one of {', '.join(LAYOUTS)}, or a mapping (*.yaml)")
+        raise MlcError(f"{quoted_name(layout)} is no layout: name one of {', '.join(LAYOUTS)}, or a mapping (*.yaml)")
     mapping = load_mapping(Path(layout))
     if mapping.format != "hub" and (given.config or given.split):
         raise MlcError(f"--config, --split: {layout} is of a {mapping.format} file; only hub sets have them")
@@ -130,7 +131,7 @@ def _reasons(left_out: Sequence[LeftOut], file: Path | None) -> list[str]:
 
 
 def _some(names: Iterable[str]) -> str:
-    names = [shown_name(name) for name in names]
+    names = [quoted_name(name) for name in names]
     more = len(names) - SHOWN
     return "; ".join(names[:SHOWN]) + (f"; and {more} more" if more > 0 else "")
 
@@ -138,5 +139,5 @@ def _some(names: Iterable[str]) -> str:
 def _rows(what: str, changed: dict[str, list[Change]]) -> list[str]:
     lines = [f"{len(changed)} rows {what}:"] if changed else []
     for id_, found in changed.items():
-        lines += [f"~ {shown_name(id_)}", *(line for change in found for line in change.lines())]
+        lines += [f"~ {quoted_name(id_)}", *(line for change in found for line in change.lines())]
     return lines

@@ -1,0 +1,35 @@
+"""The project that a command works on. It comes before the import of what the command runs, which can take seconds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mlc.paths import Paths
+    from mlc.settings import Settings
+
+
+def project() -> tuple[Settings, Paths]:
+    """The settings and files of the working directory.
+
+    Raises:
+        MlcError: params.yaml is missing or not valid.
+    """
+    from mlc.paths import Paths
+    from mlc.settings import load_settings
+
+    paths = Paths()
+    return load_settings(paths.params), paths
+
+
+def pinned_project() -> tuple[Settings, Paths]:
+    """``project`` for a stage, whose result has to be of the code that mlc.lock names, where there is one.
+
+    Raises:
+        MlcError: also where the installed package has other code.
+    """
+    from mlc.project import lock
+
+    settings, paths = project()
+    lock.check(paths.root / lock.NAME)
+    return settings, paths

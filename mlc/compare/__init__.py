@@ -1,0 +1,1 @@
+"""Two versions, revisions or experiments side by side."""

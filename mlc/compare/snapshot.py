@@ -1,0 +1,139 @@
+"""The sides of a comparison: what a version, a revision, an experiment or the workspace left."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from ruamel.yaml import YAML
+
+from mlc.errors import MlcError
+from mlc.evaluation.samples import read_samples
+from mlc.gates.paired import unique
+from mlc.paths import Paths
+from mlc.settings import flat
+
+WORKSPACE = "workspace"
+# What is read of a side, where a project has it; a registered version has it beside each other under these names.
+PLACES = {
+    "params.yaml": "params.yaml",
+    "data.dvc": "data.dvc",
+    "verdict.json": "artifacts/gate/verdict.json",
+    "samples.jsonl": "artifacts/evaluation/candidate/samples.jsonl",
+}
+Read = Callable[[str], str | None]
+
+
+@dataclass(frozen=True)
+class Side:
+    """What one side left. ``data`` is the hash of its prompt sets; None is what it does not have."""
+
+    name: str
+    commit: str | None
+    data: str | None
+    params: Mapping[str, Any]
+    verdict: Mapping[str, Any] | None
+    samples: pd.DataFrame | None
+
+
+def _side(name: str, commit: str | None, read: Read) -> Side:
+    yaml = YAML(typ="safe", pure=True)
+    params, pointer, verdict, lines = (read(file) for file in PLACES)
+    if params is None:
+        raise MlcError(f"{name} has no params.yaml: it is no state of this project")
+    samples = None
+    if lines is not None:
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "samples.jsonl"
+            file.write_text(lines, encoding="utf-8")
+            samples = read_samples(file)
+        unique(samples, f"samples of {name}")
+    return Side(
+        name=name,
+        commit=commit,
+        data=yaml.load(pointer)["outs"][0]["md5"] if pointer else None,
+        params=flat(yaml.load(params)),
+        verdict=json.loads(verdict) if verdict else None,
+        samples=samples,
+    )
+
+
+def _version(name: str, registered: str, paths: Paths) -> Side:
+    from mlc.registry import ledger, verify
+
+    model = ledger.Model(paths, registered)
+    version = model.version(name)
+    with verify.fetched(model, str(version.version), verify.EVIDENCE) as evidence:
+
+        def read(file: str) -> str | None:
+            path = evidence / file
+            return path.read_text(encoding="utf-8") if path.exists() else None
+
+        return _side(f"version {version.version}", version.tags.get("git_commit"), read)
+
+
+def _workspace(paths: Paths) -> Side:
+    def read(file: str) -> str | None:
+        path = paths.root / PLACES[file]
+        return path.read_text(encoding="utf-8") if path.exists() else None
+
+    return _side(WORKSPACE, None, read)
+
+
+def _revision(name: str, paths: Paths) -> Side:
+    """A git revision or a DVC experiment, whose outputs come from DVC's cache or its remote."""
+    from dvc.api import DVCFileSystem
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+    from dvc.scm import RevError, resolve_rev
+
+    try:
+        with Repo(str(paths.root)) as repo:
+            commit = str(resolve_rev(repo.scm, name))
+    except RevError:
+        raise MlcError(
+            f"{name} is no version of the registry, no git revision and no experiment: `mlc registry list`, `git log`"
+            " and `dvc exp list` show what there is"
+        ) from None
+    except DvcException as error:
+        raise MlcError(f"{name}: {error}") from None
+    files = DVCFileSystem(url=str(paths.root.resolve()), rev=commit)
+
+    def made(path: str) -> bool:
+        """Whether the output was there when that state was committed; dvc.yaml names it from the beginning."""
+        locked = files.read_text("dvc.lock", encoding="utf-8") if files.exists("dvc.lock") else ""
+        return f"path: {path}\n" in locked
+
+    def read(file: str) -> str | None:
+        path = PLACES[file]
+        if not files.exists(path):
+            return None
+        try:
+            return str(files.read_text(path, encoding="utf-8"))
+        except Exception as error:  # each kind of remote has its own
+            if not made(path):
+                return None
+            why = " ".join(str(error).split())
+            raise MlcError(
+                f"{path} of {name} is in neither DVC's cache nor a remote ({why}): `dvc push` it there"
+            ) from None
+
+    return _side(name, commit, read)
+
+
+def side(name: str, registered: str, paths: Paths) -> Side:
+    """A side by its name: ``workspace``, a version's number or alias, or a revision or experiment.
+
+    Raises:
+        MlcError: there is no such thing, or what it left cannot be read.
+    """
+    if name == WORKSPACE:
+        return _workspace(paths)
+    if name.isdecimal() or name in ("champion", "previous", "candidate"):
+        return _version(name, registered, paths)
+    return _revision(name, paths)

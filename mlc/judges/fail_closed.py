@@ -1,0 +1,53 @@
+"""Failing closed: whatever goes wrong with a judge makes ``invalid`` of the reply that it went wrong with."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from mlc.errors import MlcError
+from mlc.judges import Judge, Judgement, ReplyVerdict
+from mlc.languages.identify import identify
+from mlc.prompts.schema import Intent
+
+VERDICTS = frozenset(get_args(ReplyVerdict))
+
+
+class FailClosed:
+    """A judge whose failures are verdicts: ``invalid``, with the error as its raw output.
+
+    A batch that fails is halved and tried again, so that a reply which the judge cannot bear spoils no other: k such
+    replies among n cost about k log2 n further calls. An ``MlcError`` is no verdict but something to mend (a wrong key,
+    no model) and is raised.
+    """
+
+    def __init__(self, judge: Judge) -> None:
+        self.inner = judge
+        self.name, self.version = judge.name, judge.version
+
+    def judge(
+        self, prompts: list[str], responses: list[str], languages: list[str], intents: list[Intent]
+    ) -> list[Judgement]:
+        if not responses:
+            return []
+        try:
+            found = self.inner.judge(prompts, responses, languages, intents)
+            if len(found) != len(responses):
+                raise ValueError(f"{len(found)} verdicts on {len(responses)} replies")
+        except MlcError:
+            raise
+        except Exception as error:
+            if len(responses) == 1:
+                return [failed(responses[0], error)]
+            half = len(responses) // 2
+            columns = (prompts, responses, languages, intents)
+            first, second = (self.judge(*(c[part] for c in columns)) for part in (slice(half), slice(half, None)))  # type: ignore[arg-type]
+            return first + second
+        return [
+            j if j.verdict in VERDICTS else Judgement("invalid", f"{j.verdict}: {j.raw}", j.response_language)
+            for j in found
+        ]
+
+
+def failed(response: str, error: Exception) -> Judgement:
+    """The verdict of a judge that failed on a reply."""
+    return Judgement("invalid", f"{type(error).__name__}: {error}", identify(response))

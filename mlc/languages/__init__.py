@@ -1,0 +1,1 @@
+"""Languages: their tags, and which language a text is in."""

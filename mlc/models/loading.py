@@ -1,0 +1,44 @@
+"""Loading the base or a candidate: full weights, or an adapter over the base."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils.logging import disable_progress_bar
+
+from mlc.errors import MlcError
+from mlc.models import manifest
+
+
+def load_model(folder: Path, base: Path, precision: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A model ready to generate, on the GPU if there is one, and its tokenizer.
+
+    Args:
+        folder: weights or adapter, with tokenizer. base: the base's folder, for an adapter.
+        precision: ``float32`` or ``bfloat16``.
+
+    Raises:
+        MlcError: the folder does not exist.
+    """
+    for needed in (folder, base):
+        if not needed.is_dir():
+            raise MlcError(
+                f"{needed} does not exist: run `mlc {'base' if needed == base else 'train` and `mlc select'}` first"
+            )
+    disable_progress_bar()
+    adapter = manifest.is_adapter(folder)
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        base if adapter else folder,
+        dtype=getattr(torch, precision),
+        trust_remote_code=False,
+        use_safetensors=True,  # never a pickle
+    )
+    if adapter:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, folder).merge_and_unload()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return model.to(device).eval(), AutoTokenizer.from_pretrained(folder)

@@ -1,0 +1,166 @@
+"""``mlc doctor``: what would stop a run, before it starts, and what to do about it. It changes nothing."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError, requires, version
+
+from packaging.requirements import Requirement
+
+from mlc.errors import MlcError
+from mlc.models import manifest
+from mlc.paths import Paths
+from mlc.project import lock
+from mlc.project.connections import Check, dvc, first, hub, prefect, tracking
+from mlc.prompts.schema import SETS, languages_of
+from mlc.settings import Settings, load_settings
+from mlc.text import visible
+
+GIB = 2**30
+SLACK = 2 * GIB  # beside the models: prompts, samples, logs, DVC's cache of them
+
+
+def _python(_: Paths) -> Iterator[Check]:
+    words = f"{sys.version.split()[0]} at {sys.executable}"
+    yield Check("python", "ok", words)
+
+
+def _packages(_: Paths) -> Iterator[Check]:
+    wrong = []
+    count = 0
+    for text in requires("mlc-pipeline") or []:
+        wanted = Requirement(text)
+        if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
+            continue
+        count += 1
+        try:
+            found = version(wanted.name)
+        except PackageNotFoundError:
+            wrong.append(f"{wanted.name} is missing")
+            continue
+        if not wanted.specifier.contains(found, prereleases=True):
+            wrong.append(f"{wanted.name} {found} is not {wanted.specifier}")
+    if wrong:
+        todo = "install mlc-pipeline again, with the versions of its constraints.txt"
+        yield Check("packages", "problem", "; ".join(wrong), todo)
+    else:
+        yield Check("packages", "ok", f"mlc-pipeline {version('mlc-pipeline')}, {count} requirements met")
+
+
+def _disk(paths: Paths) -> Iterator[Check]:
+    """A run keeps the base, the candidate, its copy in DVC's cache and in the registry, and two checkpoints: six."""
+    base = sum(file.stat().st_size for file in paths.base.rglob("*") if file.is_file()) if paths.base.is_dir() else 0
+    needed, free = 6 * base + SLACK, shutil.disk_usage(paths.root).free
+    words = f"{free / GIB:.1f} GiB free, about {needed / GIB:.1f} needed"
+    if free < needed:
+        yield Check("disk", "problem", words, "free some space: `dvc gc --workspace` drops what no file here needs")
+    else:
+        yield Check("disk", "ok", words)
+
+
+def _gpu(settings: Settings) -> Check:
+    """By nvidia-smi, which answers at once: torch takes seconds to import."""
+    tool = shutil.which("nvidia-smi")
+    done = tool and subprocess.run([tool, "--query-gpu=name,memory.total", "--format=csv,noheader"],
+                                   capture_output=True, text=True)  # fmt: skip
+    cards = done.stdout.strip().splitlines() if done and not done.returncode else []
+    if settings.train.processes > max(1, len(cards)):
+        return Check(
+            "gpu", "problem", f"{len(cards)} for train.processes {settings.train.processes}", "lower train.processes"
+        )
+    if cards:
+        return Check("gpu", "ok", "; ".join(cards))
+    if settings.train.lora is not None and settings.train.lora.load_in_4bit:
+        return Check(
+            "gpu", "warning", "none, and train.lora.load_in_4bit is made for one", "train where there is a GPU"
+        )
+    if settings.train.precision == "bfloat16":
+        return Check("gpu", "warning", "none: training in bfloat16 on a CPU is slow", "train where there is a GPU")
+    return Check("gpu", "ok", "none: the CPU trains, which is enough for small models")
+
+
+def _git(paths: Paths) -> Iterator[Check]:
+    try:
+        state = manifest.git_state(paths.root)
+        who = subprocess.run(["git", "-C", str(paths.root), "var", "GIT_AUTHOR_IDENT"], capture_output=True, text=True)
+    except (MlcError, FileNotFoundError) as error:
+        yield Check("git", "problem", first(error), "install git")
+        return
+    if state["commit"] is None:
+        yield Check("git", "problem", "no commit: what is trained cannot be registered", "`git init`, then commit")
+    elif state["dirty"]:
+        files = ", ".join(map(visible, state["changed"][:5])) + (", …" if len(state["changed"]) > 5 else "")
+        todo = "commit: a candidate trained from uncommitted changes is never registered"
+        yield Check("git", "warning", f"uncommitted changes: {files}", todo)
+    else:
+        yield Check("git", "ok", f"commit {state['commit'][:12]}, nothing uncommitted")
+    if who.returncode:
+        todo = "`git config user.name …` and `git config user.email …`: the registry's ledger says who"
+        yield Check("identity", "warning", "git does not know who you are", todo)
+    else:
+        yield Check("identity", "ok", who.stdout.rpartition(" <")[0])
+
+
+def _base(settings: Settings, paths: Paths) -> Iterator[Check]:
+    from mlc.models import base
+
+    folder = paths.root / settings.base.model
+    try:
+        if folder.is_dir():
+            base.check_files(settings.base.model, folder)
+        else:
+            base.check_pin(settings.base.model, settings.base.revision)
+    except MlcError as error:
+        yield Check("base", "problem", str(error), "see above")
+        return
+    where = "a folder here" if folder.is_dir() else f"of the hub, at {settings.base.revision}"
+    yield Check("base", "ok", f"{settings.base.model}, {where}")
+
+
+def _prompts(settings: Settings, paths: Paths) -> Iterator[Check]:
+    for name in SETS:
+        path = paths.data / f"{name}.jsonl"
+        try:
+            rows, seen = languages_of(path)
+        except MlcError as error:
+            yield Check("prompts", "problem", str(error), "`mlc import` makes one from a published set or a table")
+            continue
+        missing = [tag for tag in settings.languages.served if tag not in seen]
+        if missing:
+            words = f"{path}: {rows} rows, none in {', '.join(missing)}"
+            yield Check(
+                "prompts", "problem", words, "`mlc translate` fills in, or take the language out of params.yaml"
+            )
+        else:
+            yield Check("prompts", "ok", f"{path}: {rows} rows in every served language")
+
+
+def run(paths: Paths) -> list[Check]:
+    """Looks at everything that a run needs. A setting or file that is wrong is a check that failed, not an error."""
+    checks: list[Check] = []
+    for look in (_python, _packages, _disk, _git, dvc, prefect):
+        checks += look(paths)
+    try:
+        settings = load_settings(paths.params)
+        lock.check(paths.root / lock.NAME)
+    except MlcError as error:
+        return [*checks, Check("settings", "problem", str(error), "mend it, then run `mlc doctor` again for the rest")]
+    checks += [Check("settings", "ok", f"{paths.params} is valid"), _gpu(settings)]
+    with_settings: tuple[Callable[[Settings, Paths], Iterator[Check]], ...] = (_base, _prompts, hub, tracking)
+    for examine in with_settings:
+        checks += examine(settings, paths)
+    return checks
+
+
+def table(checks: list[Check]) -> str:
+    """A line each, with what to do below it, and a sum."""
+    lines = []
+    for check in checks:
+        lines.append(f"{'OK' if check.state == 'ok' else check.state:<8} {check.name:<12} {check.found}")
+        if check.todo:
+            lines.append(f"{'':21} -> {check.todo}")
+    count = {state: sum(check.state == state for check in checks) for state in ("problem", "warning")}
+    return "\n".join([*lines, "", f"{count['problem']} problems, {count['warning']} warnings"])

@@ -1,0 +1,155 @@
+"""``mlc status``: how things stand, on one screen. It reads, and changes nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from mlc import tracking
+from mlc.files import read_json
+from mlc.paths import Paths
+from mlc.registry import ledger
+
+RUNS = 5  # the latest that are shown
+SECONDS = 10  # to wait for Prefect
+
+
+def _ago(when: datetime, now: datetime) -> str:
+    age = abs(now - when)
+    for unit, length in (("days", timedelta(days=1)), ("hours", timedelta(hours=1)), ("minutes", timedelta(minutes=1))):
+        if age >= 2 * length:
+            return f"{age // length} {unit}"
+    return f"{int(age.total_seconds())} seconds"
+
+
+def _registry(name: str, paths: Paths) -> dict[str, Any]:
+    """The champion and since when, and the version that waits for a person's word, if any."""
+    model = ledger.Model(paths, name)
+    aliases, entries = model.aliases(), model.ledger()
+    champion = aliases.get("champion")
+    since = [e["when"] for e in entries if e["alias"] == "champion" and e["to"] == champion] if champion else []
+    record = read_json(paths.registration, "mlc register") if paths.registration.exists() else {}
+    version = record["version"] if record.get("waiting") else None
+    waits = version if version not in (None, champion) and not ledger.refused(entries, version) else None
+    return {
+        "champion": champion,
+        "since": since[-1] if since else None,
+        "previous": aliases.get("previous"),
+        "waiting": waits,
+    }
+
+
+def _runs(paths: Paths) -> list[dict[str, Any]]:
+    client = tracking.client(paths)
+    experiment = client.get_experiment_by_name(tracking.experiment_name())
+    if experiment is None:
+        return []
+    found = client.search_runs([experiment.experiment_id], order_by=["start_time DESC"], max_results=RUNS)
+    return [
+        {
+            "name": run.info.run_name,
+            "id": run.info.run_id,
+            "status": run.info.status,
+            "started": datetime.fromtimestamp(run.info.start_time / 1000, UTC).isoformat(timespec="seconds"),
+            "gate": run.data.tags.get("gate"),
+        }
+        for run in found
+    ]
+
+
+def _stale(paths: Paths) -> dict[str, Any]:
+    """Stage -> what changed, by ``dvc status``; a key ``error`` where DVC cannot say."""
+    command = [sys.executable, "-m", "dvc", "status", "--json"]
+    done = subprocess.run(command, cwd=paths.root, capture_output=True, text=True)
+    if done.returncode:
+        return {"error": " ".join(done.stderr.replace("ERROR: ", "").split())}
+    found: dict[str, Any] = json.loads(done.stdout)
+    return {stage: _reasons(changes) for stage, changes in found.items()}
+
+
+def _reasons(changes: list[Any]) -> list[str]:
+    """What changed, each file once; of settings, their names."""
+    names: list[str] = []
+    for change in changes:
+        if isinstance(change, str):  # such as "always changed"
+            names.append(change)
+            continue
+        for files in change.values():
+            for path, what in files.items():
+                names += [path] if isinstance(what, str) else [key for keys in what.values() for key in keys]
+    return list(dict.fromkeys(names))
+
+
+def _schedule() -> dict[str, Any]:
+    """The next scheduled run, where a Prefect server is configured."""
+    address = os.environ.get("PREFECT_API_URL")
+    if address is None:
+        return {"configured": False, "next": None}
+    import httpx
+
+    body = {
+        "limit": 1,
+        "sort": "EXPECTED_START_TIME_ASC",
+        "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}, "deployment_id": {"is_null_": False},
+                      "tags": {"all_": ["mlc"]}},
+    }  # fmt: skip
+    headers = {"Authorization": f"Bearer {key}"} if (key := os.environ.get("PREFECT_API_KEY")) else {}
+    try:
+        answer = httpx.post(f"{address.rstrip('/')}/flow_runs/filter", json=body, headers=headers, timeout=SECONDS)
+        answer.raise_for_status()
+        found = answer.json()
+    except (httpx.HTTPError, ValueError) as error:
+        return {"configured": True, "next": None, "error": " ".join(str(error).split())[:200]}
+    if not found:
+        return {"configured": True, "next": None}
+    return {"configured": True, "next": found[0]["expected_start_time"], "run": found[0]["name"]}
+
+
+def find(name: str, paths: Paths) -> dict[str, Any]:
+    """Registry, last runs, stale stages and the next scheduled run, ready for JSON."""
+    registry: dict[str, Any] = {"name": name, "champion": None, "since": None, "previous": None, "waiting": None}
+    runs: list[dict[str, Any]] = []
+    if tracking.has_store(paths):
+        registry, runs = registry | _registry(name, paths), _runs(paths)
+    return {"registry": registry, "runs": runs, "stale": _stale(paths), "schedule": _schedule()}
+
+
+def words(found: dict[str, Any]) -> str:
+    """The same for a person."""
+    now, registry = datetime.now(UTC), found["registry"]
+    lines = []
+    if registry["champion"]:
+        since = datetime.fromisoformat(registry["since"]) if registry["since"] else None
+        age = f", champion for {_ago(since, now)}" if since else ""
+        lines.append(f"champion   version {registry['champion']} of {registry['name']}{age}")
+    else:
+        lines.append(f"champion   none: {registry['name']} has no version that was promoted")
+    if registry["waiting"]:
+        lines.append(f"waiting    version {registry['waiting']}: `mlc registry approve {registry['waiting']} --why …`")
+    for number, run in enumerate(found["runs"]):
+        gate = f", gate {run['gate']}" if run["gate"] else ""
+        when = _ago(datetime.fromisoformat(run["started"]), now)
+        lines.append(f"{'' if number else 'last runs':<10} {run['name']}: {run['status'].lower()}{gate}, {when} ago")
+    stale = found["stale"]
+    if not found["runs"]:
+        lines.append("last runs  none")
+    if "error" in stale:
+        lines.append(f"stale      not known: {stale['error']}")
+    elif not stale:
+        lines.append("stale      nothing: all stages are up to date")
+    for number, (stage, reasons) in enumerate(stale.items() if "error" not in stale else ()):
+        more = f" and {len(reasons) - 3} more" if len(reasons) > 3 else ""
+        lines.append(f"{'' if number else 'stale':<10} {stage}: {', '.join(reasons[:3])}{more}")
+    schedule = found["schedule"]
+    if not schedule["configured"]:
+        lines.append("next run   no schedule: PREFECT_API_URL is not set")
+    elif schedule["next"] is None:
+        lines.append(f"next run   none{': ' + schedule['error'] if 'error' in schedule else ' is scheduled'}")
+    else:
+        due = datetime.fromisoformat(schedule["next"])
+        lines.append(f"next run   in {_ago(due, now)}, at {due:%Y-%m-%d %H:%M} UTC")
+    return "\n".join(lines)

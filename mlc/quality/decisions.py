@@ -1,0 +1,159 @@
+"""What people decide about variants in quarantine: a release lets one pass as it is, a fix replaces its text.
+
+Both are lines of files in the data folder, beside the sets that they are about, and so are versioned with them:
+``releases.jsonl``, which ``mlc validate`` obeys, and ``fixes.jsonl``, which keeps every text that was replaced.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+from mlc.errors import MlcError
+from mlc.languages.tags import LanguageTag
+from mlc.paths import Paths
+from mlc.prompts.schema import Provenance
+from mlc.text import visible
+
+if TYPE_CHECKING:
+    from mlc.quality.quarantine import Reason  # imports pandas, which releasing needs not
+
+Key = tuple[str, str, str]  # set, id, language
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+# What no person can answer for, and what to do instead.
+NEVER_RELEASED = {
+    "empty": "a text without letters asks nothing: fix it",
+    "control_characters": "what cannot be seen is not what people would be asked to judge: fix the text",
+    "characters": "a text of that length is checked for nothing else: shorten it, or raise that setting",
+    "leaked_from": "what is trained on must not judge the result: fix the text, or take the row out of one of the sets",
+    "row": "it passed by itself: release or fix the text that takes its row along",
+    "minimum_languages": "it passed by itself: release or fix the row's other texts, or lower that setting",
+}
+
+
+def _said(text: str) -> str:
+    if not text.strip():
+        raise ValueError("is empty: say it")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("is not UTF-8 text") from None
+    return text
+
+
+def _may_be_released(check: str) -> str:
+    if check in NEVER_RELEASED:
+        raise ValueError(f"{check} cannot be released: {NEVER_RELEASED[check]}")
+    return check
+
+
+Said = Annotated[str, AfterValidator(_said)]
+
+
+class Decision(BaseModel):
+    """Which variant it is about, and who decided it, why and when."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    set: Literal["alignment", "tuning", "evaluation"]
+    id: str = Field(min_length=1)
+    language: LanguageTag
+    who: Said
+    why: Said
+    when: AwareDatetime
+
+    @property
+    def key(self) -> Key:
+        return self.set, self.id, self.language
+
+
+class Release(Decision):
+    """A variant that may be used although checks fail: these checks, this text, as a version of this source text."""
+
+    checks: tuple[Annotated[str, AfterValidator(_may_be_released)], ...] = Field(min_length=1)
+    sha256: Sha256 = Field(description="of the text")
+    source_sha256: Sha256 | None = Field(description="of the row's text in the source language; null without one")
+
+
+class Fix(Decision):
+    """A text that was replaced, with what belonged to it."""
+
+    before: str | None = Field(description="null where the row did not have the language")
+    after: Said
+    provenance: Provenance | None = Field(description="of the text before")
+    back_translation: str | None = Field(description="of the text before, taken out of the row with it")
+
+
+D = TypeVar("D", bound=Decision)
+
+
+def releases_file(paths: Paths) -> Path:
+    return paths.data / "releases.jsonl"
+
+
+def fixes_file(paths: Paths) -> Path:
+    return paths.data / "fixes.jsonl"
+
+
+def wrong(error: ValidationError) -> str:
+    """Where the first mistake is, and what it is."""
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"] if part != "[key]")
+    return f"{f'field {visible(field)}: ' if field else ''}{first['msg'].removeprefix('Value error, ')}"
+
+
+def read_decisions(path: Path, kind: type[D]) -> list[D]:
+    """The lines of ``releases.jsonl`` or ``fixes.jsonl``, none where there is no such file.
+
+    Raises:
+        MlcError: a line is not JSON, or not what it should be; with its number and field.
+    """
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return []
+    decisions = []
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                decisions.append(kind.model_validate_json(line))
+            except ValidationError as error:
+                raise MlcError(f"{path}, line {number}, {wrong(error)}") from None
+    return decisions
+
+
+def text_hash(text: str | None) -> str | None:
+    return None if text is None else hashlib.sha256(text.encode()).hexdigest()
+
+
+class Releases:
+    """The releases, applied variant by variant in any order; remembers which of them held."""
+
+    def __init__(self, releases: Iterable[Release] = ()) -> None:
+        self._of: dict[Key, list[Release]] = {}
+        for release in releases:
+            self._of.setdefault(release.key, []).append(release)
+        self._held: set[int] = set()
+        self.waived: dict[Key, tuple[str, ...]] = {}
+        """Variant -> the failing checks that releases let it pass."""
+
+    def left(self, key: Key, text: str | None, source_text: str | None, found: list[Reason]) -> list[Reason]:
+        """The reasons for quarantine that no release waives. Call it for every variant, with or without reasons."""
+        if text is None or key not in self._of:
+            return found
+        texts = text_hash(text), text_hash(source_text)
+        holding = [release for release in self._of[key] if (release.sha256, release.source_sha256) == texts]
+        self._held |= {id(release) for release in holding}
+        checks = {check for release in holding for check in release.checks}
+        if waived := tuple(sorted({reason.check for reason in found} & checks)):
+            self.waived[key] = waived
+        return [reason for reason in found if reason.check not in checks]
+
+    def stale(self) -> list[Release]:
+        """The releases of texts that are no longer there: changed, or their source text, or gone."""
+        return [release for releases in self._of.values() for release in releases if id(release) not in self._held]

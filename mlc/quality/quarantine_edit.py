@@ -1,0 +1,242 @@
+"""Releasing and fixing variants in quarantine: lines written into the data folder, and what must hold before."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from mlc.errors import MlcError
+from mlc.files import replacing
+from mlc.paths import Paths
+from mlc.prompts.schema import PromptRow
+from mlc.quality.decisions import (
+    D,
+    Decision,
+    Fix,
+    Key,
+    Release,
+    fixes_file,
+    read_decisions,
+    releases_file,
+    text_hash,
+    wrong,
+)
+from mlc.text import visible
+
+
+def _named(key: Key) -> str:
+    return visible(" ".join(key))
+
+
+def user(root: Path) -> str:
+    """git's user.name.
+
+    Raises:
+        MlcError: git has none.
+    """
+    try:
+        done = subprocess.run(["git", "-C", str(root), "config", "user.name"], capture_output=True, text=True)
+        name = done.stdout.strip()
+    except FileNotFoundError:
+        name = ""
+    if not name:
+        raise MlcError("who decides this? git has no user.name: give --who")
+    return name
+
+
+def held(paths: Paths) -> Iterator[dict[str, Any]]:
+    """The lines of quarantine.jsonl: ``set``, ``id``, ``language``, ``text``, ``source_text`` and ``reasons``.
+
+    Raises:
+        MlcError: there is no quarantine.jsonl, or it is broken.
+    """
+    path = paths.prompts / "quarantine.jsonl"
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    yield json.loads(line)
+                except ValueError:
+                    raise MlcError(f"{path}, line {number} is not JSON: run `mlc validate` again") from None
+    except FileNotFoundError:
+        raise MlcError(f"{path} does not exist: run `mlc validate` first") from None
+
+
+def _lines(paths: Paths, name: str, row_id: str) -> Iterator[tuple[bytes, dict[str, Any] | None]]:
+    """Every line of a set, and its content where it is the row asked for."""
+    path = paths.data / f"{name}.jsonl"
+    there = False
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    content = json.loads(line) if line.strip() else {}
+                    found = content.get("id") == row_id
+                except (ValueError, AttributeError):
+                    raise MlcError(f"{path}, line {number} is not a JSON object: mend it first") from None
+                there |= found
+                yield line, content if found else None
+    except FileNotFoundError:
+        raise MlcError(f"{path} does not exist: run `dvc pull data.dvc` first") from None
+    if not there:
+        raise MlcError(f"{path} has no row {row_id!r}: `mlc quarantine list --set {name}` shows what is in quarantine")
+
+
+def _row(content: dict[str, Any], what: str) -> PromptRow:
+    try:
+        return PromptRow.model_validate_json(json.dumps(content))
+    except ValidationError as error:
+        raise MlcError(f"{what}, {wrong(error)}") from None
+
+
+def find(paths: Paths, name: str, row_id: str) -> PromptRow:
+    """A row of the data as it is now.
+
+    Raises:
+        MlcError: the set or the row does not exist, or breaks the schema.
+    """
+    (content,) = [content for _, content in _lines(paths, name, row_id) if content is not None][:1]
+    return _row(content, f"{paths.data / f'{name}.jsonl'}, row {row_id!r}")
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Two people, or a loop in a shell, decide at once: each waits until the other has written."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:
+        raise MlcError(f"{folder} does not exist: run `dvc pull data.dvc` first") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _append(path: Path, decision: Decision) -> None:
+    """A new file instead of a longer one: what DVC put there may be a link into its cache."""
+    before = path.read_bytes() if path.exists() else b""
+    if before and not before.endswith(b"\n"):
+        before += b"\n"
+    with replacing(path) as aside:
+        aside.write_bytes(before + decision.model_dump_json().encode() + b"\n")
+
+
+def _decided(kind: type[D], key: Key, who: str | None, why: str, root: Path, **fields: Any) -> D:
+    now = datetime.now(UTC).replace(microsecond=0)
+    values = dict(zip(("set", "id", "language"), key, strict=True)) | fields
+    try:
+        return kind(who=user(root) if who is None else who, why=why, when=now, **values)
+    except ValidationError as error:
+        raise MlcError(f"{_named(key)}: {wrong(error)}") from None
+
+
+_NEXT = "next: `dvc add data` and commit data.dvc, then `mlc validate`"
+
+
+def release(paths: Paths, key: Key, why: str, who: str | None = None) -> None:
+    """Lets a variant pass the checks for which it is in quarantine now, as long as its text and its source text stay.
+
+    Raises:
+        MlcError: it is not in quarantine, its text changed since, a check of its reasons cannot be released, or who or
+            why is not said.
+    """
+    what = _named(key)
+    with _alone(paths.data):
+        record = next((r for r in held(paths) if (r["set"], r["id"], r["language"]) == key), None)
+        if record is None:
+            raise MlcError(f"{what} is not in quarantine: `mlc quarantine list` shows what is")
+        if find(paths, *key[:2]).prompts.get(key[2]) != record["text"]:
+            raise MlcError(f"the text of {what} is another since it was validated: run `mlc validate` first")
+        decision = _decided(
+            Release,
+            key,
+            who,
+            why,
+            paths.root,
+            checks=tuple(dict.fromkeys(reason["check"] for reason in record["reasons"])),
+            sha256=text_hash(record["text"]),
+            source_sha256=text_hash(record["source_text"]),
+        )
+        path = releases_file(paths)
+        same = [
+            release
+            for release in read_decisions(path, Release)
+            if (release.key, release.sha256, release.source_sha256) == (key, decision.sha256, decision.source_sha256)
+        ]
+        if {check for release in same for check in release.checks}.issuperset(decision.checks):
+            print(f"{what} is already released from {', '.join(decision.checks)}; {_NEXT}")
+            return
+        _append(path, decision)
+    print(f"{what} is released from {', '.join(decision.checks)}: {path}\n{_NEXT}")
+
+
+def read_text(path: Path) -> str:
+    """A text in a file of its own, without the newline that editors end a file with.
+
+    Raises:
+        MlcError: there is no such file, or it is not UTF-8.
+    """
+    try:
+        return path.read_bytes().decode().removesuffix("\n").removesuffix("\r")
+    except (FileNotFoundError, IsADirectoryError):
+        raise MlcError(f"{path} is no file: give one that holds the right text") from None
+    except UnicodeDecodeError as error:
+        raise MlcError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8") from None
+
+
+def fix(paths: Paths, key: Key, text: str, why: str, who: str | None = None) -> None:
+    """Replaces the text of a variant in the data, or adds it where the row lacks the language.
+
+    The file's other lines stay as they are, byte by byte. The text before goes to ``fixes.jsonl`` first, so it is there
+    whenever this is interrupted; run again, it completes the fix. The variant's back-translation goes with it.
+
+    Raises:
+        MlcError: the row does not exist, the text is empty or not UTF-8, or who or why is not said.
+    """
+    name, row_id, tag = key
+    what, path = _named(key), paths.data / f"{name}.jsonl"
+    if not text.strip():
+        raise MlcError(f"the new text of {what} is empty: to take a language out of a row, edit {path}")
+    with _alone(paths.data):
+        before = find(paths, name, row_id)
+        if before.prompts.get(tag) == text:
+            print(f"{what} already has that text")
+            return
+        decision = _decided(
+            Fix,
+            key,
+            who,
+            why,
+            paths.root,
+            before=before.prompts.get(tag),
+            after=text,
+            provenance=before.provenance.get(tag),
+            back_translation=before.back_translations.get(tag),
+        )
+        log = [fix for fix in read_decisions(fixes_file(paths), Fix) if fix.key == key]
+        if not log or (log[-1].before, log[-1].after) != (decision.before, decision.after):
+            _append(fixes_file(paths), decision)
+        with replacing(path) as aside, aside.open("wb") as file:
+            for line, content in _lines(paths, name, row_id):
+                file.write(line if content is None else _with_text(line, content, decision))
+    print(f"{what} is fixed, and its text before is kept: {fixes_file(paths)}\n{_NEXT}")
+
+
+def _with_text(line: bytes, content: dict[str, Any], fix: Fix) -> bytes:
+    content["prompts"][fix.language] = fix.after
+    content["provenance"] = (content.get("provenance") or {}) | {fix.language: {"translator": f"human: {fix.who}"}}
+    if fix.back_translation is not None:
+        del content["back_translations"][fix.language]
+    _row(content, _named(fix.key))
+    ending = line[len(line.rstrip(b"\r\n")) :]
+    return json.dumps(content, ensure_ascii=False).encode() + ending

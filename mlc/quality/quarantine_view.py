@@ -1,0 +1,174 @@
+"""Quarantine as people look at it: the list, and a whole row. Texts are shown escaped: they come from anywhere."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from mlc.errors import MlcError
+from mlc.paths import Paths
+from mlc.quality.decisions import Fix, Release, fixes_file, read_decisions, releases_file, text_hash
+from mlc.quality.quarantine_edit import find, held
+from mlc.text import visible
+
+_WIDTH = 100  # characters of a text in the list
+Record = dict[str, Any]
+
+
+def _short(text: str) -> str:
+    shown = visible(text)
+    return shown if len(shown) <= _WIDTH else shown[: _WIDTH - 1] + "…"
+
+
+def _chosen(
+    paths: Paths, name: str | None, language: str | None, check: str | None, seen: Counter[str]
+) -> Iterator[Record]:
+    for record in held(paths):
+        checks = [reason["check"] for reason in record["reasons"]]
+        seen.update(checks)
+        if name in (None, record["set"]) and language in (None, record["language"]) and check in (None, *checks):
+            yield record
+
+
+def show_list(
+    paths: Paths, name: str | None, language: str | None, check: str | None, limit: int, as_json: bool
+) -> None:
+    """Prints what is in quarantine, and how much per set, language and check; or all of it as JSON Lines.
+
+    Raises:
+        MlcError: there is no quarantine.jsonl, it is broken, or no check of that name put anything into it.
+    """
+    seen: Counter[str] = Counter()
+    chosen = _chosen(paths, name, language, check, seen)
+    if as_json:
+        for record in chosen:
+            print(json.dumps(record))  # ASCII: every other character is escaped
+        return
+    counts: dict[tuple[str, str], Counter[str]] = {}
+    lines: list[str] = []
+    released = _released(paths)
+    number = 0
+    for number, record in enumerate(chosen, 1):
+        checks = [reason["check"] for reason in record["reasons"]]
+        counts.setdefault((record["set"], record["language"]), Counter()).update(checks)
+        if number <= limit:
+            key = (record["set"], record["id"], record["language"])
+            texts = text_hash(record["text"]), text_hash(record["source_text"])
+            waiting = set(checks) <= released.get((*key, *texts), set())
+            note = "  (released: `mlc validate` lets it pass)" if waiting else ""
+            lines.append(f"{' '.join(map(visible, key))}  {', '.join(map(visible, checks))}{note}")
+            lines.append(f"    {_short(record['text'])}")
+    if check is not None and check not in seen:
+        found = ", ".join(sorted(map(visible, seen))) or "none"
+        raise MlcError(f"no variant is in quarantine for {check!r}; the checks that put any there: {found}")
+    for (one, tag), of in counts.items():
+        print(
+            f"{visible(one):<10}  {visible(tag):<8}  "
+            + ", ".join(f"{visible(name)} {n}" for name, n in of.most_common())
+        )
+    print(f"{number} variant{'' if number == 1 else 's'} in quarantine")
+    print(*lines, sep="\n", end="\n" if lines else "")
+    if number > limit:
+        print(f"and {number - limit} more: --limit {number}, or --json, shows them")
+
+
+def _released(paths: Paths) -> dict[tuple[str | None, ...], set[str]]:
+    """Variant, hash of its text and of its source text -> the checks that it is released from."""
+    released: dict[tuple[str | None, ...], set[str]] = {}
+    for release in read_decisions(releases_file(paths), Release):
+        released.setdefault((*release.key, release.sha256, release.source_sha256), set()).update(release.checks)
+    return released
+
+
+def describe(paths: Paths, name: str, row_id: str, source: str, language: str | None) -> dict[str, Any]:
+    """A row as it is in the data now, ready for JSON: what it is, and ``variants``, all or one and its source text.
+
+    A variant has its text (null where it is missing), what belongs to it, the line of quarantine.jsonl about it if
+    there is one, and what people decided.
+
+    Raises:
+        MlcError: the set, the row or the language does not exist, or quarantine.jsonl does not.
+    """
+    row = find(paths, name, row_id)
+    records = {r["language"]: r for r in held(paths) if (r["set"], r["id"]) == (name, row_id)}
+    tags = list(dict.fromkeys([*row.prompts, *records]))
+    if language is not None and language not in tags:
+        raise MlcError(f"{name} {visible(row_id)} has no {language!r}: it has {', '.join(tags)}")
+    releases = read_decisions(releases_file(paths), Release)
+    fixes = read_decisions(fixes_file(paths), Fix)
+    plain = row.model_dump(mode="json")
+    variants = {}
+    for tag in (tag for tag in tags if language in (None, tag) or tag == source):
+        key = (name, row_id, tag)
+        variants[tag] = {
+            "text": row.prompts.get(tag),
+            "provenance": plain["provenance"].get(tag),
+            "back_translation": row.back_translations.get(tag),
+            "reference": row.references.get(tag),
+            "quarantine": records.get(tag),
+            "releases": [release.model_dump(mode="json") for release in releases if release.key == key],
+            "fixes": [fix.model_dump(mode="json") for fix in fixes if fix.key == key],
+        }
+    about = ("id", "intent", "category", "source", "origin", "chosen", "rejected")
+    return {"set": name, **{field: plain[field] for field in about}, "variants": variants}
+
+
+def words(row: Record) -> str:
+    """What ``describe`` found, for a terminal."""
+    lines = [f"{title:<10}  {visible(value)}" for title, value in _about(row)]
+    for tag, variant in row["variants"].items():
+        lines.append(f"{visible(tag)}  {'in quarantine' if variant['quarantine'] else 'not in quarantine'}")
+        lines += [f"    {line}" for line in (*_variant(variant), *_decided(variant))]
+    return "\n".join(lines)
+
+
+def _about(row: Record) -> Iterator[tuple[str, str]]:
+    for field in ("id", "intent", "category", "source"):
+        yield field, row[field]
+    if row["origin"] is not None:
+        yield "licence", row["origin"]["licence"] or "not named"
+        yield "revision", row["origin"]["revision"] or "not named"
+    if row["chosen"] is not None:
+        yield "chosen", row["chosen"]
+        yield "rejected", row["rejected"]
+
+
+def _variant(variant: Record) -> Iterator[str]:
+    text, by, record = variant["text"], variant["provenance"], variant["quarantine"]
+    yield _text(text)
+    if by is not None:
+        version = f" {visible(by['version'])}" if by["version"] else ""
+        yield f"from: {visible(by['translator'])}{version}"
+    if variant["back_translation"] is not None:
+        yield f"back-translation: {visible(variant['back_translation'])}"
+    if variant["reference"] is not None:
+        yield f"reference reply: {visible(variant['reference'])}"
+    if record is None:
+        return
+    if record["text"] != text:
+        yield f"was, when it was validated: {visible(record['text'])}"
+    for reason in record["reasons"]:
+        found = [f"{word} {_value(reason[word])}" for word in ("value", "threshold") if reason[word] is not None]
+        yield f"{visible(reason['check'])}: {visible(reason['message'])}" + (f" ({', '.join(found)})" if found else "")
+
+
+def _text(text: str | None) -> str:
+    return "(no text)" if text is None else visible(text)
+
+
+def _value(value: float | str) -> str:
+    return visible(value) if isinstance(value, str) else f"{value:.4g}"
+
+
+def _decided(variant: Record) -> Iterator[str]:
+    for release in variant["releases"]:
+        yield f"released from {', '.join(map(visible, release['checks']))} {_by(release)}"
+    for fix in variant["fixes"]:
+        yield f"fixed {_by(fix)}"
+        yield f"  before: {_text(fix['before'])}"
+
+
+def _by(decision: Record) -> str:
+    return f"on {decision['when'][:10]} by {visible(decision['who'])}: {visible(decision['why'])}"

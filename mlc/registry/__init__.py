@@ -1,0 +1,1 @@
+"""Registered versions: made, promoted, verified, exported, made again, audited."""

@@ -1,0 +1,78 @@
+"""What a version consists of: an MLflow model that answers chats, its card, and the evidence it was registered for.
+
+The MLflow model is made from code (``pyfunc_model.py``), so that nothing in it is a pickle.
+"""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from collections.abc import Mapping
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
+from mlflow.types.schema import Array, Object, Property
+
+from mlc.files import sha256_folder, write_json
+from mlc.models import manifest
+from mlc.paths import Paths
+from mlc.registry import model_card
+from mlc.registry.verify import EVIDENCE, FILES
+
+MAX_TOKENS = 256  # of a reply, unless the request says otherwise
+MESSAGES = Array(Object([Property("role", "string"), Property("content", "string")]))
+CHOICES = Array(
+    Object(
+        [
+            Property("index", "long"),
+            Property("message", Object([Property("role", "string"), Property("content", "string")])),
+            Property("finish_reason", "string"),
+        ]
+    )
+)
+SIGNATURE = ModelSignature(
+    inputs=Schema([ColSpec(MESSAGES, "messages")]),
+    outputs=Schema([ColSpec("string", "object"), ColSpec(CHOICES, "choices")]),
+    params=ParamSchema([ParamSpec("max_tokens", "long", MAX_TOKENS)]),
+)
+
+
+def needs_local_base(made: Mapping[str, Any], folder: Path) -> bool:
+    """An adapter on a hub model names its base; one on a local folder has to carry it along."""
+    return manifest.is_adapter(folder) and made["base"]["revision"] is None
+
+
+def save(folder: Path, made: Mapping[str, Any], paths: Paths) -> None:
+    """Writes the candidate as an MLflow model, with its card and evidence, and the hashes of all of it."""
+    adapter = manifest.is_adapter(paths.model)
+    libraries = ["mlflow", "pandas", "torch", "transformers", *(["peft"] if adapter else [])]
+    artifacts = {"model": str(paths.model.resolve())}
+    if needs_local_base(made, paths.model):
+        artifacts["base"] = str(paths.base.resolve())
+    # MLflow asks for an input example, to infer the signature that is given here.
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*(input example|[Tt]ype hint)")
+        mlflow.pyfunc.save_model(
+            str(folder),
+            python_model=str(Path(__file__).with_name("pyfunc_model.py")),
+            artifacts=artifacts,
+            model_config={"base": made["base"]["model"], "revision": made["base"]["revision"]},
+            # Without the local part of a version, such as +cpu, which no index has.
+            pip_requirements=[f"{name}=={installed(name).partition('+')[0]}" for name in libraries],
+            signature=SIGNATURE,
+        )
+    candidate = paths.evaluation("candidate")
+    (folder / EVIDENCE).mkdir()
+    for file in (paths.model / manifest.NAME, paths.verdict, candidate / "samples.jsonl", candidate / "metrics.json"):
+        shutil.copy(file, folder / EVIDENCE)
+    shutil.copy(paths.evaluation("base") / "metrics.json", folder / EVIDENCE / "base_metrics.json")
+    # What the commit holds too, but for a dvc.lock that nobody committed: the outputs of every stage.
+    for file in (paths.params, paths.root / "dvc.lock", paths.root / "data.dvc"):
+        if file.exists():
+            shutil.copy(file, folder / EVIDENCE)
+    model_card.write(folder, model_card.licence(paths.base))
+    write_json(folder / FILES, sha256_folder(folder))

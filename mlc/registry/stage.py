@@ -1,0 +1,205 @@
+"""The registry stage: only a passing, unchanged, traceable candidate becomes a version, and only a better one champion.
+
+Writes are in an order in which an interruption leaves the old champion or the new one, never none; running again
+completes the rest.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mlflow.exceptions import MlflowException
+
+from mlc import tracking
+from mlc.errors import MlcError
+from mlc.files import read_json, sha256, sha256_folder
+from mlc.gates.rules import Rule
+from mlc.gates.stage import verdict_on
+from mlc.models import manifest
+from mlc.paths import ROLES, Paths
+from mlc.registry import package
+from mlc.registry.ledger import Model, refused
+from mlc.registry.promotion import check_rules, compare, record
+from mlc.registry.verify import FILES, verified
+from mlc.settings import Languages, Settings
+
+
+def _check_verdict(verdict: Mapping[str, Any], made: dict[str, Any], languages: Languages, paths: Paths) -> None:
+    """The verdict is about this model, these samples and these languages, and agrees with its own rules."""
+    if verdict["manifest"] != manifest.digest(made):
+        raise MlcError(f"{paths.verdict} is about another model than {paths.model}: run `mlc evaluate` and `mlc gate`")
+    for role in ROLES:
+        samples = paths.evaluation(role) / "samples.jsonl"
+        if not samples.exists() or sha256(samples) != verdict["samples"][role]:
+            raise MlcError(f"{samples} is not what {paths.verdict} judged: run `mlc gate` again")
+    try:
+        check_rules(verdict, languages)
+    except MlcError as error:
+        raise MlcError(f"{paths.verdict}: {error}: run `mlc gate` again") from None
+
+
+def _check_gate(verdict: Mapping[str, Any], settings: Settings, paths: Paths) -> None:
+    """The gate says the same of these samples now: a file can be edited."""
+    judged = verdict_on(settings.languages, settings.evaluate.prompts, settings.gate, paths)
+    if _rounded(judged) != _rounded(verdict):
+        raise MlcError(f"{paths.verdict} is not what the gate says of these samples: run `mlc gate` again")
+
+
+def _rounded(verdict: Mapping[str, Any]) -> Any:
+    """As JSON, with nine digits: the last ones differ between machines."""
+    return json.loads(json.dumps(verdict), parse_float=lambda number: f"{float(number):.9g}")
+
+
+def _check_origin(made: Mapping[str, Any], paths: Paths) -> None:
+    """Every file is what training wrote, and all of it comes from a commit."""
+    manifest.verify(paths.model)
+    if package.needs_local_base(made, paths.model) and sha256_folder(paths.base) != made["base"]["files"]:
+        raise MlcError(f"{paths.base} is not the base that the adapter was trained on: run `mlc base` and `mlc train`")
+    if made["git"]["commit"] is None:
+        raise MlcError(f"{paths.model} comes from no git commit: commit the project, then run `mlc train` again")
+    if made["git"]["dirty"]:
+        changed = ", ".join(made["git"]["changed"])
+        raise MlcError(f"{paths.model} was trained with uncommitted changes ({changed}): commit, then run `mlc train`")
+
+
+def _run_id(paths: Paths, digest: str) -> str:
+    """The training run, or one in its place where this store does not have it (the model came from DVC's cache)."""
+    client = tracking.client(paths)
+    pointer = paths.training / "mlflow_run.json"
+    if pointer.exists():
+        try:
+            run = client.get_run(read_json(pointer, "mlc train")["run_id"])
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+        else:
+            if run.info.lifecycle_stage == "active":
+                return str(run.info.run_id)
+    found = client.search_runs([tracking.experiment(paths)], f"tags.manifest = '{digest}'", max_results=1)
+    if found:
+        return str(found[0].info.run_id)
+    with tracking.run(paths, "register", tags={"manifest": digest}) as run_id:
+        return run_id
+
+
+def _values(metrics: Mapping[str, Any], prefix: str) -> dict[str, float]:
+    """Every estimate's value under its path: ``evaluation/languages/sw/safe_rate``."""
+    values: dict[str, float] = {}
+    for key, metric in metrics.items():
+        if isinstance(metric, dict) and key != "categories":  # many, and of any name: they stay in metrics.json
+            path = f"{prefix}/{key}"
+            values |= {path: metric["value"]} if "value" in metric else _values(metric, path)
+    return values
+
+
+def _log(paths: Paths, run_id: str, verdict: Mapping[str, Any]) -> None:
+    metrics = read_json(paths.evaluation("candidate") / "metrics.json", "mlc evaluate candidate")
+    tracking.log_metrics(paths, run_id, _values(metrics, "evaluation"))
+    tags = {"gate": "passed" if verdict["passed"] else "failed", "manifest": verdict["manifest"]}
+    tracking.set_tags(paths, run_id, tags)
+    tracking.log_artifact(paths, run_id, paths.verdict, "gate")
+
+
+def _version(model: Model, made: dict[str, Any], run_id: str, paths: Paths) -> str:
+    """The version of this manifest: the one there is, or a new one."""
+    digest = manifest.digest(made)
+    for version in model.versions():
+        if version.tags.get("manifest") == digest:
+            return str(version.version)
+    where = f"registered/{digest[:12]}"
+    for left in paths.artifacts.glob(".register-*"):  # by a kill
+        shutil.rmtree(left)
+    with tempfile.TemporaryDirectory(prefix=".register-", dir=paths.artifacts) as folder:
+        package.save(Path(folder) / "model", made, paths)
+        files = sha256(Path(folder) / "model" / FILES)
+        tracking.log_artifacts(paths, run_id, Path(folder) / "model", where)
+    model.create()
+    # The version comes last, with all its tags in one write: what has a version is complete.
+    created = model.client.create_model_version(
+        model.name,
+        source=f"{model.client.get_run(run_id).info.artifact_uri}/{where}",
+        run_id=run_id,
+        tags={
+            "manifest": digest,
+            "verdict": sha256(paths.verdict),
+            "files": files,
+            "git_commit": made["git"]["commit"],
+            "data": made["data"]["data.dvc"] or made["data"]["prompts"],
+        },
+    )
+    return str(created.version)
+
+
+def run(settings: Settings, paths: Paths) -> None:
+    """Registers a candidate that passed, promotes it if it is better, and writes ``artifacts/registration.json``.
+
+    A candidate that failed is a result too: it gets no version, and the file and the screen say why.
+
+    Raises:
+        IntegrityError: the candidate is registered already, and is not what was registered.
+        MlcError: the verdict is not about this model, these samples and languages, or not the gate's; a file changed
+            since training; or the model comes from uncommitted changes or no commit.
+    """
+    verdict = read_json(paths.verdict, "mlc gate")
+    made = manifest.read(paths.model)
+    _check_verdict(verdict, made, settings.languages, paths)
+    if verdict["passed"]:
+        _check_origin(made, paths)
+        _check_gate(verdict, settings, paths)
+    run_id = _run_id(paths, verdict["manifest"])
+    _log(paths, run_id, verdict)
+    model = Model(paths, settings.register_.model_name)
+    version: str | None = None
+    rules: list[Rule] = []
+    reason: str | None
+    waiting = False
+    with model.moving():
+        if verdict["passed"]:
+            version = _version(model, made, run_id, paths)
+            rules, reason, waiting = _promote(model, version, settings, paths)
+        else:
+            reason = f"{len(verdict['failed'])} rules of the gate failed"
+        registration = {
+            "registered": version is not None,
+            "promoted": False,
+            "waiting": waiting,
+            "reason": reason,
+            "failed": verdict["failed"],
+            "model": model.name,
+            "version": version,
+            "manifest": verdict["manifest"],
+            "run_id": run_id,
+            "comparison": rules,
+        }
+        record(model, registration, paths)
+    what = f"version {version} of {model.name}" if version else "not registered"
+    print("\n  ".join([f"register: {what}: {reason or 'champion'}", *verdict["failed"]]))
+
+
+def _promote(model: Model, version: str, settings: Settings, paths: Paths) -> tuple[list[Rule], str | None, bool]:
+    """Moves the aliases, to what the store holds as it was registered; the comparison with the champion, why it stays
+    if so, and whether a person has to approve."""
+    champion = model.alias("champion")
+    if champion == version:
+        model.make_champion("promote", version)
+        return [], None, False
+    if reason := refused(model.ledger(), version):
+        return [], reason, False
+    with verified(model, version):
+        model.move("register", "candidate", version)
+    rules: list[Rule] = []
+    if champion is not None:
+        samples = paths.evaluation("candidate") / "samples.jsonl"
+        margin, confidence = settings.register_.margin, settings.gate.confidence
+        rules, reason = compare(model, samples, champion, settings.languages, margin, confidence)
+        if reason is not None:
+            return rules, reason, False
+    if settings.register_.approval == "required":
+        return rules, f"waiting for approval: `mlc registry approve {version} --why ...`, or reject", True
+    model.make_champion("promote", version)
+    return rules, None, False
