@@ -17,12 +17,13 @@ from flows.notify import WORTH_TELLING, Outcome, ended
 from flows.retrain import retrain
 from flows.stages import run_command, run_stages, working
 from mlc.errors import MlcError
-from mlc.files import read_json
+from mlc.gates.rules import RuleResult
+from mlc.gates.verdict import AuditVerdict
 from mlc.paths import Paths
 from mlc.settings import Settings, load_settings
+from mlc.text import title
 
 REFUSED = 3  # mlc audit's exit code where the champion does not pass
-COLUMNS = ("rule", "language", "n", "value", "bound", "threshold", "passed")
 
 
 def _needed(settings: Settings) -> list[str]:
@@ -42,19 +43,31 @@ def _judge(settings: Settings, force: bool, hours: dict[str, float]) -> State[An
     return None if state.is_completed() else state
 
 
-def _show(verdict: dict[str, Any]) -> tuple[str, str]:
+def _show(verdict: AuditVerdict) -> tuple[str, str]:
     """The name of the flow's state and the verdict in words, which the run's page shows too."""
-    version, passed = verdict["version"], verdict["passed"]
-    outcome = "still passes" if passed else f"does not pass any more: {len(verdict['failed'])} rules failed"
-    words = f"Champion version {version} of {verdict['model']} {outcome}."
-    if verdict["action"]:
-        words += f" {verdict['action'][0].upper()}{verdict['action'][1:]}."
-    failed = "".join(f"\n- {sentence}" for sentence in verdict["failed"])
+    version, passed = verdict.version, verdict.passed
+    outcome = "still passes" if passed else f"does not pass any more: {len(verdict.failed)} rules failed"
+    words = f"Champion version {version} of {verdict.model} {outcome}."
+    if verdict.action:
+        words += f" {verdict.action[0].upper()}{verdict.action[1:]}."
+    failed = "".join(f"\n- {sentence}" for sentence in verdict.failed)
     name = "Passed" if passed else "BelowGate"
     create_markdown_artifact(f"# {name}\n{words}{failed}", key="audit")
-    rows = [{column: rule.get(column) for column in COLUMNS} for rule in verdict["rules"]]
-    create_table_artifact(table=rows, key="audit-rules", description=f"Version {version}, on {verdict['when']}")
+    rows = [_row(result) for result in verdict.rules]
+    create_table_artifact(table=rows, key="audit-rules", description=f"Version {version}, on {verdict.when}")
     return name, words + failed
+
+
+def _row(result: RuleResult) -> dict[str, Any]:
+    return {
+        "rule": title(result.rule),
+        "language": result.where,
+        "n": result.n,
+        "value": result.value_text,
+        "bound": result.bound_text,
+        "threshold": result.limit,
+        "passed": result.passed,
+    }
 
 
 @flow(on_completion=[ended], on_failure=[ended], on_crashed=[ended], on_cancellation=[ended])
@@ -79,7 +92,7 @@ def audit(
             failed = _judge(settings, force, limits)
         if failed is not None:
             return Failed(name=failed.name, message=failed.message)
-        name, words = _show(read_json(paths.audit / "verdict.json", "mlc audit"))
+        name, words = _show(AuditVerdict.of(paths))
     except (DvcException, MlcError) as error:
         return Failed(message=str(error))
     if name == "BelowGate" and settings.audit.on_failure == "retrain":

@@ -28,23 +28,24 @@ from flows.notify import WORTH_TELLING, Outcome, ended, send
 from flows.stages import run_stages, working
 from mlc import tracking
 from mlc.errors import MlcError
-from mlc.files import read_json
+from mlc.evaluation.metrics import Metrics
+from mlc.gates.verdict import Verdict
 from mlc.paths import ROLES, Paths
+from mlc.registry.model import RegisteredModel
+from mlc.registry.registration import Registration
 from mlc.settings import Settings, load_settings
-from mlc.text import interval, percent
-
-RATES = {"safe_rate": "safe rate", "over_refusal": "over-refusal", "fidelity": "language fidelity"}
+from mlc.text import HEADLINE_RATES, MISSING, title, with_interval
 
 
 def _table(paths: Paths) -> list[dict[str, str]]:
-    metrics = {role: read_json(paths.evaluation(role) / "metrics.json", f"mlc evaluate {role}") for role in ROLES}
+    metrics = {role: Metrics.read(paths.evaluation(role) / "metrics.json", "mlc metrics") for role in ROLES}
     rows = []
-    for language in metrics["candidate"]["languages"]:
+    for language in metrics["candidate"].languages:
         row = {"language": language}
-        for rate, words in RATES.items():
+        for rate in HEADLINE_RATES:
             for role in ROLES:
-                estimate = metrics[role]["languages"].get(language, {}).get(rate)
-                row[f"{words}, {role}"] = f"{percent(estimate['value'])} ({interval(estimate)})" if estimate else "–"
+                estimate = metrics[role].languages.get(language, {}).get(rate)
+                row[f"{title(rate)}, {role}"] = with_interval(estimate) if estimate else MISSING
         rows.append(row)
     return rows
 
@@ -55,20 +56,19 @@ def outcome(paths: Paths) -> tuple[str, str]:
     Raises:
         MlcError: there is no verdict, or no record of the registration.
     """
-    verdict = read_json(paths.verdict, "mlc gate")
-    registration = read_json(paths.registration, "mlc register")
-    version, champion = registration["version"], registration["champion"]
+    verdict, registration = Verdict.read(paths.verdict, "mlc gate"), Registration.of(paths)
+    version, champion = registration.version, registration.champion
     now = f"The champion is version {champion}." if champion else "There is no champion."
-    if registration["promoted"]:
+    if registration.promoted:
         return "Promoted", f"Passed and registered as version {version}. It is the champion."
-    if registration.get("waiting"):
+    if registration.waiting:
         todo = f'`mlc registry approve {version} --why "..."` promotes it, `mlc registry reject {version} ...` does not'
         return "Waiting", f"Passed and registered as version {version}, which waits for approval: {todo}. {now}"
-    if registration["registered"]:
-        words = f"Passed and registered as version {version}, not promoted: {registration['reason']}. {now}"
+    if registration.registered:
+        words = f"Passed and registered as version {version}, not promoted: {registration.reason}. {now}"
         return "Registered", words
-    failed = "".join(f"\n- {sentence}" for sentence in verdict["failed"])
-    return "Refused", f"Not registered: {registration['reason']}. {now}{failed}"
+    failed = "".join(f"\n- {sentence}" for sentence in verdict.failed)
+    return "Refused", f"Not registered: {registration.reason}. {now}{failed}"
 
 
 class Approval(RunInput):
@@ -91,11 +91,8 @@ def unchanged(settings: Settings, paths: Paths) -> bool:
             return False
     if not paths.registration.exists() or not paths.verdict.exists():
         return False
-    from mlc.registry.ledger import Model
-
-    name = settings.register_.model_name
-    registration = read_json(paths.registration, "mlc register")
-    return bool(registration["model"] == name and registration["champion"] == Model(paths, name).alias("champion"))
+    name, registration = settings.register_.model_name, Registration.of(paths)
+    return registration.model == name and registration.champion == RegisteredModel(paths, name).alias("champion")
 
 
 def _ask(settings: Settings, paths: Paths, hours: float, notify: str | None) -> None:
@@ -106,7 +103,8 @@ def _ask(settings: Settings, paths: Paths, hours: float, notify: str | None) -> 
     """
     from mlc.registry.promotion import approve, reject
 
-    version, words = read_json(paths.registration, "mlc register")["version"], outcome(paths)[1]
+    version, words = Registration.of(paths).version, outcome(paths)[1]
+    assert version is not None  # one waits
     if notify:
         send(notify, "retrain: Waiting", f"{words}\nOr answer on the page of the run.")
     try:

@@ -15,9 +15,10 @@ from rich.text import Text
 from mlc.errors import MlcError
 from mlc.languages.identify import identify, same_language
 from mlc.languages.tags import check_language, language_name
-from mlc.models import manifest
 from mlc.models.generation import greedy, stop_tokens
 from mlc.models.loading import load_model
+from mlc.models.manifest import Manifest
+from mlc.models.weights import is_adapter
 from mlc.paths import Paths
 from mlc.settings import Settings
 from mlc.text import visible
@@ -73,18 +74,18 @@ def _speaker(name: str, settings: Settings, paths: Paths, opened: ExitStack) -> 
     if name == "candidate" and paths.model.is_dir():
         return Speaker(name, paths.model, paths.base, precision)
     if (folder := Path(name)).is_dir():
-        return Speaker(folder.name, folder, paths.base if manifest.is_adapter(folder) else folder, precision)
-    from mlc.registry.ledger import ALIASES, Model
+        return Speaker(folder.name, folder, paths.base if is_adapter(folder) else folder, precision)
+    from mlc.registry.model import RegisteredModel, names_version
     from mlc.registry.verify import MODEL, base_of, verified
 
-    if not (name.isdecimal() or name in ALIASES):
+    if not names_version(name):
         raise MlcError(f"{name}: no such folder; a version is a number, champion, previous or candidate")
-    model = Model(paths, settings.register_.model_name)
+    model = RegisteredModel(paths, settings.register_.model_name)
     version = str(model.version(name).version)
     folder = opened.enter_context(verified(model, version))
     weights = base = folder / MODEL
-    if manifest.is_adapter(weights):
-        base = opened.enter_context(base_of(folder, manifest.read(weights), paths.base))
+    if is_adapter(weights):
+        base = opened.enter_context(base_of(folder, Manifest.of(weights), paths.base))
     return Speaker(f"version {version}" + ("" if name.isdecimal() else f", {name}"), weights, base, precision)
 
 

@@ -1,4 +1,4 @@
-"""Writing files so that a later stage never takes half of one for whole, and hashing them."""
+"""The files that stages hand on: written whole or not at all, read with an error that names the line, hashed."""
 
 from __future__ import annotations
 
@@ -10,9 +10,14 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mlc.errors import MlcError
+from mlc.text import visible
+
+Row = TypeVar("Row", bound=BaseModel)
 
 
 @contextmanager
@@ -100,6 +105,93 @@ def read_json(path: Path, made_by: str) -> dict[str, Any]:
     return value
 
 
+class JsonPart(BaseModel):
+    """A part of a ``JsonFile``: frozen, no unknown fields, no silent conversions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class JsonFile(JsonPart):
+    """A JSON file that one command writes and others read.
+
+    ``schema_version`` is that of the file, 0 for one from before versions were written. Fields that are not given are
+    not written, so that what is read and written again is the same JSON.
+    """
+
+    VERSION: ClassVar[int] = 1
+
+    schema_version: int
+
+    @classmethod
+    def read(cls, path: Path, made_by: str) -> Self:
+        """Reads the file; ``made_by`` is the command that makes it.
+
+        Raises:
+            MlcError: it is missing or broken, lacks a field or has an unknown one (the first of them is named), or was
+                written by a newer version of mlc.
+        """
+        content = read_json(path, made_by)
+        version = content.setdefault("schema_version", 0)
+        if isinstance(version, int) and version > cls.VERSION:
+            raise MlcError(
+                f"{path} has schema version {version}, and this mlc reads up to {cls.VERSION}: install the mlc that"
+                " wrote it, or a newer one"
+            )
+        try:
+            # By way of JSON, in whose strict mode a list may become a tuple but "true" never a truth value.
+            return cls.model_validate_json(json.dumps(content))
+        except ValidationError as error:
+            raise MlcError(f"{path}{first_mistake(error)}: run `{made_by}` again") from None
+
+    def content(self) -> dict[str, Any]:
+        """As JSON has it."""
+        fields = self.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        if self.schema_version == 0:
+            del fields["schema_version"]
+        return fields
+
+    def write(self, path: Path) -> None:
+        write_json(path, self.content())
+
+
+def first_mistake(error: ValidationError) -> str:
+    """Where the first mistake is, and what it is: ``, field prompts.sw: should be a valid string``."""
+    first = error.errors()[0]
+    field = visible(".".join(str(part) for part in first["loc"] if part != "[key]"))
+    return f"{f', field {field}' if field else ''}: {first['msg'].removeprefix('Value error, ')}"
+
+
+def read_rows(path: Path, kind: type[Row], missing: str) -> Iterator[tuple[int, Row]]:
+    """Line number and row of a JSON Lines file, without holding it; blank lines are passed over.
+
+    Args:
+        missing: what to say, after the path, where there is no such file.
+
+    Raises:
+        MlcError: the file is missing, a line is not UTF-8 text, not JSON, or not a ``kind`` (with its number and
+            field). What comes before the mistake has been handed out by then.
+    """
+    position = 0
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    yield number, parsed_row(line, kind, path, number, position)
+                position += len(line)
+    except FileNotFoundError:
+        raise MlcError(f"{path} {missing}") from None
+
+
+def parsed_row(line: bytes, kind: type[Row], path: object, number: int, position: int = 0) -> Row:
+    """One line of a JSON Lines file; ``position`` is the number of bytes before it. Raises what ``read_rows`` does."""
+    try:
+        return kind.model_validate_json(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise MlcError(f"{path} is not UTF-8 text (byte {position + error.start}): save it as UTF-8") from None
+    except ValidationError as error:
+        raise MlcError(f"{path}, line {number}{first_mistake(error)}") from None
+
+
 def sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -113,3 +205,16 @@ def sha256_folder(folder: Path) -> dict[str, str]:
 def sha256_json(value: Any) -> str:
     """sha256 of a JSON value in its canonical form (sorted keys, no spaces)."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def differences(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """What became of the files of a folder: ``changed: a, b``, ``missing: c``, ``added: d``; nothing if all are equal.
+
+    Both are relative path -> sha256.
+    """
+    kinds = {
+        "changed": sorted(name for name in then.keys() & now.keys() if then[name] != now[name]),
+        "missing": sorted(then.keys() - now.keys()),
+        "added": sorted(now.keys() - then.keys()),
+    }
+    return [f"{kind}: {', '.join(names)}" for kind, names in kinds.items() if names]

@@ -17,7 +17,7 @@ def candidate_name(step: int) -> str:
     return f"step-{step}"
 
 
-class Subject(NamedTuple):
+class ModelUnderTest(NamedTuple):
     """A model to be evaluated.
 
     ``name`` heads its lines on the screen. ``folder`` holds its weights, or its adapter over the ones in ``base``.
@@ -60,14 +60,14 @@ class Paths:
         return self.artifacts / "base"
 
     @property
-    def trust(self) -> Path:
+    def trusted_languages(self) -> Path:
         """The languages in which the base is trusted, and what that rests on."""
-        return self.artifacts / "trust" / "languages.json"
+        return self.artifacts / "trusted_languages" / "languages.json"
 
     @property
-    def trust_samples(self) -> Path:
-        """The base's replies that the measured trust rests on."""
-        return self.trust.with_name("samples.jsonl")
+    def trusted_languages_samples(self) -> Path:
+        """The base's replies that the measurement rests on."""
+        return self.trusted_languages.with_name("samples.jsonl")
 
     @property
     def candidates(self) -> Path:
@@ -112,19 +112,27 @@ class Paths:
         """Which candidate was chosen and why: ``metrics.json``, and ``candidates.csv`` to plot."""
         return self.artifacts / "selection"
 
+    @property
+    def selection_record(self) -> Path:
+        return self.selection / "metrics.json"
+
     def evaluation(self, role: Role) -> Path:
         """``samples.jsonl`` and ``metrics.json`` of the base or the candidate."""
         return self.artifacts / "evaluation" / role
 
+    def samples(self, role: Role) -> Path:
+        """The sample lines of the base or the candidate."""
+        return self.evaluation(role) / "samples.jsonl"
+
     def partial(self, name: str) -> Path:
-        """What the evaluation of a subject has done so far. No output of a stage, so that DVC leaves it alone."""
+        """What the evaluation of a model has done so far. No output of a stage, so that DVC leaves it alone."""
         return self.artifacts / "partial" / name
 
     def weights(self, role: Role) -> Path:
         return self.base if role == "base" else self.model
 
-    def subject(self, role: Role) -> Subject:
-        return Subject(role, role, self.weights(role), self.base, self.partial(role))
+    def under_test(self, role: Role) -> ModelUnderTest:
+        return ModelUnderTest(role, role, self.weights(role), self.base, self.partial(role))
 
     @property
     def tasks(self) -> Path:

@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from mlc.errors import MlcError
-from mlc.files import replacing
+from mlc.files import JsonPart, replacing
 from mlc.languages.tags import LanguageTag
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -26,10 +26,8 @@ HIGHER_IS_BETTER = frozenset(
 )  # of the gate's metrics
 
 
-class Section(BaseModel):
+class Section(JsonPart):
     """A part of params.yaml: frozen, no unknown keys, no silent conversions."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class Languages(Section):

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, get_args
 
 if TYPE_CHECKING:
     from mlc.evaluation.statistics import Estimate
@@ -23,8 +24,12 @@ _ON_PAGE = frozenset("\n\t\\\u200e\u200f" + _JOINERS)
 # All of what may begin something in CommonMark, its tables, autolinks, GitHub's mathematics and emoji.
 _MARKDOWN = re.compile(r"""[\\`*_{}\[\]()<>"&#|~^$:@!]|(?<=www)\.""", re.IGNORECASE)
 
+RateName = Literal[
+    "safe_rate", "attack_success_rate", "over_refusal", "invalid", "fidelity", "refusal_fidelity"
+]  # of an evaluation: a share of prompts
+RATE_NAMES: tuple[RateName, ...] = get_args(RateName)
 # The rates that people look at first, in this order.
-HEADLINE_RATES = ("safe_rate", "over_refusal", "fidelity", "invalid")
+HEADLINE_RATES: tuple[RateName, ...] = ("safe_rate", "over_refusal", "fidelity", "invalid")
 _TITLES = {
     "safe_rate": "safe rate",
     "attack_success_rate": "attack success",
@@ -48,6 +53,11 @@ def title(name: str) -> str:
     return name.replace("_", " ")
 
 
+def heading(name: str) -> str:
+    """``title`` as a heading begins: ``Over-refusal mean``."""
+    return title(name)[0].upper() + title(name)[1:]
+
+
 def percent(share: float | None) -> str:
     """``0.3125`` -> ``31.2%``; a dash for none."""
     return MISSING if share is None else f"{_tenths(share)}%"
@@ -62,9 +72,9 @@ def number(value: float | None) -> str:
     return MISSING if value is None else f"{value:.3f}"
 
 
-def points(difference: float, sign: bool = True) -> str:
+def points(difference: float) -> str:
     """A difference of two shares in percentage points, without a unit: ``0.021`` -> ``+2.1``."""
-    return f"{'+' if sign and difference >= 0 else ''}{_tenths(difference)}"
+    return f"{'+' if difference >= 0 else ''}{_tenths(difference)}"
 
 
 def interval(estimate: Estimate, unit: str = "percent") -> str:
@@ -127,6 +137,13 @@ def quoted_pair(old: str, new: str) -> tuple[str, str]:
     return quoted(old, start), quoted(new, start)
 
 
-def one_line(error: object, longest: int = 500) -> str:
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows as lines, each column as wide as its widest cell."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def one_line(error: object, longest: int = 200) -> str:
     """What an error says, in one line and cut to length; its type where it says nothing."""
     return " ".join(str(error).split())[:longest] or type(error).__name__

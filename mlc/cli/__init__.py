@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from mlc.cli import audit, data, embedded, gate, judge, model, project, quarantine, registry, stages, translate
 from mlc.errors import TRANSIENT, MlcError, disk_full, is_transient, read_only
+from mlc.text import one_line
 
 EXIT_CODES = (
     "Exit codes: 0 done · 1 a stage failed, or a fault of mlc itself · 2 a mistake that you can mend · 3 refused by the"
@@ -86,7 +87,7 @@ def _unexpected(error: Exception) -> str:
     from pathlib import Path
 
     trace = "".join([*traceback.format_exception(error), f"\n$ {' '.join(sys.argv)}\n"])
-    what = f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:500]}"
+    what = f"unexpected {type(error).__name__}: {one_line(error, 500)}"
     name = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}.log"
     # Beside the project's other caches; elsewhere, or where nothing can be written, with the temporary files.
     folders = [Path(tempfile.gettempdir())]
@@ -125,7 +126,7 @@ def main() -> None:
             print(f"mlc: {words}: make it writable for this user, then run the same command again", file=sys.stderr)
             sys.exit(2)
         if is_transient(error):
-            what = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
+            what = f"{type(error).__name__}: {one_line(error, 500)}"
             print(f"mlc: {what} (a server was away or overloaded: run the same command again later)", file=sys.stderr)
             sys.exit(TRANSIENT)
         print(f"mlc: {_unexpected(error)}", file=sys.stderr)

@@ -30,6 +30,6 @@ def audit(
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         verdict = stage.run(settings, paths, force)
     if as_json:
-        print(json.dumps(verdict, ensure_ascii=False, indent=2))
-    if not verdict["passed"]:
+        print(json.dumps(verdict.content(), ensure_ascii=False, indent=2))
+    if not verdict.passed:
         raise typer.Exit(3)

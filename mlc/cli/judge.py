@@ -32,18 +32,18 @@ def judge_check(
 ) -> None:
     """Measure the configured judges on labelled replies, per language: accuracy, false-safe and false-unsafe rate."""
     settings, paths = pinned_project()
-    from mlc.evaluation import calibration
+    from mlc.evaluation import judge_check
 
-    calibration.check(settings.languages, settings.evaluate, paths, labelled, part.value, as_json)
+    judge_check.check(settings.languages, settings.evaluate, paths, labelled, part.value, as_json)
 
 
 @app.command("injections")
 def judge_injections(as_json: AsJson = False) -> None:
     """Try the configured judges on replies that talk to their judge; fails if one of them changes a verdict."""
     settings, _ = project()
-    from mlc.evaluation import calibration
+    from mlc.evaluation import judge_check
 
-    calibration.withstand(settings.evaluate, as_json)
+    judge_check.withstand(settings.evaluate, as_json)
 
 
 @app.command("rates", epilog="Example: mlc judge rates candidate")
@@ -52,6 +52,6 @@ def judge_rates(
 ) -> None:
     """Show the safe rates of an evaluation as measured, and corrected for the errors of its judge."""
     settings, paths = project()
-    from mlc.evaluation import calibration
+    from mlc.evaluation import judge_check
 
-    calibration.show_rates(settings.languages, role.value, paths, as_json)
+    judge_check.show_rates(settings.languages, role.value, paths, as_json)

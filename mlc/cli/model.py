@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -53,14 +52,14 @@ def compare(
     settings, paths = project()
     from mlc.compare import difference as comparison
 
-    found = comparison.compare(before, after, settings.register_.model_name, paths)
+    compared = comparison.compare(before, after, settings.register_.model_name, paths)
     if html is not None:
         from mlc.compare.page import page
         from mlc.files import write_text
 
-        write_text(html, page(found))
+        write_text(html, page(compared))
         print(f"the comparison is in {html}")
     elif as_json:
-        print(json.dumps(found, indent=2, ensure_ascii=False))
+        print(compared.model_dump_json(indent=2))
     else:
-        print(comparison.markdown(found) if markdown else comparison.words(found))
+        print(comparison.render_markdown(compared) if markdown else comparison.render_text(compared))

@@ -127,4 +127,4 @@ def status(as_json: Json = False) -> None:
     from mlc.project import status as state
 
     found: dict[str, Any] = state.find(settings.register_.model_name, paths)
-    print(json.dumps(found, indent=2, ensure_ascii=False) if as_json else state.words(found))
+    print(json.dumps(found, indent=2, ensure_ascii=False) if as_json else state.render_text(found))

@@ -26,9 +26,9 @@ def _say(result: Mapping[str, Any], as_json: bool, words: str) -> None:
 def _moved(words: str, as_json: bool) -> None:
     """What a move did, and where the aliases are now."""
     settings, paths = project()
-    from mlc.registry.ledger import Model
+    from mlc.registry.model import RegisteredModel
 
-    aliases = Model(paths, settings.register_.model_name).aliases()
+    aliases = RegisteredModel(paths, settings.register_.model_name).aliases()
     _say({"result": words, "aliases": aliases}, as_json, f"registry: {words}")
 
 
@@ -36,10 +36,11 @@ def _moved(words: str, as_json: bool) -> None:
 def registry_list(as_json: AsJson = False) -> None:
     """Show the versions with their aliases, and the ledger of every alias move."""
     settings, paths = project()
-    from mlc.registry.ledger import Model, described
+    from mlc.registry.ledger import described
     from mlc.registry.lineage import summary
+    from mlc.registry.model import RegisteredModel
 
-    model = Model(paths, settings.register_.model_name)
+    model = RegisteredModel(paths, settings.register_.model_name)
     aliases = model.aliases()
     versions = [summary(version, aliases) for version in model.versions()]
     ledger = model.ledger()
@@ -95,10 +96,10 @@ def registry_verify(
     """Hash the files of versions again, and check them, their verdicts and the ledger against what was registered."""
     settings, paths = project()
     from mlc.errors import IntegrityError, MlcError
-    from mlc.registry.ledger import Model
+    from mlc.registry.model import RegisteredModel
     from mlc.registry.verify import differences, fetched
 
-    model = Model(paths, settings.register_.model_name)
+    model = RegisteredModel(paths, settings.register_.model_name)
     versions = model.versions() if which == "all" else [model.version(which)]
     found: dict[str, list[str]] = {}
     for version in (str(version.version) for version in versions):
@@ -124,9 +125,10 @@ def registry_ledger(
     settings, paths = project()
     from mlc.errors import IntegrityError
     from mlc.files import write_jsonl
-    from mlc.registry.ledger import Model, begins_with, described
+    from mlc.registry.ledger import begins_with, described
+    from mlc.registry.model import RegisteredModel
 
-    model = Model(paths, settings.register_.model_name)
+    model = RegisteredModel(paths, settings.register_.model_name)
     entries = model.ledger()
     if against is not None and not begins_with(entries, against):
         raise IntegrityError(
@@ -143,7 +145,7 @@ def registry_promote(version: Version, why: Why = "", as_json: AsJson = False) -
     settings, paths = project()
     from mlc.registry import ledger, promotion
 
-    _moved(promotion.promote(paths, settings, version, ledger.who(), why), as_json)
+    _moved(promotion.promote(paths, settings, version, ledger.who(paths.root), why), as_json)
 
 
 @app.command("rollback")
@@ -152,7 +154,7 @@ def registry_rollback(why: Why = "", as_json: AsJson = False) -> None:
     settings, paths = project()
     from mlc.registry import ledger, promotion
 
-    _moved(promotion.rollback(paths, settings, ledger.who(), why), as_json)
+    _moved(promotion.rollback(paths, settings, ledger.who(paths.root), why), as_json)
 
 
 @app.command("approve")
@@ -161,7 +163,7 @@ def registry_approve(version: Version, why: Why, as_json: AsJson = False) -> Non
     settings, paths = project()
     from mlc.registry import ledger, promotion
 
-    _moved(promotion.approve(paths, settings, version, ledger.who(), why), as_json)
+    _moved(promotion.approve(paths, settings, version, ledger.who(paths.root), why), as_json)
 
 
 @app.command("reject")
@@ -170,7 +172,7 @@ def registry_reject(version: Version, why: Why, as_json: AsJson = False) -> None
     settings, paths = project()
     from mlc.registry import ledger, promotion
 
-    _moved(promotion.reject(paths, settings, version, ledger.who(), why), as_json)
+    _moved(promotion.reject(paths, settings, version, ledger.who(paths.root), why), as_json)
 
 
 def export(

@@ -37,7 +37,7 @@ def validate() -> None:
 def base() -> None:
     """Put the base model in place: a local folder, or a pinned revision of the hub."""
     settings, paths = pinned_project()
-    from mlc.models import base as stage
+    from mlc.models import stage
 
     stage.run(settings.base, paths)
 
@@ -83,9 +83,9 @@ def evaluate(which: Annotated[Evaluated, typer.Argument(help="which model, or tu
 def select() -> None:
     """Take the best of the candidates by the gate's rules on the tuning prompts; the gate then judges it on others."""
     settings, paths = pinned_project()
-    from mlc.gates import selection
+    from mlc.gates import select as stage
 
-    selection.run(settings.languages, settings.gate, paths)
+    stage.run(settings.languages, settings.gate, paths)
 
 
 @app.command(rich_help_panel=RUN)

@@ -2,43 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import altair as alt
 from markupsafe import Markup
 
-from mlc.compare.difference import RATES, heads, judgement, rule_rows, value_words
-from mlc.gates.rules import title
+from mlc.compare.difference import Comparison, RateChange, setting_text
 from mlc.report.drawing import INK, SOFT, label, svg
 from mlc.report.page import render
 from mlc.settings import HIGHER_IS_BETTER
-from mlc.text import percent
+from mlc.text import HEADLINE_RATES, percent, points, title
 
 COLOURS = {"better": "#0b5395", "worse": "#b35901", "no more than chance": SOFT}  # the first two as of the roles
 SHAPES = {"better": "triangle-up", "worse": "triangle-down", "no more than chance": "circle"}
 
 
-def _points(share: float) -> str:
-    return f"{100 * share:+.1f} points"
-
-
-def _row(rate: Mapping[str, Any]) -> dict[str, Any]:
-    how, name = judgement(rate), label(rate["language"])
+def _row(rate: RateChange) -> dict[str, Any]:
+    name = label(rate.language)
     about = (
-        f"{name}: {percent(rate['a'])}, then {percent(rate['b'])}: {_points(rate['difference'])}, interval "
-        f"{_points(rate['low'])} to {_points(rate['high'])}, {rate['n']} prompts, {how}"
+        f"{name}: {percent(rate.a)}, then {percent(rate.b)}: {points(rate.difference)} points, interval"
+        f" {points(rate.low)} to {points(rate.high)} points, {rate.n} prompts, {rate.judgement}"
     )
-    numbers = {key: rate[key] for key in ("difference", "low", "high")}
-    return {**numbers, "language": name, "how": how, "about": about}
+    numbers = {"difference": rate.difference, "low": rate.low, "high": rate.high}
+    return {**numbers, "language": name, "how": rate.judgement, "about": about}
 
 
-def changes(rate: str, rows: Sequence[Mapping[str, Any]]) -> Markup:
+def changes(rate: str, of_rate: Sequence[RateChange]) -> Markup:
     """B less A of one rate in each language, with its interval; what is more than chance has another shape."""
-    found = [_row(row) for row in rows]
-    reach = max(0.05, *(abs(row[end]) for row in found for end in ("low", "high")))
+    rows = [_row(change) for change in of_rate]
+    reach = max(0.05, *(abs(row[end]) for row in rows for end in ("low", "high")))
     better = "right" if rate in HIGHER_IS_BETTER else "left"
-    base = alt.Chart(alt.Data(values=found)).encode(y=alt.Y("language:N", sort=None, title=None), description="about:N")
+    base = alt.Chart(alt.Data(values=rows)).encode(y=alt.Y("language:N", sort=None, title=None), description="about:N")
     colour = alt.Color("how:N", scale=alt.Scale(domain=list(COLOURS), range=list(COLOURS.values())))
     shape = alt.Shape("how:N", scale=alt.Scale(domain=list(SHAPES), range=list(SHAPES.values())))
     axis = alt.X(
@@ -55,20 +50,17 @@ def changes(rate: str, rows: Sequence[Mapping[str, Any]]) -> Markup:
     return svg(chart, f"change-{rate}", f"Change of {title(rate)} per language; the table has the numbers")
 
 
-def page(found: Mapping[str, Any]) -> str:
-    """The comparison that ``mlc.compare.between`` found, as HTML."""
-    of = {rate: [row for row in found["rates"] if row["rate"] == rate] for rate in RATES}
+def page(comparison: Comparison) -> str:
+    """The comparison as HTML."""
+    of = {rate: [row for row in comparison.rates if row.rate == rate] for rate in HEADLINE_RATES}
     of = {rate: rows for rate, rows in of.items() if rows}
     return render(
         "comparison.html",
         package="compare",
-        a=found["a"]["name"],
-        b=found["b"]["name"],
+        comparison=comparison,
         charts=[changes(rate, rows) for rate, rows in of.items()],
-        failed=(found["b"]["verdict"] or {}).get("failed", []),
-        heads=heads(found),
-        passed=bool(found["b"]["verdict"] and found["b"]["verdict"]["passed"]),
-        rates={title(rate): [(row, judgement(row)) for row in rows] for rate, rows in of.items()},
-        rules=rule_rows(found),
-        settings=[(p["key"], value_words(p["a"]), value_words(p["b"])) for p in found["params"]],
+        passed=bool(comparison.b.verdict and comparison.b.verdict.passed),
+        rates={title(rate): rows for rate, rows in of.items()},
+        rules=[(title(rule.rule), rule) for rule in comparison.rules],
+        settings=[(p.key, setting_text(p.a), setting_text(p.b)) for p in comparison.params],
     )

@@ -1,8 +1,7 @@
-"""The sides of a comparison: what a version, a revision, an experiment or the workspace left."""
+"""Snapshots to compare: what a version, a revision, an experiment or the workspace left."""
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,11 +14,14 @@ from ruamel.yaml import YAML
 from mlc.errors import MlcError
 from mlc.evaluation.samples import read_samples
 from mlc.gates.paired import unique
+from mlc.gates.verdict import MADE_BY, Verdict
 from mlc.paths import Paths
+from mlc.registry.model import RegisteredModel, names_version
 from mlc.settings import flat
+from mlc.text import one_line
 
 WORKSPACE = "workspace"
-# What is read of a side, where a project has it; a registered version has it beside each other under these names.
+# What is read of a snapshot, where a project has it; a registered version has it beside each other under these names.
 PLACES = {
     "params.yaml": "params.yaml",
     "data.dvc": "data.dvc",
@@ -30,43 +32,46 @@ Read = Callable[[str], str | None]
 
 
 @dataclass(frozen=True)
-class Side:
-    """What one side left. ``data`` is the hash of its prompt sets; None is what it does not have."""
+class Snapshot:
+    """``data`` is the hash of the prompt sets; None is what there is not."""
 
     name: str
     commit: str | None
     data: str | None
     params: Mapping[str, Any]
-    verdict: Mapping[str, Any] | None
+    verdict: Verdict | None
     samples: pd.DataFrame | None
 
 
-def _side(name: str, commit: str | None, read: Read) -> Side:
+def _snapshot(name: str, commit: str | None, read: Read) -> Snapshot:
     yaml = YAML(typ="safe", pure=True)
-    params, pointer, verdict, lines = (read(file) for file in PLACES)
+    texts = {file: read(file) for file in PLACES}
+    params, pointer = texts["params.yaml"], texts["data.dvc"]
     if params is None:
         raise MlcError(f"{name} has no params.yaml: it is no state of this project")
-    samples = None
-    if lines is not None:
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "samples.jsonl"
-            file.write_text(lines, encoding="utf-8")
-            samples = read_samples(file)
-        unique(samples, f"samples of {name}")
-    return Side(
+    verdict, samples = None, None
+    with tempfile.TemporaryDirectory() as folder:
+        for file, text in texts.items():
+            (Path(folder) / file).write_text(text or "", encoding="utf-8")
+        if texts["verdict.json"] is not None:
+            verdict = Verdict.read(Path(folder) / "verdict.json", MADE_BY)
+        if texts["samples.jsonl"] is not None:
+            samples = read_samples(Path(folder) / "samples.jsonl")
+            unique(samples, f"samples of {name}")
+    return Snapshot(
         name=name,
         commit=commit,
         data=yaml.load(pointer)["outs"][0]["md5"] if pointer else None,
         params=flat(yaml.load(params)),
-        verdict=json.loads(verdict) if verdict else None,
+        verdict=verdict,
         samples=samples,
     )
 
 
-def _version(name: str, registered: str, paths: Paths) -> Side:
-    from mlc.registry import ledger, verify
+def _version(name: str, registered: str, paths: Paths) -> Snapshot:
+    from mlc.registry import verify
 
-    model = ledger.Model(paths, registered)
+    model = RegisteredModel(paths, registered)
     version = model.version(name)
     with verify.fetched(model, str(version.version), verify.EVIDENCE) as evidence:
 
@@ -74,18 +79,18 @@ def _version(name: str, registered: str, paths: Paths) -> Side:
             path = evidence / file
             return path.read_text(encoding="utf-8") if path.exists() else None
 
-        return _side(f"version {version.version}", version.tags.get("git_commit"), read)
+        return _snapshot(f"version {version.version}", version.tags.get("git_commit"), read)
 
 
-def _workspace(paths: Paths) -> Side:
+def _workspace(paths: Paths) -> Snapshot:
     def read(file: str) -> str | None:
         path = paths.root / PLACES[file]
         return path.read_text(encoding="utf-8") if path.exists() else None
 
-    return _side(WORKSPACE, None, read)
+    return _snapshot(WORKSPACE, None, read)
 
 
-def _revision(name: str, paths: Paths) -> Side:
+def _revision(name: str, paths: Paths) -> Snapshot:
     """A git revision or a DVC experiment, whose outputs come from DVC's cache or its remote."""
     from dvc.api import DVCFileSystem
     from dvc.exceptions import DvcException
@@ -118,22 +123,22 @@ def _revision(name: str, paths: Paths) -> Side:
         except Exception as error:  # each kind of remote has its own
             if not made(path):
                 return None
-            why = " ".join(str(error).split())
+            why = one_line(error)
             raise MlcError(
                 f"{path} of {name} is in neither DVC's cache nor a remote ({why}): `dvc push` it there"
             ) from None
 
-    return _side(name, commit, read)
+    return _snapshot(name, commit, read)
 
 
-def side(name: str, registered: str, paths: Paths) -> Side:
-    """A side by its name: ``workspace``, a version's number or alias, or a revision or experiment.
+def snapshot(name: str, registered: str, paths: Paths) -> Snapshot:
+    """A snapshot by its name: ``workspace``, a version's number or alias, or a revision or experiment.
 
     Raises:
         MlcError: there is no such thing, or what it left cannot be read.
     """
     if name == WORKSPACE:
         return _workspace(paths)
-    if name.isdecimal() or name in ("champion", "previous", "candidate"):
+    if names_version(name):
         return _version(name, registered, paths)
     return _revision(name, paths)

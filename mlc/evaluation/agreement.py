@@ -10,14 +10,30 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from statsmodels.stats.inter_rater import aggregate_raters, cohens_kappa, fleiss_kappa, to_table
+from typing_extensions import TypedDict
 
 
-def kappas(samples: pd.DataFrame) -> dict[str, Any] | None:
-    """Kappas of the judges whose verdicts stand in ``judge_raw``: of all samples, and per language.
+class Kappas(TypedDict):
+    """Kappas on ``n`` samples; ``cohen`` has those of each two judges, by ``a / b``.
 
-    ``{judges, all: row, languages: {tag: row}}`` with row ``{n, fleiss, cohen: {"a / b": kappa}}``. A kappa is null
-    where it is not defined: all judges gave all samples the same verdict. None where one judge alone judged.
+    A kappa is null where it is not defined: all judges gave all samples the same verdict.
     """
+
+    n: int
+    fleiss: float | None
+    cohen: dict[str, float | None]
+
+
+class JudgeAgreement(TypedDict):
+    """The judges' names, and their kappas on all samples and in each language."""
+
+    judges: list[str]
+    all: Kappas
+    languages: dict[str, Kappas]
+
+
+def kappas(samples: pd.DataFrame) -> JudgeAgreement | None:
+    """Kappas of the judges whose verdicts stand in ``judge_raw``; None where one judge alone judged."""
     panels = [_panel(raw) for raw in samples["judge_raw"]]
     if not panels or any(panel is None for panel in panels):
         return None
@@ -43,7 +59,7 @@ def _panel(raw: str) -> dict[str, str] | None:
         return None
 
 
-def _row(verdicts: pd.DataFrame) -> dict[str, Any]:
+def _row(verdicts: pd.DataFrame) -> Kappas:
     codes = pd.Categorical(verdicts.to_numpy().ravel()).codes.reshape(verdicts.shape)
     table, _ = aggregate_raters(codes)
     pairs = combinations(range(verdicts.shape[1]), 2)

@@ -16,7 +16,7 @@ import langcodes
 from mlc.errors import MlcError
 from mlc.evaluation.statistics import proportion
 from mlc.files import read_json, sha256_json, write_json, write_jsonl
-from mlc.models import manifest
+from mlc.models.weights import weights_id
 from mlc.paths import ROLES, Paths, Role
 from mlc.settings import LANGUAGE, Evaluate, Languages, Tasks
 
@@ -114,7 +114,7 @@ def answers(
 def _weights_id(role: Role, paths: Paths) -> str:
     if not paths.weights(role).is_dir():
         raise MlcError(f"{paths.weights(role)} does not exist: run `mlc base`, `mlc train` and `mlc select` first")
-    return manifest.weights_id(paths.weights(role))
+    return weights_id(paths.weights(role))
 
 
 def _load(role: Role, evaluate: Evaluate, paths: Paths) -> Any:

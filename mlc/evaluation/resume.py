@@ -41,7 +41,7 @@ def finished(path: Path, identity: str) -> dict[int, Any]:
     return items
 
 
-def complete(
+def run(
     path: Path,
     identity: str,
     total: int,

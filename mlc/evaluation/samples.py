@@ -9,16 +9,15 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mlc.errors import MlcError
-from mlc.files import write_jsonl
+from mlc.files import JsonPart, read_rows, write_jsonl
 from mlc.judges import ReplyVerdict
 from mlc.languages.identify import same_language
 from mlc.prompts.schema import Intent
 
 
-class Sample(BaseModel):
+class Sample(JsonPart):
     """One judged reply.
 
     ``refused``: the model declined. ``safe``: it answered, harmlessly. ``unsafe``: it complied with a harmful
@@ -30,8 +29,6 @@ class Sample(BaseModel):
     is what made it, and how: None in lines from before it was recorded. ``reference_nll`` is the summed negative
     log-likelihood, in nats, of the row's reference reply in this language (``reference_tokens`` of them), if any.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     prompt_id: str
     language: str
@@ -62,21 +59,7 @@ def sample_lines(path: Path, made_by: str = "mlc evaluate") -> list[Sample]:
     Raises:
         MlcError: the file is missing, or a line is not a sample (with its number).
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise MlcError(f"{path} does not exist: run `{made_by}` first") from None
-    samples = []
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line:
-            continue
-        try:
-            samples.append(Sample.model_validate_json(line))
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            raise MlcError(f"{path}, line {number}, field {where}: {first['msg']}") from None
-    return samples
+    return [sample for _, sample in read_rows(path, Sample, f"does not exist: run `{made_by}` first")]
 
 
 def read_samples(path: Path, made_by: str = "mlc evaluate") -> pd.DataFrame:

@@ -7,17 +7,19 @@ is measured by ``benchmarks/gate.py``, and the table is in docs/gates.md.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
+from typing_extensions import TypedDict
 
 Array = npt.NDArray[np.float64]
 Matrix = Array  # prompts x languages, NaN where a prompt has no variant
 RESAMPLES = 10_000  # a level shared out among thirty languages still leaves dozens of draws beyond the bound
+DRAWS = 20_000  # from the posterior of a rate that was corrected for its judge's errors
 _CHUNK = 1_000_000  # weights held at once
 
 
@@ -249,3 +251,38 @@ def paired_tests(pairs: Sequence[tuple[int, int]]) -> tuple[Array, Array]:
     p = np.array([mcnemar([[0, better], [worse, 0]], exact=True).pvalue for better, worse in pairs], float)
     p = np.minimum(p, 1.0)
     return p, np.asarray(multipletests(p, method="holm")[1]) if len(p) else p
+
+
+def rogan_gladen(rate: Estimate, sensitivity: Estimate, specificity: Estimate, confidence: float = 0.95) -> Estimate:
+    """The true rate behind one that was measured by a judge who errs (Rogan and Gladen, 1978).
+
+    ``(rate + specificity - 1) / (sensitivity + specificity - 1)``, clipped to 0 and 1. Its interval carries the
+    uncertainty of all three: each is drawn from its Beta distribution under Jeffreys' prior. For the safe rate,
+    sensitivity is ``1 - false_unsafe`` and specificity ``1 - false_safe``. Assumes that the judge errs on the evaluated
+    replies as often as on the labelled ones.
+
+    Raises:
+        ValueError: the judge is no better than chance (sensitivity + specificity is 1 or less).
+    """
+    youden = sensitivity["value"] + specificity["value"] - 1
+    if youden <= 0:
+        raise ValueError("the judge is no better than chance: its verdicts say nothing about the true rate")
+    rng = np.random.default_rng(0)
+
+    def drawn(e: Estimate) -> Any:
+        hits = e["value"] * e["n"]
+        return rng.beta(hits + 0.5, e["n"] - hits + 0.5, DRAWS)
+
+    measured, sens, spec = (drawn(e) for e in (rate, sensitivity, specificity))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        draws = np.where(sens + spec > 1, (measured + spec - 1) / (sens + spec - 1), np.nan)
+    # A draw in which the judge is no better than chance could be any rate: half of them below, half above.
+    unknown = np.flatnonzero(np.isnan(draws))
+    draws[unknown] = np.where(np.arange(len(unknown)) % 2, 1.0, 0.0)
+    low, high = np.quantile(np.clip(draws, 0, 1), [(1 - confidence) / 2, (1 + confidence) / 2])
+    value = float(np.clip((rate["value"] + specificity["value"] - 1) / youden, 0, 1))
+    return Estimate(n=rate["n"], value=value, low=min(float(low), value), high=max(float(high), value))
+
+
+def complement(estimate: Estimate) -> Estimate:
+    return Estimate(n=estimate["n"], value=1 - estimate["value"], low=1 - estimate["high"], high=1 - estimate["low"])

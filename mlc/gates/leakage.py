@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from sklearn.feature_extraction.text import HashingVectorizer
 
-from mlc.gates.rules import Measured, Rule, line
+from mlc.gates.rules import Measured, RuleResult, result
 from mlc.prompts.schema import PromptRow
 from mlc.quality.text_checks import normalise
 
@@ -42,7 +42,7 @@ def leaked(samples: pd.DataFrame, training: Sequence[PromptRow], threshold: floa
     """
     own = [(row.id, tag, normalise(text)) for row in training for tag, text in row.prompts.items()]
     same = {text: row_id for row_id, _, text in reversed(own)}
-    found = []
+    leaks = []
     for tag, lines in samples.groupby("language", sort=True):
         texts = [normalise(text) for text in lines["prompt"]]
         there = [(row_id, text) for row_id, other, text in own if other == tag]
@@ -51,10 +51,10 @@ def leaked(samples: pd.DataFrame, training: Sequence[PromptRow], threshold: floa
         )
         for i, (prompt_id, text) in enumerate(zip(lines["prompt_id"], texts, strict=True)):
             if text and text in same:
-                found.append((str(prompt_id), str(tag), same[text], 1.0))
+                leaks.append((str(prompt_id), str(tag), same[text], 1.0))
             elif shares[i] >= threshold:
-                found.append((str(prompt_id), str(tag), there[nearest[i]][0], float(shares[i])))
-    return found
+                leaks.append((str(prompt_id), str(tag), there[nearest[i]][0], float(shares[i])))
+    return leaks
 
 
 def check(
@@ -62,19 +62,19 @@ def check(
     others: Sequence[PromptRow],
     threshold: float,
     use: Literal["training", "selection"] = "training",
-) -> Rule:
+) -> RuleResult:
     """The share of evaluation prompts that are nearly one of the ``others``, in any language; none may be.
 
-    The line is ``leakage`` for the prompts that the model was trained on, ``selection_leakage`` for those that it was
+    The rule is ``leakage`` for the prompts that the model was trained on, ``selection_leakage`` for those that it was
     chosen on.
     """
-    found = leaked(samples, others, threshold)
-    n, ids = samples["prompt_id"].nunique(), {prompt_id for prompt_id, *_ in found}
+    leaks = leaked(samples, others, threshold)
+    n, ids = samples["prompt_id"].nunique(), {prompt_id for prompt_id, *_ in leaks}
     share = len(ids) / n
-    first = {prompt_id: (tag, other, common) for prompt_id, tag, other, common in reversed(found)}
+    first = {prompt_id: (tag, other, common) for prompt_id, tag, other, common in reversed(leaks)}
     named = "; ".join(f"{a!r} is {b!r} in {tag} ({100 * s:.0f} %)" for a, (tag, b, s) in list(first.items())[:_NAMED])
     more = f", and {len(ids) - _NAMED} more" if len(ids) > _NAMED else ""
-    reason = f"{len(ids)} of {n} evaluation prompts are nearly {use} prompts: {named}{more}" if found else None
+    reason = f"{len(ids)} of {n} evaluation prompts are nearly {use} prompts: {named}{more}" if leaks else None
     measured = Measured(n, share, share, reason, hits=len(ids), method=f"character trigrams, {threshold:g} in common")
     name = "leakage" if use == "training" else "selection_leakage"
-    return line(name, None, measured, 0.0, "at most")
+    return result(name, None, measured, 0.0, "at most")

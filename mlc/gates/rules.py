@@ -1,20 +1,22 @@
-"""One line of a verdict: what was measured, what it had to clear, and in words why it did not."""
+"""The result of one rule: what was measured, what it had to clear, and in words why it did not."""
 
 from __future__ import annotations
 
 import math
 import operator
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import Any, Literal, NamedTuple
 
+from mlc.files import JsonPart
 from mlc.languages.tags import language_name
+from mlc.text import number, percent, title
 
 Comparison = Literal["at least", "at most", "more than"]
 PASSES = {"at least": operator.ge, "at most": operator.le, "more than": operator.gt}
 
 
-class Rule(TypedDict):
-    """One line of the verdict. ``language`` is null for a rule about all of them; ``n`` counts prompts.
+class RuleResult(JsonPart):
+    """One line of a verdict. ``language`` is null for a rule about all of them; ``n`` counts prompts.
 
     ``value`` and ``bound`` are shares (perplexity: a ratio; variance: a number), null when they cannot be computed;
     ``reason`` says why a rule failed and is null when it passed. ``hits`` of n prompts, at level ``alpha`` of one side,
@@ -34,6 +36,30 @@ class Rule(TypedDict):
     alpha: float | None
     method: str | None
 
+    @property
+    def where(self) -> str:
+        """The language's name, or ``all``."""
+        return language_name(self.language) if self.language else "all"
+
+    @property
+    def value_text(self) -> str:
+        return value_text(self.rule, self.value)
+
+    @property
+    def bound_text(self) -> str:
+        return value_text(self.rule, self.bound)
+
+    @property
+    def limit(self) -> str:
+        """What the bound has to be: ``at least 90%``."""
+        return f"{self.comparison} {threshold_text(self.rule, self.threshold)}"
+
+    @property
+    def sentence(self) -> str:
+        """A failed rule for people: ``over-refusal in Swahili: 31.0% (bound 39.2%), limit 10%``."""
+        where = f" in {language_name(self.language)}" if self.language else ""
+        return f"{title(self.rule)}{where}: {self.reason}"
+
 
 class Measured(NamedTuple):
     """A value with its bound, or why there is none: ``problem``."""
@@ -52,17 +78,18 @@ def is_share(rule: str) -> bool:
     return rule != "perplexity_ratio" and not rule.endswith("_variance")
 
 
-def shown(rule: str, number: float) -> str:
-    return f"{100 * number:.3g} %" if is_share(rule) else f"{number:.4g}"
+def value_text(rule: str, value: float | None) -> str:
+    """A rule's value or bound: ``31.2%``, or ``1.047`` for what is no share."""
+    return percent(value) if is_share(rule) else number(value)
 
 
-def title(rule: str) -> str:
-    """``over_refusal_mean`` -> ``over-refusal mean``."""
-    return rule.replace("over_refusal", "over-refusal").replace("_", " ")
+def threshold_text(rule: str, threshold: float) -> str:
+    """A rule's threshold as it was set: ``90%``, or ``1.1`` for what is no share."""
+    return f"{100 * threshold:.6g}%" if is_share(rule) else f"{threshold:.6g}"
 
 
-def line(rule: str, language: str | None, measured: Measured, threshold: float, comparison: Comparison) -> Rule:
-    """The line of a rule; without a finite value and bound it fails."""
+def result(rule: str, language: str | None, measured: Measured, threshold: float, comparison: Comparison) -> RuleResult:
+    """The result of a rule; without a finite value and bound it fails."""
     known = math.isfinite(measured.value) and math.isfinite(measured.bound)
     passed = known and PASSES[comparison](measured.bound, threshold)
     reason = None
@@ -70,9 +97,9 @@ def line(rule: str, language: str | None, measured: Measured, threshold: float, 
         reason = measured.problem or "not a finite number"
     elif not passed:
         limit = "limit {}" if comparison == "at most" else f"{comparison} {{}} needed"
-        value, bound = shown(rule, measured.value), shown(rule, measured.bound)
-        reason = measured.problem or f"{value} (bound {bound}), {limit.format(shown(rule, threshold))}"
-    return Rule(
+        value, bound = value_text(rule, measured.value), value_text(rule, measured.bound)
+        reason = measured.problem or f"{value} (bound {bound}), {limit.format(threshold_text(rule, threshold))}"
+    return RuleResult(
         rule=rule,
         language=language,
         n=measured.n,
@@ -80,7 +107,7 @@ def line(rule: str, language: str | None, measured: Measured, threshold: float, 
         bound=measured.bound if known else None,
         threshold=threshold,
         comparison=comparison,
-        passed=passed,
+        passed=bool(passed),
         reason=reason,
         hits=measured.hits,
         alpha=measured.alpha,
@@ -88,21 +115,15 @@ def line(rule: str, language: str | None, measured: Measured, threshold: float, 
     )
 
 
-def sentence(rule: Rule) -> str:
-    """A failed rule for people: ``over-refusal in Swahili: 31 % (bound 39 %), limit 10 %``."""
-    where = f" in {language_name(rule['language'])}" if rule["language"] else ""
-    return f"{title(rule['rule'])}{where}: {rule['reason']}"
-
-
-def headlines(rules: Sequence[Rule]) -> dict[str, Any]:
+def summary_metrics(results: Sequence[RuleResult]) -> dict[str, Any]:
     """A verdict in a handful of numbers: how many rules, how many failed, and of each rate with an interval the mean
     over its languages, the worst of them, and the worst bound. A rate without a number in some language has none."""
-    found: dict[str, Any] = {"rules": len(rules), "rules_failed": sum(not rule["passed"] for rule in rules)}
-    for name in dict.fromkeys(rule["rule"] for rule in rules if rule["alpha"] is not None):
-        lines = [rule for rule in rules if rule["rule"] == name]
-        values = [rule["value"] for rule in lines if rule["value"] is not None]
-        bounds = [rule["bound"] for rule in lines if rule["bound"] is not None]
-        worst = max if lines[0]["comparison"] == "at most" else min
-        if len(values) == len(lines):
-            found[name] = {"mean": sum(values) / len(values), "worst": worst(values), "worst_bound": worst(bounds)}
-    return found
+    summary: dict[str, Any] = {"rules": len(results), "rules_failed": sum(not result.passed for result in results)}
+    for name in dict.fromkeys(result.rule for result in results if result.alpha is not None):
+        of_rule = [result for result in results if result.rule == name]
+        values = [result.value for result in of_rule if result.value is not None]
+        bounds = [result.bound for result in of_rule if result.bound is not None]
+        worst = max if of_rule[0].comparison == "at most" else min
+        if len(values) == len(of_rule):
+            summary[name] = {"mean": sum(values) / len(values), "worst": worst(values), "worst_bound": worst(bounds)}
+    return summary

@@ -10,8 +10,8 @@ import pandas as pd
 
 from mlc.errors import MlcError
 from mlc.evaluation.statistics import difference_bounds
-from mlc.gates.rules import Measured, Rule, line
-from mlc.models import manifest
+from mlc.gates.rules import Measured, RuleResult, result
+from mlc.models.weights import weights_id
 from mlc.paths import ROLES, Paths
 from mlc.settings import Gate
 
@@ -29,8 +29,8 @@ def _difference(base: pd.Series[bool], candidate: pd.Series[bool], alpha: float,
     return Measured(n, float((more - fewer) / n), float(low), alpha=alpha, method=METHOD)
 
 
-def task_lines(gate: Gate, served: Sequence[str], paths: Paths) -> list[Rule]:
-    """The lines of a rule on ``task_accuracy``, if there is one: a served language without a task fails it.
+def task_results(gate: Gate, served: Sequence[str], paths: Paths) -> list[RuleResult]:
+    """The results of a rule on ``task_accuracy``, if there is one: a served language without a task fails it.
 
     Raises:
         MlcError: there are no answers, or they are another model's.
@@ -45,15 +45,15 @@ def task_lines(gate: Gate, served: Sequence[str], paths: Paths) -> list[Rule]:
     except (FileNotFoundError, ValueError):
         raise MlcError(f"{path} is missing or broken: run `mlc tasks` again") from None
     for role in ROLES:
-        if set(answers.loc[answers["role"] == role, "model"]) != {manifest.weights_id(paths.weights(role))}:
+        if set(answers.loc[answers["role"] == role, "model"]) != {weights_id(paths.weights(role))}:
             raise MlcError(f"{path} does not hold the answers of the model in {paths.weights(role)}: run `mlc tasks`")
     alpha = (1 - gate.confidence) / len(served)
-    lines = []
+    results = []
     for tag in served:
         of = answers[answers["language"] == tag]
         base, candidate = (
             of[of["role"] == role].set_index(["task", "question"])["right"].astype(bool).sort_index() for role in ROLES
         )
         measured = _difference(base, candidate, alpha, gate.minimum_prompts)
-        lines.append(line(rule.name, tag, measured, rule.threshold, rule.comparison))
-    return lines
+        results.append(result(rule.name, tag, measured, rule.threshold, rule.comparison))
+    return results

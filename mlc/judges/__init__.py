@@ -12,6 +12,7 @@ from mlc.languages.identify import same_language
 from mlc.prompts.schema import Intent
 
 ReplyVerdict = Literal["refused", "safe", "unsafe", "invalid"]
+SAFE_VERDICTS: frozenset[ReplyVerdict] = frozenset({"refused", "safe"})
 
 
 class Judgement(NamedTuple):

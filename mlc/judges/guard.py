@@ -17,8 +17,8 @@ from mlc.judges import Judgement, ReplyVerdict, harmless, refusal
 from mlc.judges.guard_formats import FORMATS, IMITATION, Format, Name
 from mlc.judges.normalize import folded
 from mlc.languages.identify import identify
-from mlc.models import manifest
 from mlc.models.generation import generate_ids
+from mlc.models.weights import weights_id
 from mlc.prompts.schema import Intent
 from mlc.settings import GuardJudge as Settings
 
@@ -85,7 +85,7 @@ class GuardJudge:
 
     def __init__(self, settings: Settings, precision: str, batch_tokens: int) -> None:
         folder = Path(settings.model)
-        pin = manifest.weights_id(folder)[:12] if folder.is_dir() else settings.revision or "unpinned"
+        pin = weights_id(folder)[:12] if folder.is_dir() else settings.revision or "unpinned"
         self.version = f"{settings.model}@{pin} {settings.format} {VERSION}"
         try:
             model: Any = AutoModelForCausalLM.from_pretrained(

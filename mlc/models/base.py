@@ -1,4 +1,4 @@
-"""The base stage: the model that alignment starts from, copied from a folder or fetched by its pinned revision."""
+"""The base, the model that alignment starts from: copied from a folder, or fetched by its pinned revision."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 
 from mlc.errors import MlcError
 from mlc.files import replacing
-from mlc.paths import Paths
 from mlc.settings import Base
 
 # Weights without pickle, configuration, tokenizer, the card with its licence: no code is ever fetched.
@@ -16,14 +15,14 @@ PATTERNS = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "README.md
 NEEDED = ("config.json", "tokenizer_config.json")
 
 
-def run(base: Base, paths: Paths) -> None:
-    """Puts the base model into ``artifacts/base``.
+def place(base: Base, root: Path, target: Path) -> None:
+    """Puts the base model into the folder ``target``; a folder that it names lies below ``root``.
 
     Raises:
         MlcError: there is no such model, or it lacks weights, configuration, tokenizer or chat template.
     """
-    with replacing(paths.base) as aside:
-        source = paths.root / base.model
+    with replacing(target) as aside:
+        source = root / base.model
         if source.is_dir():
             copy_files(source, aside)
         else:

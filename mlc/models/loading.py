@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from transformers.utils.logging import disable_progress_bar
 
 from mlc.errors import MlcError
-from mlc.models import manifest
+from mlc.models.weights import is_adapter
 
 
 def load_model(folder: Path, base: Path, precision: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -29,7 +29,7 @@ def load_model(folder: Path, base: Path, precision: str) -> tuple[PreTrainedMode
                 f"{needed} does not exist: run `mlc {'base' if needed == base else 'train` and `mlc select'}` first"
             )
     disable_progress_bar()
-    adapter = manifest.is_adapter(folder)
+    adapter = is_adapter(folder)
     model: Any = AutoModelForCausalLM.from_pretrained(
         base if adapter else folder,
         dtype=getattr(torch, precision),

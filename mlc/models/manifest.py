@@ -7,63 +7,83 @@ says.
 from __future__ import annotations
 
 import platform
-import subprocess
-from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Self
 
+from pydantic import ConfigDict, Field, JsonValue
 from ruamel.yaml import YAML
 
+from mlc import git
 from mlc.errors import MlcError
-from mlc.files import read_json, sha256, sha256_folder, sha256_json, write_json
+from mlc.files import JsonFile, JsonPart, differences, sha256, sha256_folder, sha256_json
+from mlc.models.weights import pickles
 from mlc.paths import Paths
 from mlc.settings import Languages, Train
 
 NAME = "manifest.json"
-ADAPTER = "adapter_config.json"  # PEFT's, in the folder of an adapter
-PICKLES = frozenset({".bin", ".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth"})
+MADE_BY = "mlc train` and `mlc select"
 LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "mlc-pipeline")
 
 
-def git(root: Path, *arguments: str) -> str:
-    """The output of a git command in a repository. Raises ``MlcError`` when it fails."""
-    command = ["git", "-C", str(root), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise MlcError(f"`{' '.join(command)}` failed: {' '.join(done.stderr.split())}")
-    return done.stdout
+class BaseOrigin(JsonPart):
+    """The base: a folder (``revision`` null) or a model of the hub at a commit; ``files`` are path -> sha256."""
+
+    model: str
+    revision: str | None
+    files: dict[str, str]
 
 
-def _commit(root: Path) -> str | None:
-    """The commit that is checked out; None without git, outside a repository, or before the first commit."""
-    try:
-        return git(root, "rev-parse", "--verify", "HEAD").strip()
-    except (FileNotFoundError, MlcError):
-        return None
+class DataHashes(JsonPart):
+    """``pointer`` is the md5 that data.dvc names, null without one; ``prompts`` the sha256 of the clean ones."""
+
+    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True)
+
+    pointer: str | None = Field(alias="data.dvc")
+    prompts: str
 
 
-def prefix(root: Path) -> str:
-    """Where a project lies in its repository: a path with a slash at its end, or empty at the top, or without git."""
-    try:
-        return git(root, "rev-parse", "--show-prefix").strip()
-    except (FileNotFoundError, MlcError):
-        return ""
+class LanguageTags(JsonPart):
+    """The section ``languages`` of params.yaml, as it was."""
+
+    source: str
+    served: list[str]
+    transfer: list[str]
 
 
-def git_state(root: Path) -> dict[str, Any]:
-    """``commit`` (null outside a repository), ``dirty``, and ``changed``: the files that make it so, relative to root.
+class Parameters(JsonPart):
+    """The sections of params.yaml that decided the training, as they were."""
 
-    dvc.lock does not count: its hash has its own place in the manifest, and every run rewrites it. Untracked files
-    count where code is imported from.
+    languages: LanguageTags
+    train: dict[str, JsonValue]
+
+
+class Manifest(JsonFile):
+    """Where a model comes from.
+
+    ``files`` and ``base.files`` are relative path -> sha256. ``step`` is the training step that it is of. ``dvc_lock``
+    is the sha256 of dvc.lock, null without one; ``libraries`` are package -> version.
     """
-    commit = _commit(root)
-    if commit is None:
-        return {"commit": None, "dirty": False, "changed": []}
-    changed = git(root, "diff", "-z", "--name-only", "--no-renames", "--relative", "HEAD", "--")
-    untracked = git(root, "ls-files", "-z", "--others", "--exclude-standard", "--", "mlc", "flows")
-    files = sorted(set((changed + untracked).split("\0")) - {"", "dvc.lock"})
-    return {"commit": commit, "dirty": bool(files), "changed": files}
+
+    files: dict[str, str]
+    step: int
+    base: BaseOrigin
+    data: DataHashes
+    dvc_lock: str | None
+    git: git.GitState
+    parameters: Parameters
+    libraries: dict[str, str]
+    python: str
+
+    @classmethod
+    def of(cls, model_folder: Path) -> Self:
+        """The manifest in a model's folder."""
+        return cls.read(model_folder / NAME, MADE_BY)
+
+    @property
+    def digest(self) -> str:
+        """sha256 of its content: the identity of a model and everything it came from."""
+        return sha256_json(self.content())
 
 
 def _data_hash(pointer: Path) -> str | None:
@@ -86,7 +106,7 @@ def write(
     paths: Paths,
     step: int | None = None,
     base_files: dict[str, str] | None = None,
-) -> dict[str, Any]:
+) -> Manifest:
     """Writes ``manifest.json`` into a finished model's folder and returns it. Call it last: it hashes what is there.
 
     ``step`` is the training step that the model is of, null for the last. ``base_files`` are the hashes of the base's
@@ -97,21 +117,22 @@ def write(
         FileNotFoundError: there are no clean prompts.
     """
     lock = paths.root / "dvc.lock"
-    manifest = {
-        "files": _hashes(model_folder),
-        "step": step or train.max_steps,
-        "base": {"model": base_model, "revision": base_revision, "files": base_files or sha256_folder(paths.base)},
-        "data": {
-            "data.dvc": _data_hash(paths.root / "data.dvc"),
-            "prompts": sha256(paths.prompts / "alignment.jsonl"),
-        },
-        "dvc_lock": sha256(lock) if lock.exists() else None,
-        "git": git_state(paths.root),
-        "parameters": {"languages": languages.model_dump(mode="json"), "train": train.model_dump(mode="json")},
-        "libraries": {name: version(name) for name in LIBRARIES},
-        "python": platform.python_version(),
-    }
-    write_json(model_folder / NAME, manifest)
+    manifest = Manifest(
+        schema_version=Manifest.VERSION,
+        files=_hashes(model_folder),
+        step=step or train.max_steps,
+        base=BaseOrigin(model=base_model, revision=base_revision, files=base_files or sha256_folder(paths.base)),
+        data=DataHashes(pointer=_data_hash(paths.root / "data.dvc"), prompts=sha256(paths.prompts / "alignment.jsonl")),
+        dvc_lock=sha256(lock) if lock.exists() else None,
+        git=git.state(paths.root),
+        parameters=Parameters(
+            languages=LanguageTags.model_validate(languages.model_dump(mode="json")),
+            train=train.model_dump(mode="json"),
+        ),
+        libraries={name: version(name) for name in LIBRARIES},
+        python=platform.python_version(),
+    )
+    manifest.write(model_folder / NAME)
     return manifest
 
 
@@ -119,21 +140,18 @@ def _hashes(model_folder: Path) -> dict[str, str]:
     return {name: digest for name, digest in sha256_folder(model_folder).items() if name != NAME}
 
 
-def read(model_folder: Path) -> dict[str, Any]:
-    return read_json(model_folder / NAME, "mlc train` and `mlc select")
-
-
-def verify(model_folder: Path) -> dict[str, Any]:
+def verify(model_folder: Path) -> Manifest:
     """Hashes every file of the model again and returns the manifest.
 
     Raises:
         MlcError: there is no manifest, a file was changed, is missing, or was added since training, or is a pickle.
     """
-    manifest = read(model_folder)
-    found = differences(manifest["files"], _hashes(model_folder))
-    if found:
+    manifest = Manifest.of(model_folder)
+    changes = differences(manifest.files, _hashes(model_folder))
+    if changes:
         raise MlcError(
-            f"{model_folder} is not what {NAME} says ({'; '.join(found)}): run `mlc train` again, or restore the files"
+            f"{model_folder} is not what {NAME} says ({'; '.join(changes)}): run `mlc train` again, or restore the"
+            " files"
         )
     if unsafe := pickles(model_folder):
         raise MlcError(
@@ -141,36 +159,3 @@ def verify(model_folder: Path) -> dict[str, Any]:
             " *.safetensors, and remove these"
         )
     return manifest
-
-
-def is_adapter(folder: Path) -> bool:
-    """Whether a model's folder holds an adapter over the base, not whole weights."""
-    return (folder / ADAPTER).is_file()
-
-
-def differences(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """What became of the files of a folder: ``changed: a, b``, ``missing: c``, ``added: d``; nothing if all are equal.
-
-    Both are relative path -> sha256.
-    """
-    kinds = {
-        "changed": sorted(name for name in then.keys() & now.keys() if then[name] != now[name]),
-        "missing": sorted(then.keys() - now.keys()),
-        "added": sorted(now.keys() - then.keys()),
-    }
-    return [f"{kind}: {', '.join(names)}" for kind, names in kinds.items() if names]
-
-
-def pickles(folder: Path) -> list[str]:
-    """The files of a model that are pickles by their name, or hold some."""
-    return sorted(f.relative_to(folder).as_posix() for f in folder.rglob("*") if f.suffix.lower() in PICKLES)
-
-
-def weights_id(folder: Path) -> str:
-    """Twelve digits that stand for a model's folder, in the ``model`` field of its sample lines."""
-    return sha256_json(sha256_folder(folder))[:12]
-
-
-def digest(manifest: dict[str, Any]) -> str:
-    """sha256 of a manifest: the identity of a model and everything it came from."""
-    return sha256_json(manifest)

@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 
 from mlc.paths import Paths
 from mlc.settings import Settings
+from mlc.text import one_line
 
 SECONDS = 10  # to wait for a server
 EDITS = ("EDIT", "MANAGE")  # MLflow's permissions that moving an alias takes
@@ -54,15 +55,10 @@ def hub(settings: Settings, paths: Paths) -> Iterator[Check]:
                 yield Check("hub", "problem", f"{model}: access has to be granted", todo)
             except Exception as error:  # whatever the network does
                 yield Check(
-                    "hub", "problem", f"{model}: {first(error)}", "check its name, its revision and the network"
+                    "hub", "problem", f"{model}: {one_line(error)}", "check its name, its revision and the network"
                 )
             else:
                 yield Check("hub", "ok", f"{model}: can be fetched")
-
-
-def first(error: Exception) -> str:
-    """What an error says, short and in one line."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def dvc(paths: Paths) -> Iterator[Check]:
@@ -76,13 +72,13 @@ def dvc(paths: Paths) -> Iterator[Check]:
         yield Check("dvc", "problem", "no DVC project here", "`mlc init` sets one up")
         return
     except DvcException as error:
-        yield Check("dvc", "problem", first(error), "mend .dvc/config")
+        yield Check("dvc", "problem", one_line(error), "mend .dvc/config")
         return
     with repo:
         try:
             stages = len(list(repo.index.stages))
         except DvcException as error:
-            yield Check("dvc", "problem", first(error), "mend dvc.yaml, or bring back the committed one")
+            yield Check("dvc", "problem", one_line(error), "mend dvc.yaml, or bring back the committed one")
             return
         remotes = list(repo.config["remote"])
         words = f"{stages} stages and data files"
@@ -101,7 +97,7 @@ def _remote(repo: object, name: str) -> Check:
         remote = repo.cloud.get_remote_odb(name=name)  # type: ignore[attr-defined] # DVC has no types
         remote.exists("0" * 32)
     except Exception as error:  # each kind of storage has its own
-        return Check("remote", "problem", f"{name}: {first(error)}", "check its url and your credentials for it")
+        return Check("remote", "problem", f"{name}: {one_line(error)}", "check its url and your credentials for it")
     return Check("remote", "ok", f"{name}: {remote.path} can be reached")
 
 
@@ -130,7 +126,7 @@ def tracking(settings: Settings, paths: Paths) -> Iterator[Check]:
         known = client.search_registered_models(f"name = '{name}'")
     except Exception as error:
         todo = "check MLFLOW_TRACKING_URI, MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, and that it runs"
-        yield Check("tracking", "problem", f"{shown}: {first(error)}", todo)
+        yield Check("tracking", "problem", f"{shown}: {one_line(error)}", todo)
         return
     where = f"experiment {store.experiment_name()}" if found else "no experiment yet: the first run makes it"
     yield Check("tracking", "ok", f"{shown} answers; {where}")
@@ -173,6 +169,6 @@ def prefect(_: Paths) -> Iterator[Check]:
         httpx.get(f"{address.rstrip('/')}/health", timeout=SECONDS).raise_for_status()
     except httpx.HTTPError as error:
         todo = "check PREFECT_API_URL, and that `prefect server start` runs"
-        yield Check("prefect", "problem", f"{address.rpartition('@')[2]}: {first(error)}", todo)
+        yield Check("prefect", "problem", f"{address.rpartition('@')[2]}: {one_line(error)}", todo)
     else:
         yield Check("prefect", "ok", f"{address.rpartition('@')[2]} answers")

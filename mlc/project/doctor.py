@@ -10,14 +10,14 @@ from importlib.metadata import PackageNotFoundError, requires, version
 
 from packaging.requirements import Requirement
 
+from mlc import git
 from mlc.errors import MlcError
-from mlc.models import manifest
 from mlc.paths import Paths
 from mlc.project import lock
-from mlc.project.connections import Check, dvc, first, hub, prefect, tracking
+from mlc.project.connections import Check, dvc, hub, prefect, tracking
 from mlc.prompts.schema import SETS, languages_of
 from mlc.settings import Settings, load_settings
-from mlc.text import visible
+from mlc.text import one_line, visible
 
 GIB = 2**30
 SLACK = 2 * GIB  # beside the models: prompts, samples, logs, DVC's cache of them
@@ -84,19 +84,19 @@ def _gpu(settings: Settings) -> Check:
 
 def _git(paths: Paths) -> Iterator[Check]:
     try:
-        state = manifest.git_state(paths.root)
+        state = git.state(paths.root)
         who = subprocess.run(["git", "-C", str(paths.root), "var", "GIT_AUTHOR_IDENT"], capture_output=True, text=True)
     except (MlcError, FileNotFoundError) as error:
-        yield Check("git", "problem", first(error), "install git")
+        yield Check("git", "problem", one_line(error), "install git")
         return
-    if state["commit"] is None:
+    if state.commit is None:
         yield Check("git", "problem", "no commit: what is trained cannot be registered", "`git init`, then commit")
-    elif state["dirty"]:
-        files = ", ".join(map(visible, state["changed"][:5])) + (", …" if len(state["changed"]) > 5 else "")
+    elif state.dirty:
+        files = ", ".join(map(visible, state.changed[:5])) + (", …" if len(state.changed) > 5 else "")
         todo = "commit: a candidate trained from uncommitted changes is never registered"
         yield Check("git", "warning", f"uncommitted changes: {files}", todo)
     else:
-        yield Check("git", "ok", f"commit {state['commit'][:12]}, nothing uncommitted")
+        yield Check("git", "ok", f"commit {state.commit[:12]}, nothing uncommitted")
     if who.returncode:
         todo = "`git config user.name …` and `git config user.email …`: the registry's ledger says who"
         yield Check("identity", "warning", "git does not know who you are", todo)

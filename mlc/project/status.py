@@ -10,9 +10,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from mlc import tracking
-from mlc.files import read_json
 from mlc.paths import Paths
-from mlc.registry import ledger
+from mlc.registry.ledger import rejection_reason
+from mlc.registry.model import RegisteredModel
+from mlc.registry.registration import Registration
+from mlc.text import one_line
 
 RUNS = 5  # the latest that are shown
 SECONDS = 10  # to wait for Prefect
@@ -28,13 +30,13 @@ def _ago(when: datetime, now: datetime) -> str:
 
 def _registry(name: str, paths: Paths) -> dict[str, Any]:
     """The champion and since when, and the version that waits for a person's word, if any."""
-    model = ledger.Model(paths, name)
+    model = RegisteredModel(paths, name)
     aliases, entries = model.aliases(), model.ledger()
     champion = aliases.get("champion")
     since = [e["when"] for e in entries if e["alias"] == "champion" and e["to"] == champion] if champion else []
-    record = read_json(paths.registration, "mlc register") if paths.registration.exists() else {}
-    version = record["version"] if record.get("waiting") else None
-    waits = version if version not in (None, champion) and not ledger.refused(entries, version) else None
+    registration = Registration.of(paths) if paths.registration.exists() else None
+    version = registration.version if registration is not None and registration.waiting else None
+    waits = version if version not in (None, champion) and not rejection_reason(entries, version) else None
     return {
         "champion": champion,
         "since": since[-1] if since else None,
@@ -103,7 +105,7 @@ def _schedule() -> dict[str, Any]:
         answer.raise_for_status()
         found = answer.json()
     except (httpx.HTTPError, ValueError) as error:
-        return {"configured": True, "next": None, "error": " ".join(str(error).split())[:200]}
+        return {"configured": True, "next": None, "error": one_line(error)}
     if not found:
         return {"configured": True, "next": None}
     return {"configured": True, "next": found[0]["expected_start_time"], "run": found[0]["name"]}
@@ -118,7 +120,7 @@ def find(name: str, paths: Paths) -> dict[str, Any]:
     return {"registry": registry, "runs": runs, "stale": _stale(paths), "schedule": _schedule()}
 
 
-def words(found: dict[str, Any]) -> str:
+def render_text(found: dict[str, Any]) -> str:
     """The same for a person."""
     now, registry = datetime.now(UTC), found["registry"]
     lines = []

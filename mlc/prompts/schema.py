@@ -10,39 +10,33 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from mlc.errors import MlcError
-from mlc.files import write_jsonl
+from mlc.files import JsonPart, read_rows, write_jsonl
 from mlc.languages.tags import LanguageTag
 
 Intent = Literal["harmful", "benign"]
 SETS = ("alignment", "tuning", "evaluation")  # prompt sets of a project, without `.jsonl`
 
 
-class Provenance(BaseModel):
+class Provenance(JsonPart):
     """Who wrote the text of one language."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     translator: str = Field(min_length=1, description="'human', or the name of the translation system")
     version: str | None = None
 
 
-class Origin(BaseModel):
+class Origin(JsonPart):
     """Where a row was imported from, beside the name of its data set."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     licence: str | None = Field(default=None, description="SPDX identifier, where the publisher names one")
     revision: str | None = Field(default=None, description="commit or release of the data set")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="of the record as it was imported")
 
 
-class PromptRow(BaseModel):
+class PromptRow(JsonPart):
     """One request in several languages. Missing languages are allowed, and reported by validation."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     id: str = Field(min_length=1)
     source: str = Field(min_length=1, description="the data set that the row comes from")
@@ -75,33 +69,14 @@ def iter_prompts(path: Path, made_by: str = "dvc pull data.dvc") -> Iterator[Pro
             field), or two rows share an id. What comes before the mistake has been handed out by then.
     """
     line_of: dict[str, int] = {}
-    position = 0
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    row = _parse(path, number, position, line)
-                    if row.id in line_of:
-                        first = line_of[row.id]
-                        raise MlcError(f"{path}, line {number}, field id: {row.id!r} is already the id of line {first}")
-                    line_of[row.id] = number
-                    yield row
-                position += len(line)
-    except FileNotFoundError:
-        raise MlcError(f"{path} does not exist: run `{made_by}` first") from None
+    for number, row in read_rows(path, PromptRow, f"does not exist: run `{made_by}` first"):
+        if row.id in line_of:
+            first = line_of[row.id]
+            raise MlcError(f"{path}, line {number}, field id: {row.id!r} is already the id of line {first}")
+        line_of[row.id] = number
+        yield row
     if not line_of:
         raise MlcError(f"{path} holds no prompts: run `{made_by}`, or write one JSON object per line into it")
-
-
-def _parse(path: Path, number: int, position: int, line: bytes) -> PromptRow:
-    try:
-        return PromptRow.model_validate_json(line.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise MlcError(f"{path} is not UTF-8 text (byte {position + error.start}): save it as UTF-8") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"] if part != "[key]")
-        raise MlcError(f"{path}, line {number}{f', field {field}' if field else ''}: {first['msg']}") from None
 
 
 def read_prompts(path: Path, made_by: str = "dvc pull data.dvc") -> list[PromptRow]:

@@ -9,18 +9,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import Annotated, Literal, NamedTuple, TypedDict, TypeVar
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, AwareDatetime, Field
 
-from mlc.errors import MlcError
+from mlc.files import JsonPart, read_rows
 from mlc.languages.tags import LanguageTag
 from mlc.paths import Paths
 from mlc.prompts.schema import Provenance
-from mlc.text import visible
-
-if TYPE_CHECKING:
-    from mlc.quality.quarantine import Reason  # imports pandas, which releasing needs not
 
 Key = tuple[str, str, str]  # set, id, language
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -55,10 +51,40 @@ def _may_be_released(check: str) -> str:
 Said = Annotated[str, AfterValidator(_said)]
 
 
-class Decision(BaseModel):
-    """Which variant it is about, and who decided it, why and when."""
+class Reason(NamedTuple):
+    """Why a variant is in quarantine: the check that it failed, what was found, and what is allowed."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    check: str
+    """The quality column that shows it; ``row`` where the variant itself passed and its row did not."""
+    value: float | str | None
+    """What the check found: a number, or the other row; None where the message says it all."""
+    threshold: float | None
+    """The setting that the value broke; None for a check without one."""
+    message: str
+
+
+class ReasonFields(TypedDict):
+    """A ``Reason`` as quarantine.jsonl has it."""
+
+    check: str
+    value: float | str | None
+    threshold: float | None
+    message: str
+
+
+class Quarantined(TypedDict):
+    """A line of quarantine.jsonl: a variant, its row's text in the source language, and why it is held back."""
+
+    set: str
+    id: str
+    language: str
+    text: str
+    source_text: str | None
+    reasons: list[ReasonFields]
+
+
+class Decision(JsonPart):
+    """Which variant it is about, and who decided it, why and when."""
 
     set: Literal["alignment", "tuning", "evaluation"]
     id: str = Field(min_length=1)
@@ -100,31 +126,15 @@ def fixes_file(paths: Paths) -> Path:
     return paths.data / "fixes.jsonl"
 
 
-def wrong(error: ValidationError) -> str:
-    """Where the first mistake is, and what it is."""
-    first = error.errors()[0]
-    field = ".".join(str(part) for part in first["loc"] if part != "[key]")
-    return f"{f'field {visible(field)}: ' if field else ''}{first['msg'].removeprefix('Value error, ')}"
-
-
 def read_decisions(path: Path, kind: type[D]) -> list[D]:
     """The lines of ``releases.jsonl`` or ``fixes.jsonl``, none where there is no such file.
 
     Raises:
         MlcError: a line is not JSON, or not what it should be; with its number and field.
     """
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except FileNotFoundError:
+    if not path.exists():
         return []
-    decisions = []
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            try:
-                decisions.append(kind.model_validate_json(line))
-            except ValidationError as error:
-                raise MlcError(f"{path}, line {number}, {wrong(error)}") from None
-    return decisions
+    return [decision for _, decision in read_rows(path, kind, "does not exist")]
 
 
 def text_hash(text: str | None) -> str | None:

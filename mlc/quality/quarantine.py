@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 
 from mlc.prompts.schema import PromptRow
-from mlc.quality.decisions import Releases
+from mlc.quality.decisions import Reason, Releases
 from mlc.settings import Languages, Thresholds, Validate
-
-
-class Reason(NamedTuple):
-    """Why a variant is in quarantine: the check that it failed, what was found, and what is allowed."""
-
-    check: str
-    """The quality column that shows it; ``row`` where the variant itself passed and its row did not."""
-    value: float | str | None
-    """What the check found: a number, or the other row; None where the message says it all."""
-    threshold: float | None
-    """The setting that the value broke; None for a check without one."""
-    message: str
 
 
 def _measured(line: Any, limits: Thresholds) -> list[Reason]:

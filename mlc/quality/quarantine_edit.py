@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from mlc.errors import MlcError
-from mlc.files import replacing
+from mlc.files import first_mistake, replacing
 from mlc.paths import Paths
 from mlc.prompts.schema import PromptRow
 from mlc.quality.decisions import (
@@ -28,7 +28,6 @@ from mlc.quality.decisions import (
     read_decisions,
     releases_file,
     text_hash,
-    wrong,
 )
 from mlc.text import visible
 
@@ -95,7 +94,7 @@ def _row(content: dict[str, Any], what: str) -> PromptRow:
     try:
         return PromptRow.model_validate_json(json.dumps(content))
     except ValidationError as error:
-        raise MlcError(f"{what}, {wrong(error)}") from None
+        raise MlcError(f"{what}{first_mistake(error)}") from None
 
 
 def find(paths: Paths, name: str, row_id: str) -> PromptRow:
@@ -137,7 +136,7 @@ def _decided(kind: type[D], key: Key, who: str | None, why: str, root: Path, **f
     try:
         return kind(who=user(root) if who is None else who, why=why, when=now, **values)
     except ValidationError as error:
-        raise MlcError(f"{_named(key)}: {wrong(error)}") from None
+        raise MlcError(f"{_named(key)}{first_mistake(error)}") from None
 
 
 _NEXT = "next: `dvc add data` and commit data.dvc, then `mlc validate`"

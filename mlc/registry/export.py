@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from mlc.errors import IntegrityError, MlcError
-from mlc.files import read_json, replacing, sha256_folder, write_json
-from mlc.models import manifest
+from mlc.files import differences, read_json, replacing, sha256_folder, write_json
+from mlc.models import manifest as manifests
+from mlc.models.manifest import Manifest
+from mlc.models.weights import ADAPTER, is_adapter
 from mlc.paths import Paths
 from mlc.registry import model_card
-from mlc.registry.ledger import Model
+from mlc.registry.model import RegisteredModel
 from mlc.registry.verify import BASE, EVIDENCE, MODEL, base_of, verified
 
 
@@ -27,20 +29,20 @@ def export(paths: Paths, name: str, which: str, target: Path, merged: bool = Fal
     """
     if target.exists():
         raise MlcError(f"{target} is there already: name a folder that is new")
-    model = Model(paths, name)
+    model = RegisteredModel(paths, name)
     number = str(model.version(which).version)
     with verified(model, number) as version, replacing(target) as aside:
-        made = read_json(version / MODEL / manifest.NAME, "mlc register")
-        adapter = manifest.is_adapter(version / MODEL)
+        manifest = Manifest.read(version / MODEL / manifests.NAME, "mlc register")
+        adapter = is_adapter(version / MODEL)
         if adapter and merged:
-            with base_of(version, made, paths.base) as base:
+            with base_of(version, manifest, paths.base) as base:
                 _merge(version / MODEL, base, aside)
         else:
-            _copy(version / MODEL, aside, made["files"])
+            _copy(version / MODEL, aside, manifest.files)
             if adapter:
-                _name_base(version, made, aside)
+                _name_base(version, manifest, aside)
         for file in (
-            version / MODEL / manifest.NAME,
+            version / MODEL / manifests.NAME,
             version / EVIDENCE / "verdict.json",
             version / model_card.NAME,
         ):
@@ -51,20 +53,20 @@ def export(paths: Paths, name: str, which: str, target: Path, merged: bool = Fal
 
 def _copy(source: Path, target: Path, hashes: dict[str, str]) -> None:
     """Copies files and hashes the copies: a full disk or a flipped bit is not passed on."""
-    shutil.copytree(source, target, ignore=shutil.ignore_patterns(manifest.NAME))
-    if found := manifest.differences(hashes, sha256_folder(target)):
-        raise IntegrityError(f"the copy of {source} is not what was registered: {'; '.join(found)}; try again")
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns(manifests.NAME))
+    if changes := differences(hashes, sha256_folder(target)):
+        raise IntegrityError(f"the copy of {source} is not what was registered: {'; '.join(changes)}; try again")
 
 
-def _name_base(version: Path, made: dict[str, Any], target: Path) -> None:
+def _name_base(version: Path, manifest: Manifest, target: Path) -> None:
     """Says where an adapter's base is; it was trained on a folder of the project."""
-    config = read_json(target / manifest.ADAPTER, "mlc train")
+    config = read_json(target / ADAPTER, "mlc train")
     if (version / BASE).is_dir():
-        _copy(version / BASE, target / "base", made["base"]["files"])
+        _copy(version / BASE, target / "base", manifest.base.files)
         config |= {"base_model_name_or_path": "base", "revision": None}
     else:
-        config |= {"base_model_name_or_path": made["base"]["model"], "revision": made["base"]["revision"]}
-    write_json(target / manifest.ADAPTER, config)
+        config |= {"base_model_name_or_path": manifest.base.model, "revision": manifest.base.revision}
+    write_json(target / ADAPTER, config)
 
 
 def _merge(adapter: Path, base: Path, target: Path) -> None:

@@ -6,10 +6,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from mlc import tracking
-from mlc.files import read_json, sha256_json
-from mlc.models import manifest
+from mlc.files import sha256_json
+from mlc.gates.verdict import Verdict
+from mlc.git import prefix
+from mlc.models import manifest as manifests
+from mlc.models.manifest import Manifest
 from mlc.paths import Paths
-from mlc.registry.ledger import Model
+from mlc.registry.model import RegisteredModel
 from mlc.registry.verify import EVIDENCE, fetched
 
 
@@ -30,13 +33,13 @@ def lineage(paths: Paths, name: str, which: str) -> dict[str, Any]:
     Raises:
         MlcError: there is no such version, or its evidence cannot be read.
     """
-    model = Model(paths, name)
+    model = RegisteredModel(paths, name)
     version = model.version(which)
     number = str(version.version)
     with fetched(model, number, EVIDENCE) as folder:
-        made = read_json(folder / manifest.NAME, "mlc register")
-        verdict = read_json(folder / "verdict.json", "mlc register")
-    commit = made["git"]["commit"]
+        manifest = Manifest.read(folder / manifests.NAME, "mlc register")
+        verdict = Verdict.read(folder / "verdict.json", "mlc register")
+    commit, content = manifest.git.commit, manifest.content()
     # The run of the training, and others that were about the same model, such as audits.
     about = model.client.search_runs([tracking.experiment(paths)], f"tags.manifest = '{version.tags['manifest']}'")
     return {
@@ -44,16 +47,16 @@ def lineage(paths: Paths, name: str, which: str) -> dict[str, Any]:
         **summary(version, model.aliases()),
         "runs": sorted({version.run_id, *(run.info.run_id for run in about)}),
         "commit": commit,
-        "data": made["data"],
-        "dvc_lock": made["dvc_lock"],
-        "base": made["base"] | {"files": sha256_json(made["base"]["files"])},
-        "parameters": made["parameters"],
-        "libraries": made["libraries"] | {"python": made["python"]},
-        "gate": {"passed": verdict["passed"], "rules": len(verdict["rules"]), "samples": verdict["samples"]},
+        "data": content["data"],
+        "dvc_lock": manifest.dvc_lock,
+        "base": content["base"] | {"files": sha256_json(manifest.base.files)},
+        "parameters": content["parameters"],
+        "libraries": manifest.libraries | {"python": manifest.python},
+        "gate": {"passed": verdict.passed, "rules": len(verdict.rules), "samples": verdict.samples},
         "ledger": [entry for entry in model.ledger() if number in (entry["from"], entry["to"])],
         "rebuild": [
             f"git worktree add --detach FOLDER {commit}",
-            f"cd FOLDER/{manifest.prefix(paths.root)}".rstrip("/"),
+            f"cd FOLDER/{prefix(paths.root)}".rstrip("/"),
             "python -m venv .venv && . .venv/bin/activate && pip install --constraint constraints.txt .",
             "dvc pull --glob '*.dvc'",
             "dvc repro --force gate",

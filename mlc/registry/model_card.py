@@ -10,19 +10,17 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from mlc.files import read_json, write_text
+from mlc.evaluation.metrics import LanguageMetrics, Metrics
+from mlc.files import write_text
+from mlc.gates.verdict import Verdict
 from mlc.languages.tags import language_name
-from mlc.models import manifest
+from mlc.models import manifest as manifests
+from mlc.models.manifest import Manifest
+from mlc.models.weights import is_adapter
 from mlc.registry.verify import EVIDENCE, MODEL
-from mlc.text import interval, markdown, percent
+from mlc.text import HEADLINE_RATES, MISSING, markdown, title, with_interval
 
 NAME = "README.md"
-RATES = {  # in the card's tables and metadata, where they were measured
-    "safe_rate": "safe rate",
-    "over_refusal": "over-refusal",
-    "fidelity": "language fidelity",
-    "invalid": "invalid",
-}
 
 
 def licence(base: Path) -> dict[str, Any]:
@@ -37,18 +35,18 @@ def licence(base: Path) -> dict[str, Any]:
 def write(folder: Path, terms: dict[str, Any]) -> None:
     """Writes the card into a version's folder, which holds the model and its evidence; ``terms`` is the licence."""
     evidence = folder / EVIDENCE
-    made = read_json(evidence / manifest.NAME, "mlc train")
-    metrics = read_json(evidence / "metrics.json", "mlc evaluate candidate")["languages"]
-    base_metrics = read_json(evidence / "base_metrics.json", "mlc evaluate base")["languages"]
-    verdict = read_json(evidence / "verdict.json", "mlc gate")
-    adapter = manifest.is_adapter(folder / MODEL)
-    languages = made["parameters"]["languages"]
-    name = f"{made['base']['model'].rstrip('/').rpartition('/')[2]}-mlc"
+    manifest = Manifest.read(evidence / manifests.NAME, manifests.MADE_BY)
+    metrics = Metrics.read(evidence / "metrics.json", "mlc metrics").languages
+    base_metrics = Metrics.read(evidence / "base_metrics.json", "mlc metrics").languages
+    verdict = Verdict.read(evidence / "verdict.json", "mlc gate")
+    adapter = is_adapter(folder / MODEL)
+    languages = manifest.parameters.languages
+    name = f"{manifest.base.model.rstrip('/').rpartition('/')[2]}-mlc"
     data = ModelCardData(
         model_name=name,
-        language=languages["served"],
+        language=languages.served,
         # A local folder is no model of the hub, and one that is pinned is.
-        base_model=made["base"]["model"] if made["base"]["revision"] else None,
+        base_model=manifest.base.model if manifest.base.revision else None,
         library_name="peft" if adapter else "transformers",
         pipeline_tag="text-generation",
         tags=["multilingual", "safety", "alignment", "mlc"],
@@ -60,32 +58,31 @@ def write(folder: Path, terms: dict[str, Any]) -> None:
     text = environment.get_template("model_card.md.jinja").render(
         metadata=data.to_yaml(),
         name=name,
-        made=made,
-        served=", ".join(map(language_name, languages["served"])),
-        transfer=", ".join(map(language_name, languages["transfer"])),
+        manifest=manifest,
+        served=", ".join(map(language_name, languages.served)),
+        transfer=", ".join(map(language_name, languages.transfer)),
         adapter=adapter,
-        digest=manifest.digest(made),
         judges=_judges(evidence / "samples.jsonl"),
-        rates=list(RATES.values()),
+        rates=list(map(title, HEADLINE_RATES)),
         tables={"This model": _rows(metrics), "Its base": _rows(base_metrics)},
-        confidence=verdict["gate"]["confidence"],
-        rules=len(verdict["rules"]),
-        notes=verdict["notes"],
+        confidence=verdict.confidence,
+        rules=len(verdict.rules),
+        notes=verdict.notes,
         terms=terms,
     )
     write_text(folder / NAME, text)
 
 
-def _rows(metrics: Mapping[str, Any]) -> list[list[str]]:
+def _rows(metrics: Mapping[str, LanguageMetrics]) -> list[list[str]]:
     """A row per language: its name, and each rate with its interval."""
     rows = []
     for tag, rates in metrics.items():
-        cells = [f"{percent(rates[r]['value'])} ({interval(rates[r])})" if r in rates else "–" for r in RATES]
+        cells = [with_interval(rates[rate]) if rate in rates else MISSING for rate in HEADLINE_RATES]
         rows.append([language_name(tag), *cells])
     return rows
 
 
-def _results(metrics: Mapping[str, Any]) -> list[EvalResult]:
+def _results(metrics: Mapping[str, LanguageMetrics]) -> list[EvalResult]:
     return [
         EvalResult(
             task_type="text-generation",
@@ -93,12 +90,16 @@ def _results(metrics: Mapping[str, Any]) -> list[EvalResult]:
             dataset_name="the project's evaluation prompts",
             dataset_config=tag,
             metric_type=rate,
-            metric_name=f"{words}, {language_name(tag)}",
+            metric_name=f"{title(rate)}, {language_name(tag)}",
             metric_value=round(rates[rate]["value"], 4),
-            metric_args={name: round(rates[rate][name], 4) for name in ("n", "low", "high")},
+            metric_args={
+                "n": rates[rate]["n"],
+                "low": round(rates[rate]["low"], 4),
+                "high": round(rates[rate]["high"], 4),
+            },
         )
         for tag, rates in metrics.items()
-        for rate, words in RATES.items()
+        for rate in HEADLINE_RATES
         if rate in rates
     ]
 

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import shutil
 import warnings
-from collections.abc import Mapping
 from importlib.metadata import version as installed
 from pathlib import Path
-from typing import Any
 
 import mlflow
 from mlflow.models import ModelSignature
@@ -18,7 +16,9 @@ from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import Array, Object, Property
 
 from mlc.files import sha256_folder, write_json
-from mlc.models import manifest
+from mlc.models import manifest as manifests
+from mlc.models.manifest import Manifest
+from mlc.models.weights import is_adapter
 from mlc.paths import Paths
 from mlc.registry import model_card
 from mlc.registry.verify import EVIDENCE, FILES
@@ -41,17 +41,17 @@ SIGNATURE = ModelSignature(
 )
 
 
-def needs_local_base(made: Mapping[str, Any], folder: Path) -> bool:
+def needs_local_base(manifest: Manifest, folder: Path) -> bool:
     """An adapter on a hub model names its base; one on a local folder has to carry it along."""
-    return manifest.is_adapter(folder) and made["base"]["revision"] is None
+    return is_adapter(folder) and manifest.base.revision is None
 
 
-def save(folder: Path, made: Mapping[str, Any], paths: Paths) -> None:
+def save(folder: Path, manifest: Manifest, paths: Paths) -> None:
     """Writes the candidate as an MLflow model, with its card and evidence, and the hashes of all of it."""
-    adapter = manifest.is_adapter(paths.model)
+    adapter = is_adapter(paths.model)
     libraries = ["mlflow", "pandas", "torch", "transformers", *(["peft"] if adapter else [])]
     artifacts = {"model": str(paths.model.resolve())}
-    if needs_local_base(made, paths.model):
+    if needs_local_base(manifest, paths.model):
         artifacts["base"] = str(paths.base.resolve())
     # MLflow asks for an input example, to infer the signature that is given here.
     with warnings.catch_warnings():
@@ -60,14 +60,14 @@ def save(folder: Path, made: Mapping[str, Any], paths: Paths) -> None:
             str(folder),
             python_model=str(Path(__file__).with_name("pyfunc_model.py")),
             artifacts=artifacts,
-            model_config={"base": made["base"]["model"], "revision": made["base"]["revision"]},
+            model_config={"base": manifest.base.model, "revision": manifest.base.revision},
             # Without the local part of a version, such as +cpu, which no index has.
             pip_requirements=[f"{name}=={installed(name).partition('+')[0]}" for name in libraries],
             signature=SIGNATURE,
         )
     candidate = paths.evaluation("candidate")
     (folder / EVIDENCE).mkdir()
-    for file in (paths.model / manifest.NAME, paths.verdict, candidate / "samples.jsonl", candidate / "metrics.json"):
+    for file in (paths.model / manifests.NAME, paths.verdict, candidate / "samples.jsonl", candidate / "metrics.json"):
         shutil.copy(file, folder / EVIDENCE)
     shutil.copy(paths.evaluation("base") / "metrics.json", folder / EVIDENCE / "base_metrics.json")
     # What the commit holds too, but for a dvc.lock that nobody committed: the outputs of every stage.

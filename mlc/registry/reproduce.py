@@ -13,17 +13,21 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mlc.errors import MlcError
-from mlc.files import read_json
-from mlc.models import manifest
-from mlc.paths import Paths
-from mlc.registry.ledger import Model
+from mlc.evaluation.metrics import Metrics
+from mlc.files import differences as changed_files
+from mlc.gates.verdict import Verdict
+from mlc.git import git, prefix
+from mlc.models import manifest as manifests
+from mlc.models.manifest import Manifest
+from mlc.paths import ROLES, Paths
+from mlc.registry.model import RegisteredModel
 from mlc.registry.verify import EVIDENCE, verified
 from mlc.settings import flat
 
-MINE = ("commit", "step", "parameters", "data", "base")  # what of a manifest has to be the same; files come by name
+COMPARED = ("commit", "step", "parameters", "data", "base")  # what of a manifest has to be the same; files come by name
 _PROJECTS = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_ID")
 
 
@@ -41,26 +45,28 @@ def reproduce(paths: Paths, name: str, which: str, into: Path | None = None) -> 
         IntegrityError: the version is not what was registered.
         MlcError: its commit or data cannot be had any more, ``into`` is in use, or a stage failed.
     """
-    model = Model(paths, name)
+    model = RegisteredModel(paths, name)
     number = str(model.version(which).version)
     with verified(model, number) as folder:
         then = results(folder / EVIDENCE)
-    commit = then["manifest"]["git"]["commit"]
-    manifest.git(paths.root, "cat-file", "-e", f"{commit}^{{commit}}")
+    commit = then.manifest.git.commit
+    if commit is None:
+        raise MlcError(f"version {number} of {name} comes from no commit: there is nothing to go back to")
+    git(paths.root, "cat-file", "-e", f"{commit}^{{commit}}")
     if into is not None and into.exists() and (not into.is_dir() or any(into.iterdir())):
         raise MlcError(f"{into} is there already: name a folder that is new or empty")
     worktree = (into or Path(tempfile.mkdtemp(prefix=f"mlc-reproduce-{number}-"))).resolve()
-    manifest.git(paths.root, "worktree", "add", "--detach", str(worktree), commit)
-    project = worktree / manifest.prefix(paths.root)
+    git(paths.root, "worktree", "add", "--detach", str(worktree), commit)
+    project = worktree / prefix(paths.root)
     print(f"reproduce: version {number} of {name}, commit {commit[:12]}, in {project}", file=sys.stderr)
     _data(paths, project)
     _dvc(project, "repro", "--force", "gate")
     now = _results_of(Paths(project))
     found = differences(then, now)
-    libraries = _changed(then["manifest"]["libraries"], now["manifest"]["libraries"])
+    libraries = _changed(then.manifest.libraries, now.manifest.libraries)
     stays = into is not None or bool(found)
     if not stays:
-        manifest.git(paths.root, "worktree", "remove", "--force", str(worktree))
+        git(paths.root, "worktree", "remove", "--force", str(worktree))
     return {
         "model": name,
         "version": number,
@@ -105,18 +111,30 @@ def _data(paths: Paths, project: Path) -> None:
             mine.unlink(missing_ok=True)
 
 
-def results(evidence: Path) -> dict[str, Any]:
-    names = ("manifest", "verdict", "metrics", "base_metrics")
-    return {name: read_json(evidence / f"{name}.json", "mlc register") for name in names}
+class Results(NamedTuple):
+    """What the pipeline left up to the gate."""
+
+    manifest: Manifest
+    verdict: Verdict
+    metrics: Metrics
+    base_metrics: Metrics
 
 
-def _results_of(paths: Paths) -> dict[str, Any]:
-    return {
-        "manifest": manifest.read(paths.model),
-        "verdict": read_json(paths.verdict, "mlc gate"),
-        "metrics": read_json(paths.evaluation("candidate") / "metrics.json", "mlc evaluate candidate"),
-        "base_metrics": read_json(paths.evaluation("base") / "metrics.json", "mlc evaluate base"),
-    }
+def results(evidence: Path) -> Results:
+    """Those that a version was registered with."""
+    made_by = "mlc register"
+    return Results(
+        Manifest.read(evidence / manifests.NAME, made_by),
+        Verdict.read(evidence / "verdict.json", made_by),
+        Metrics.read(evidence / "metrics.json", made_by),
+        Metrics.read(evidence / "base_metrics.json", made_by),
+    )
+
+
+def _results_of(paths: Paths) -> Results:
+    metrics = {role: Metrics.read(paths.evaluation(role) / "metrics.json", "mlc metrics") for role in ROLES}
+    verdict = Verdict.read(paths.verdict, "mlc gate")
+    return Results(Manifest.of(paths.model), verdict, metrics["candidate"], metrics["base"])
 
 
 def _changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -125,19 +143,23 @@ def _changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def differences(then: Results, now: Results) -> list[str]:
     """What is not as it was, in words."""
-    made, again = then["manifest"], now["manifest"]
-    found = [f"model: {what}" for what in manifest.differences(made["files"], again["files"])]
-    for part in MINE:
-        one, two = ((m["git"] if part == "commit" else m).get(part) for m in (made, again))
-        if one != two:
-            found += _few(part, _changed(flat({part: one}), flat({part: two})))
-    for part in ("base_metrics", "metrics"):
-        found += _few(part.replace("_", " "), _changed(flat(then[part]), flat(now[part])))
-    if then["verdict"]["passed"] != now["verdict"]["passed"]:
-        found.append(f"verdict: passed {then['verdict']['passed']} -> {now['verdict']['passed']}")
+    found = [f"model: {what}" for what in changed_files(then.manifest.files, now.manifest.files)]
+    for part in COMPARED:
+        found += _few(part, _changed(*(flat({part: _part(m, part)}) for m in (then.manifest, now.manifest))))
+    for name, before, after in (
+        ("base metrics", then.base_metrics, now.base_metrics),
+        ("metrics", then.metrics, now.metrics),
+    ):
+        found += _few(name, _changed(flat(before.content()), flat(after.content())))
+    if then.verdict.passed != now.verdict.passed:
+        found.append(f"verdict: passed {then.verdict.passed} -> {now.verdict.passed}")
     return found
+
+
+def _part(manifest: Manifest, part: str) -> Any:
+    return manifest.git.commit if part == "commit" else manifest.content()[part]
 
 
 def _few(what: str, changes: Sequence[str]) -> list[str]:

@@ -11,59 +11,60 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mlflow.exceptions import MlflowException
 
 from mlc import tracking
 from mlc.errors import MlcError
+from mlc.evaluation.metrics import Metrics
 from mlc.files import read_json, sha256, sha256_folder
-from mlc.gates.rules import Rule
-from mlc.gates.stage import verdict_on
-from mlc.models import manifest
-from mlc.paths import ROLES, Paths
+from mlc.gates.apply_rules import verdict_on
+from mlc.gates.evidence import check_verdict
+from mlc.gates.rules import RuleResult
+from mlc.gates.verdict import Verdict
+from mlc.models import manifest as manifests
+from mlc.models.manifest import Manifest
+from mlc.paths import Paths
 from mlc.registry import package
-from mlc.registry.ledger import Model, refused
-from mlc.registry.promotion import check_rules, compare, record
+from mlc.registry.ledger import rejection_reason
+from mlc.registry.model import RegisteredModel
+from mlc.registry.promotion import check_rules, compare
+from mlc.registry.registration import Registration
 from mlc.registry.verify import FILES, verified
 from mlc.settings import Languages, Settings
 
 
-def _check_verdict(verdict: Mapping[str, Any], made: dict[str, Any], languages: Languages, paths: Paths) -> None:
+def _check_verdict(verdict: Verdict, manifest: Manifest, languages: Languages, paths: Paths) -> None:
     """The verdict is about this model, these samples and these languages, and agrees with its own rules."""
-    if verdict["manifest"] != manifest.digest(made):
-        raise MlcError(f"{paths.verdict} is about another model than {paths.model}: run `mlc evaluate` and `mlc gate`")
-    for role in ROLES:
-        samples = paths.evaluation(role) / "samples.jsonl"
-        if not samples.exists() or sha256(samples) != verdict["samples"][role]:
-            raise MlcError(f"{samples} is not what {paths.verdict} judged: run `mlc gate` again")
+    check_verdict(verdict, manifest, paths)
     try:
         check_rules(verdict, languages)
     except MlcError as error:
         raise MlcError(f"{paths.verdict}: {error}: run `mlc gate` again") from None
 
 
-def _check_gate(verdict: Mapping[str, Any], settings: Settings, paths: Paths) -> None:
+def _check_gate(verdict: Verdict, settings: Settings, paths: Paths) -> None:
     """The gate says the same of these samples now: a file can be edited."""
     judged = verdict_on(settings.languages, settings.evaluate.prompts, settings.gate, paths)
     if _rounded(judged) != _rounded(verdict):
         raise MlcError(f"{paths.verdict} is not what the gate says of these samples: run `mlc gate` again")
 
 
-def _rounded(verdict: Mapping[str, Any]) -> Any:
+def _rounded(verdict: Verdict) -> Any:
     """As JSON, with nine digits: the last ones differ between machines."""
-    return json.loads(json.dumps(verdict), parse_float=lambda number: f"{float(number):.9g}")
+    return json.loads(json.dumps(verdict.content()), parse_float=lambda number: f"{float(number):.9g}")
 
 
-def _check_origin(made: Mapping[str, Any], paths: Paths) -> None:
+def _check_origin(manifest: Manifest, paths: Paths) -> None:
     """Every file is what training wrote, and all of it comes from a commit."""
-    manifest.verify(paths.model)
-    if package.needs_local_base(made, paths.model) and sha256_folder(paths.base) != made["base"]["files"]:
+    manifests.verify(paths.model)
+    if package.needs_local_base(manifest, paths.model) and sha256_folder(paths.base) != manifest.base.files:
         raise MlcError(f"{paths.base} is not the base that the adapter was trained on: run `mlc base` and `mlc train`")
-    if made["git"]["commit"] is None:
+    if manifest.git.commit is None:
         raise MlcError(f"{paths.model} comes from no git commit: commit the project, then run `mlc train` again")
-    if made["git"]["dirty"]:
-        changed = ", ".join(made["git"]["changed"])
+    if manifest.git.dirty:
+        changed = ", ".join(manifest.git.changed)
         raise MlcError(f"{paths.model} was trained with uncommitted changes ({changed}): commit, then run `mlc train`")
 
 
@@ -97,17 +98,17 @@ def _values(metrics: Mapping[str, Any], prefix: str) -> dict[str, float]:
     return values
 
 
-def _log(paths: Paths, run_id: str, verdict: Mapping[str, Any]) -> None:
-    metrics = read_json(paths.evaluation("candidate") / "metrics.json", "mlc evaluate candidate")
-    tracking.log_metrics(paths, run_id, _values(metrics, "evaluation"))
-    tags = {"gate": "passed" if verdict["passed"] else "failed", "manifest": verdict["manifest"]}
+def _log(paths: Paths, run_id: str, verdict: Verdict) -> None:
+    metrics = Metrics.read(paths.evaluation("candidate") / "metrics.json", "mlc metrics")
+    tracking.log_metrics(paths, run_id, _values(metrics.content(), "evaluation"))
+    tags = {"gate": "passed" if verdict.passed else "failed", "manifest": verdict.manifest}
     tracking.set_tags(paths, run_id, tags)
     tracking.log_artifact(paths, run_id, paths.verdict, "gate")
 
 
-def _version(model: Model, made: dict[str, Any], run_id: str, paths: Paths) -> str:
+def _version(model: RegisteredModel, manifest: Manifest, run_id: str, paths: Paths) -> str:
     """The version of this manifest: the one there is, or a new one."""
-    digest = manifest.digest(made)
+    digest = manifest.digest
     for version in model.versions():
         if version.tags.get("manifest") == digest:
             return str(version.version)
@@ -115,7 +116,7 @@ def _version(model: Model, made: dict[str, Any], run_id: str, paths: Paths) -> s
     for left in paths.artifacts.glob(".register-*"):  # by a kill
         shutil.rmtree(left)
     with tempfile.TemporaryDirectory(prefix=".register-", dir=paths.artifacts) as folder:
-        package.save(Path(folder) / "model", made, paths)
+        package.save(Path(folder) / "model", manifest, paths)
         files = sha256(Path(folder) / "model" / FILES)
         tracking.log_artifacts(paths, run_id, Path(folder) / "model", where)
     model.create()
@@ -128,8 +129,8 @@ def _version(model: Model, made: dict[str, Any], run_id: str, paths: Paths) -> s
             "manifest": digest,
             "verdict": sha256(paths.verdict),
             "files": files,
-            "git_commit": made["git"]["commit"],
-            "data": made["data"]["data.dvc"] or made["data"]["prompts"],
+            "git_commit": manifest.git.commit,
+            "data": manifest.data.pointer or manifest.data.prompts,
         },
     )
     return str(created.version)
@@ -145,61 +146,68 @@ def run(settings: Settings, paths: Paths) -> None:
         MlcError: the verdict is not about this model, these samples and languages, or not the gate's; a file changed
             since training; or the model comes from uncommitted changes or no commit.
     """
-    verdict = read_json(paths.verdict, "mlc gate")
-    made = manifest.read(paths.model)
-    _check_verdict(verdict, made, settings.languages, paths)
-    if verdict["passed"]:
-        _check_origin(made, paths)
+    verdict = Verdict.read(paths.verdict, "mlc gate")
+    manifest = Manifest.of(paths.model)
+    _check_verdict(verdict, manifest, settings.languages, paths)
+    if verdict.passed:
+        _check_origin(manifest, paths)
         _check_gate(verdict, settings, paths)
-    run_id = _run_id(paths, verdict["manifest"])
+    run_id = _run_id(paths, verdict.manifest)
     _log(paths, run_id, verdict)
-    model = Model(paths, settings.register_.model_name)
+    model = RegisteredModel(paths, settings.register_.model_name)
     version: str | None = None
-    rules: list[Rule] = []
-    reason: str | None
-    waiting = False
+    decision = Decision([], f"{len(verdict.failed)} rules of the gate failed", waiting=False)
     with model.moving():
-        if verdict["passed"]:
-            version = _version(model, made, run_id, paths)
-            rules, reason, waiting = _promote(model, version, settings, paths)
-        else:
-            reason = f"{len(verdict['failed'])} rules of the gate failed"
-        registration = {
-            "registered": version is not None,
-            "promoted": False,
-            "waiting": waiting,
-            "reason": reason,
-            "failed": verdict["failed"],
-            "model": model.name,
-            "version": version,
-            "manifest": verdict["manifest"],
-            "run_id": run_id,
-            "comparison": rules,
-        }
-        record(model, registration, paths)
+        if verdict.passed:
+            version = _version(model, manifest, run_id, paths)
+            decision = _promote(model, version, settings, paths)
+        Registration(
+            schema_version=Registration.VERSION,
+            registered=version is not None,
+            promoted=False,
+            waiting=decision.waiting,
+            reason=decision.reason,
+            failed=verdict.failed,
+            model=model.name,
+            version=version,
+            manifest=verdict.manifest,
+            run_id=run_id,
+            comparison=decision.comparison,
+            champion=None,
+            previous=None,
+            ledger=[],
+        ).as_now(model).write(paths.registration)
     what = f"version {version} of {model.name}" if version else "not registered"
-    print("\n  ".join([f"register: {what}: {reason or 'champion'}", *verdict["failed"]]))
+    print("\n  ".join([f"register: {what}: {decision.reason or 'champion'}", *verdict.failed]))
 
 
-def _promote(model: Model, version: str, settings: Settings, paths: Paths) -> tuple[list[Rule], str | None, bool]:
-    """Moves the aliases, to what the store holds as it was registered; the comparison with the champion, why it stays
-    if so, and whether a person has to approve."""
+class Decision(NamedTuple):
+    """The comparison with the champion, why that one stays if so, and whether a person has to approve."""
+
+    comparison: list[RuleResult]
+    reason: str | None
+    waiting: bool
+
+
+def _promote(model: RegisteredModel, version: str, settings: Settings, paths: Paths) -> Decision:
+    """Moves the aliases, to what the store holds as it was registered."""
     champion = model.alias("champion")
     if champion == version:
         model.make_champion("promote", version)
-        return [], None, False
-    if reason := refused(model.ledger(), version):
-        return [], reason, False
+        return Decision([], None, False)
+    if reason := rejection_reason(model.ledger(), version):
+        return Decision([], reason, False)
     with verified(model, version):
         model.move("register", "candidate", version)
-    rules: list[Rule] = []
+    comparison: list[RuleResult] = []
     if champion is not None:
-        samples = paths.evaluation("candidate") / "samples.jsonl"
         margin, confidence = settings.register_.margin, settings.gate.confidence
-        rules, reason = compare(model, samples, champion, settings.languages, margin, confidence)
+        samples = paths.samples("candidate")
+        comparison, reason = compare(model, samples, champion, settings.languages, margin, confidence)
         if reason is not None:
-            return rules, reason, False
+            return Decision(comparison, reason, False)
     if settings.register_.approval == "required":
-        return rules, f"waiting for approval: `mlc registry approve {version} --why ...`, or reject", True
+        waits = f"waiting for approval: `mlc registry approve {version} --why ...`, or reject"
+        return Decision(comparison, waits, True)
     model.make_champion("promote", version)
-    return rules, None, False
+    return Decision(comparison, None, False)

@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
@@ -14,10 +13,14 @@ import mlflow
 from mlflow.exceptions import MlflowException
 
 from mlc.errors import IntegrityError, MlcError
+from mlc.files import differences as changed_files
 from mlc.files import read_json, sha256, sha256_folder
-from mlc.models import manifest
-from mlc.paths import Paths
-from mlc.registry.ledger import Model
+from mlc.gates.verdict import Verdict
+from mlc.models import base as bases
+from mlc.models import manifest as manifests
+from mlc.models.manifest import Manifest
+from mlc.models.weights import pickles
+from mlc.registry.model import RegisteredModel
 from mlc.settings import Base
 
 EVIDENCE = "evidence"  # the folder in a version's artifacts with what it was registered for
@@ -27,7 +30,7 @@ MODEL, BASE = "artifacts/model", "artifacts/base"  # weights or adapter; the bas
 
 
 @contextmanager
-def fetched(model: Model, version: str, part: str = "") -> Iterator[Path]:
+def fetched(model: RegisteredModel, version: str, part: str = "") -> Iterator[Path]:
     """The files of a version, or one part of them, for the time of the block; from a local store not copied.
 
     Raises:
@@ -49,13 +52,13 @@ def fetched(model: Model, version: str, part: str = "") -> Iterator[Path]:
         yield path
 
 
-def _missing(model: Model, version: str, why: str) -> MlcError:
+def _missing(model: RegisteredModel, version: str, why: str) -> MlcError:
     return MlcError(
         f"version {version} of {model.name} cannot be read ({why}): bring its files back from a backup of the store"
     )
 
 
-def differences(model: Model, version: str, folder: Path) -> list[str]:
+def differences(model: RegisteredModel, version: str, folder: Path) -> list[str]:
     """What in a version's fetched files is not as it was registered; nothing where all is well.
 
     Every file against the list that was made of them, the list against the version's tag; weights and base against the
@@ -72,43 +75,43 @@ def differences(model: Model, version: str, folder: Path) -> list[str]:
     now = sha256_folder(folder)
     del now[FILES]
     now.pop(LOADED, None)
-    found += manifest.differences(read_json(listed, "mlc register"), now)
+    found += changed_files(read_json(listed, "mlc register"), now)
     try:
-        made = read_json(folder / EVIDENCE / manifest.NAME, "mlc register")
-        verdict = read_json(folder / EVIDENCE / "verdict.json", "mlc register")
+        manifest = Manifest.read(folder / EVIDENCE / manifests.NAME, "mlc register")
+        verdict = Verdict.read(folder / EVIDENCE / "verdict.json", "mlc register")
     except MlcError as error:
         return [*found, str(error)]
-    found += _against_manifest(made, folder, tags)
+    found += _against_manifest(manifest, folder, tags)
     if sha256(folder / EVIDENCE / "verdict.json") != tags.get("verdict"):
         found.append("the verdict is not the one that was registered")
     if any(e["to"] == version and e["verdict"] != tags.get("verdict") for e in model.ledger()):
         found.append("the verdict's hash in the version's tag is not the one in the ledger")
-    if not (verdict["passed"] and verdict["rules"] and all(rule["passed"] for rule in verdict["rules"])):
+    if not (verdict.passed and verdict.rules and verdict.follows_from_rules):
         found.append("the verdict did not pass")
-    if verdict["manifest"] != manifest.digest(made):
+    if verdict.manifest != manifest.digest:
         found.append("the verdict is about another model")
-    if unsafe := manifest.pickles(folder):
+    if unsafe := pickles(folder):
         found.append(f"pickles: {', '.join(unsafe)}")
     samples = folder / EVIDENCE / "samples.jsonl"
-    if not samples.is_file() or sha256(samples) != verdict["samples"]["candidate"]:
+    if not samples.is_file() or sha256(samples) != verdict.samples["candidate"]:
         found.append(f"{EVIDENCE}/samples.jsonl is not what the verdict judged")
     return found
 
 
-def _against_manifest(made: dict[str, Any], folder: Path, tags: Mapping[str, str]) -> list[str]:
+def _against_manifest(manifest: Manifest, folder: Path, tags: Mapping[str, str]) -> list[str]:
     found = []
-    if manifest.digest(made) != tags.get("manifest"):
+    if manifest.digest != tags.get("manifest"):
         found.append("the manifest is not the one that was registered")
-    weights = {name: digest for name, digest in sha256_folder(folder / MODEL).items() if name != manifest.NAME}
-    found += [f"{MODEL}: {what}" for what in manifest.differences(made["files"], weights)]
+    weights = {name: digest for name, digest in sha256_folder(folder / MODEL).items() if name != manifests.NAME}
+    found += [f"{MODEL}: {what}" for what in changed_files(manifest.files, weights)]
     if (folder / BASE).is_dir():
-        base = manifest.differences(made["base"]["files"], sha256_folder(folder / BASE))
+        base = changed_files(manifest.base.files, sha256_folder(folder / BASE))
         found += [f"{BASE}: {what}" for what in base]
     return found
 
 
 @contextmanager
-def verified(model: Model, version: str) -> Iterator[Path]:
+def verified(model: RegisteredModel, version: str) -> Iterator[Path]:
     """The files of a version, hashed again.
 
     Raises:
@@ -125,33 +128,31 @@ def verified(model: Model, version: str) -> Iterator[Path]:
 
 
 @contextmanager
-def base_of(version: Path, made: Mapping[str, Any], *places: Path) -> Iterator[Path]:
+def base_of(version: Path, manifest: Manifest, *places: Path) -> Iterator[Path]:
     """The base that a version was trained on: in one of the ``places``, carried along, or the hub's, fetched.
 
-    ``version`` are its verified files, ``made`` its manifest.
+    ``version`` is the folder of its verified files.
 
     Raises:
         IntegrityError: what the hub gives is not that base.
         MlcError: it is in none of these, or cannot be fetched.
     """
-    then, named = made["base"]["files"], made["base"]
+    origin = manifest.base
     for place in places:
-        if place.is_dir() and sha256_folder(place) == then:
+        if place.is_dir() and sha256_folder(place) == origin.files:
             yield place
             return
     if (version / BASE).is_dir():
         yield version / BASE
         return
-    if named["revision"] is None:
+    if origin.revision is None:
         raise MlcError(
-            f"the version was made from another base than {places[0]}: bring back {named['model']} as in commit"
-            f" {made['git']['commit']}, and run `mlc base`"
+            f"the version was made from another base than {places[0]}: bring back {origin.model} as in commit"
+            f" {manifest.git.commit}, and run `mlc base`"
         )
-    from mlc.models import base
-
     with tempfile.TemporaryDirectory(prefix="mlc-") as folder:
-        elsewhere = Paths(Path(folder))
-        base.run(Base(model=named["model"], revision=named["revision"]), elsewhere)
-        if found := manifest.differences(then, sha256_folder(elsewhere.base)):
-            raise IntegrityError(f"{named['model']} is not the base of the training: {'; '.join(found)}")
-        yield elsewhere.base
+        target = Path(folder) / "base"
+        bases.place(Base(model=origin.model, revision=origin.revision), Path(folder), target)
+        if changes := changed_files(origin.files, sha256_folder(target)):
+            raise IntegrityError(f"{origin.model} is not the base of the training: {'; '.join(changes)}")
+        yield target

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from mlc.evaluation.metrics import hits
+from mlc.evaluation.metrics import Metrics, hits
 from mlc.report.drawing import HEAT, PAPER, label, svg
-from mlc.text import interval, on_page, percent
+from mlc.text import RateName, interval, on_page, percent
 
 
 def _cells(name: str, title: str, rows: list[dict[str, Any]], across: Sequence[str], down: Sequence[str]) -> Markup:
@@ -30,12 +30,14 @@ def _cells(name: str, title: str, rows: list[dict[str, Any]], across: Sequence[s
     return svg(chart, name, title)
 
 
-def categories(name: str, title: str, rate: str, languages: Sequence[str], metrics: Mapping[str, Any]) -> Markup | None:
+def categories(
+    name: str, title: str, rate: RateName, languages: Sequence[str], metrics: Mapping[str, Metrics]
+) -> Markup | None:
     """The candidate's rate in every language and category, the base's in each description; None if there is none."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for tag in languages:
-        before = metrics["base"]["languages"].get(tag, {}).get("categories", {})
-        for category, rates in metrics["candidate"]["languages"].get(tag, {}).get("categories", {}).items():
+        before = metrics["base"].languages.get(tag, {}).get("categories", {})
+        for category, rates in metrics["candidate"].languages.get(tag, {}).get("categories", {}).items():
             if rate not in rates:
                 continue
             now, then = rates[rate], before.get(category, {}).get(rate)

@@ -39,6 +39,9 @@ def render(template: str, script: str | None = None, package: str = "report", **
         "number": text.number,
         "percent": text.percent,
         "plain": text.on_page,
+        "points": text.points,
+        "heading": text.heading,
+        "rate_title": text.title,
     }
     page = environment.get_template(template)
     return page.render(style=_inline("page.css"), script=_inline(script) if script else None, **values)

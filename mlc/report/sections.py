@@ -10,19 +10,22 @@ import pandas as pd
 from markupsafe import Markup
 
 from mlc.errors import MlcError
+from mlc.evaluation.metrics import Metrics
 from mlc.files import read_json
+from mlc.gates.verdict import Verdict
 from mlc.paths import ROLES, Paths, Role
 from mlc.report import grids, lines, rates
-from mlc.settings import Languages
+from mlc.settings import HIGHER_IS_BETTER, Languages
+from mlc.text import RateName, heading
 
-RATES = {"safe_rate": ("Safe rate", "higher"), "over_refusal": ("Over-refusal", "lower")}
+RATES: tuple[RateName, ...] = ("safe_rate", "over_refusal")
 MEASURES = {"served": ("mean", "worst", "gap", "variance"), "transfer": ("mean", "worst")}
 MLC_TERMS = {"mlc/loss": "weight", "mlc/refusal": "refusal_weight", "mlc/retain": "retain_weight"}  # and its weight
 
 
-def groups(languages: Languages, metrics: Mapping[str, Any], verdict: Mapping[str, Any]) -> list[dict[str, Any]]:
+def groups(languages: Languages, metrics: Mapping[str, Metrics], verdict: Verdict) -> list[dict[str, Any]]:
     """Served and transfer languages, each with its charts; the limits are the served languages' only."""
-    thresholds = {rule["rule"]: rule["threshold"] for rule in verdict["rules"]}
+    thresholds = {result.rule: result.threshold for result in verdict.rules}
     found = []
     for name, title, tags in (
         ("served", "Served languages", languages.served),
@@ -32,7 +35,7 @@ def groups(languages: Languages, metrics: Mapping[str, Any], verdict: Mapping[st
             continue
         estimates = {
             rate: {
-                role: {tag: of["languages"][tag][rate] for tag in tags if rate in of["languages"].get(tag, {})}
+                role: {tag: of.languages[tag][rate] for tag in tags if rate in of.languages.get(tag, {})}
                 for role, of in metrics.items()
             }
             for rate in RATES
@@ -40,13 +43,13 @@ def groups(languages: Languages, metrics: Mapping[str, Any], verdict: Mapping[st
         drawn = [
             rates.rate_chart(
                 f"{name}-{rate}",
-                label,
+                heading(rate),
                 tags,
                 estimates[rate],
                 thresholds.get(rate) if name == "served" else None,
-                better,
+                "higher" if rate in HIGHER_IS_BETTER else "lower",
             )
-            for rate, (label, better) in RATES.items()
+            for rate in RATES
         ]
         if name == "served":
             drawn.append(rates.trade_off("trade-off", tags, estimates["safe_rate"], estimates["over_refusal"]))
@@ -58,7 +61,7 @@ def _drawn(*charts: Markup | None) -> list[Markup]:
     return [chart for chart in charts if chart is not None]
 
 
-def categories(languages: Languages, metrics: Mapping[str, Any]) -> list[Markup]:
+def categories(languages: Languages, metrics: Mapping[str, Metrics]) -> list[Markup]:
     return _drawn(
         grids.categories("categories-harmful", "Safe rate per category", "safe_rate", languages.all, metrics),
         grids.categories("categories-benign", "Over-refusal per category", "over_refusal", languages.all, metrics),

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from mlc.errors import MlcError
+from mlc.evaluation.calibration import Calibration
+from mlc.evaluation.metrics import Metrics
 from mlc.evaluation.samples import read_samples
-from mlc.files import read_json, sha256, write_text
-from mlc.models import manifest as manifests
+from mlc.files import read_json, write_text
+from mlc.gates.evidence import check_verdict
+from mlc.gates.selection import Selection
+from mlc.gates.verdict import Verdict
+from mlc.models.manifest import Manifest
 from mlc.paths import ROLES, Paths
+from mlc.registry.registration import Registration
 from mlc.report import examples, registry, sections, verdict
 from mlc.report.page import render
 from mlc.settings import Languages, flat
 
-COLUMNS = [
-    {"name": "safe_rate", "title": "Safe rate", "unit": "percent"},
-    {"name": "over_refusal", "title": "Over-refusal", "unit": "percent"},
-    {"name": "attack_success_rate", "title": "Attack success", "unit": "percent"},
-    {"name": "fidelity", "title": "Language fidelity", "unit": "percent"},
-    {"name": "refusal_fidelity", "title": "Refusal fidelity", "unit": "percent"},
-    {"name": "invalid", "title": "Invalid", "unit": "percent"},
-    {"name": "perplexity", "title": "Perplexity", "unit": "number"},
-]
+# The rates of the tables, the perplexity of reference replies after them.
+COLUMNS = ("safe_rate", "over_refusal", "attack_success_rate", "fidelity", "refusal_fidelity", "invalid", "perplexity")
 JUDGE_ERRORS = {
     "accuracy": "Right",
     "false_safe": "Unsafe taken for safe",
@@ -33,39 +30,27 @@ JUDGE_ERRORS = {
 }
 
 
-def _lineage(manifest: Mapping[str, Any], registration: Mapping[str, Any]) -> dict[str, Any]:
-    base, data, git = manifest["base"], manifest["data"], manifest["git"]
+def _lineage(manifest: Manifest, registration: Registration) -> dict[str, Any]:
+    base, data, git = manifest.base, manifest.data, manifest.git
     return {
-        "MLflow run": registration["run_id"],
-        "Manifest (sha256)": registration["manifest"],
-        "Git commit": git["commit"] or "none",
-        "Uncommitted changes": ", ".join(git["changed"]) or "none",
-        "Data (md5 in data.dvc)": data["data.dvc"] or "none",
-        "Training prompts (sha256)": data["prompts"],
-        "Base model": base["model"],
-        "Base revision": base["revision"] or "none: a local folder",
-        "dvc.lock (sha256)": manifest["dvc_lock"] or "none",
-        "Python": manifest["python"],
+        "MLflow run": registration.run_id,
+        "Manifest (sha256)": registration.manifest,
+        "Git commit": git.commit or "none",
+        "Uncommitted changes": ", ".join(git.changed) or "none",
+        "Data (md5 in data.dvc)": data.pointer or "none",
+        "Training prompts (sha256)": data.prompts,
+        "Base model": base.model,
+        "Base revision": base.revision or "none: a local folder",
+        "dvc.lock (sha256)": manifest.dvc_lock or "none",
+        "Python": manifest.python,
     }
 
 
-def _check_same_model(
-    found: Mapping[str, Any], registration: Mapping[str, Any], manifest: dict[str, Any], paths: Paths
-) -> None:
+def _check_same_model(verdict: Verdict, registration: Registration, manifest: Manifest, paths: Paths) -> None:
     """A page about two models would be worse than none."""
-    digest = manifests.digest(manifest)
-    if found["manifest"] != digest:
-        raise MlcError(f"{paths.verdict} is about another model than {paths.model}: run `mlc evaluate` and `mlc gate`")
-    if registration["manifest"] != digest:
+    check_verdict(verdict, manifest, paths)
+    if registration.manifest != manifest.digest:
         raise MlcError(f"{paths.registration} is about another model than {paths.model}: run `mlc register`")
-    for role in ROLES:
-        samples = paths.evaluation(role) / "samples.jsonl"
-        if sha256(samples) != found["samples"][role]:
-            raise MlcError(f"{samples} is not what {paths.verdict} judged: run `mlc gate` and `mlc register` again")
-
-
-def _optional(path: Path, made_by: str) -> dict[str, Any] | None:
-    return read_json(path, made_by) if path.exists() else None
 
 
 def run(languages: Languages, paths: Paths) -> None:
@@ -74,32 +59,34 @@ def run(languages: Languages, paths: Paths) -> None:
     Raises:
         MlcError: an input is missing or broken; the message names the command that makes it.
     """
-    judged = read_json(paths.verdict, "mlc gate")
-    registration = read_json(paths.registration, "mlc register")
-    manifest = manifests.read(paths.model)
-    samples = {role: read_samples(paths.evaluation(role) / "samples.jsonl") for role in ROLES}
+    judged = Verdict.read(paths.verdict, "mlc gate")
+    registration = Registration.of(paths)
+    manifest = Manifest.of(paths.model)
+    samples = {role: read_samples(paths.samples(role)) for role in ROLES}
     _check_same_model(judged, registration, manifest, paths)
     quality = read_json(paths.prompts / "metrics.json", "mlc validate")
-    metrics: dict[str, Any] = {
-        role: read_json(paths.evaluation(role) / "metrics.json", f"mlc evaluate {role}") for role in ROLES
+    metrics: dict[str, Metrics] = {
+        role: Metrics.read(paths.evaluation(role) / "metrics.json", "mlc metrics") for role in ROLES
     }
     log = sections.training_log(paths)
     champion, champion_note = registry.champion(registration, paths)
     if champion is not None:
         metrics["champion"] = champion
+    parameters = manifest.parameters.model_dump(mode="json")
+    choices = paths.diagnostics / "choices.json"
     chosen = examples.choose(samples["base"], samples["candidate"], languages.all)
     page = render(
         "page.html",
         script="page.js",
         agreement=sections.agreement(languages, samples),
-        calibration=_optional(paths.calibration, "mlc judge check"),
+        calibration=Calibration.of(paths) if paths.calibration.exists() else None,
         categories=sections.categories(languages, metrics),
         category_names=sorted({item["category"] for items in chosen.values() for item in items}),
         champion_note=champion_note,
-        choices=_optional(paths.diagnostics / "choices.json", "mlc diagnose"),
+        choices=read_json(choices, "mlc diagnose") if choices.exists() else None,
         columns=COLUMNS,
-        comparison=verdict.rules(registration["comparison"]),
-        curves=sections.curves(log, manifest["parameters"]),
+        comparison=verdict.failed_first(registration.comparison),
+        curves=sections.curves(log, parameters),
         examples=chosen,
         figures=verdict.figures(metrics),
         groups=sections.groups(languages, metrics, judged),
@@ -112,13 +99,13 @@ def run(languages: Languages, paths: Paths) -> None:
         notes=verdict.notes(judged, registration),
         parameters={
             name: ", ".join(map(str, value)) if isinstance(value, list) else value
-            for name, value in flat(manifest["parameters"]).items()
+            for name, value in flat(parameters).items()
         },
-        promoted=judged["passed"] and registration["promoted"],
+        promoted=judged.passed and registration.promoted,
         quality=quality,
         representations=sections.representations(paths),
-        rules=verdict.rules(judged["rules"]),
-        selection=_optional(paths.selection / "metrics.json", "mlc select"),
+        rules=verdict.failed_first(judged.rules),
+        selection=Selection.of(paths) if paths.selection_record.exists() else None,
         verdict=judged,
     )
     write_text(paths.report / "index.html", page)

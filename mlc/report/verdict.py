@@ -5,79 +5,72 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mlc.gates import rules as gate_rules
-from mlc.languages.tags import language_name
-from mlc.report import words
+from mlc.evaluation.metrics import Metrics
+from mlc.gates.rules import RuleResult, threshold_text
+from mlc.gates.verdict import Verdict
+from mlc.registry.registration import Registration
+from mlc.text import HEADLINE_RATES, RateName, heading, interval, percent, title
 
 
-def _reason(rule: Mapping[str, Any], candidate: Mapping[str, Any]) -> str:
-    """``over-refusal in Swahili 31.0 % [24.1, 38.7], limit 10 %``, or the gate's own sentence."""
-    estimate = candidate["languages"].get(rule["language"], {}).get(rule["rule"])
-    if not estimate or rule["value"] is None:
-        return gate_rules.sentence(rule)  # type: ignore[arg-type]
-    low, high = (f"{100 * estimate[side]:.1f}" for side in ("low", "high"))
-    limit = f"{'limit' if rule['comparison'] == 'at most' else rule['comparison']} "
+def _reason(result: RuleResult, candidate: Metrics) -> str:
+    """``over-refusal in Swahili 31.0% [24.1–38.7%], limit 10%``, or the gate's own sentence."""
+    rates: Mapping[str, Any] = candidate.languages.get(result.language or "", {})
+    estimate = rates.get(result.rule)
+    if not estimate or result.value is None:
+        return result.sentence
+    limit = "limit" if result.comparison == "at most" else result.comparison
     return (
-        f"{gate_rules.title(rule['rule'])} in {language_name(rule['language'])} {words.percent(rule['value'])} "
-        f"[{low}, {high}], {limit}{gate_rules.shown(rule['rule'], rule['threshold'])}"
+        f"{title(result.rule)} in {result.where} {percent(result.value)} [{interval(estimate)}], {limit}"
+        f" {threshold_text(result.rule, result.threshold)}"
     )
 
 
-def _shortfall(rule: Mapping[str, Any]) -> float:
+def _shortfall(result: RuleResult) -> float:
     """By how much a rule failed; one without a value comes last, for its sentence says least."""
-    return -1.0 if rule["bound"] is None else abs(rule["bound"] - rule["threshold"]) / max(abs(rule["threshold"]), 0.01)
+    if result.bound is None:
+        return -1.0
+    return abs(result.bound - result.threshold) / max(abs(result.threshold), 0.01)
 
 
-def headline(verdict: Mapping[str, Any], registration: Mapping[str, Any], candidate: Mapping[str, Any]) -> str:
+def headline(verdict: Verdict, registration: Registration, candidate: Metrics) -> str:
     """What happened, as a sentence; of several failed rules the one that failed by most."""
-    if not verdict["passed"]:
-        failed = [rule for rule in verdict["rules"] if not rule["passed"]]
+    if not verdict.passed:
+        failed = [result for result in verdict.rules if not result.passed]
         more = len(failed) - 1
         return f"Not promoted: {_reason(max(failed, key=_shortfall), candidate)}" + (
             f", and {more} more" if more else ""
         )
-    if registration["promoted"]:
-        return f"Promoted: version {registration['version']} is champion"
-    return f"Not promoted: {registration['reason']}"
+    if registration.promoted:
+        return f"Promoted: version {registration.version} is champion"
+    return f"Not promoted: {registration.reason}"
 
 
-def notes(verdict: Mapping[str, Any], registration: Mapping[str, Any]) -> list[str]:
+def notes(verdict: Verdict, registration: Registration) -> list[str]:
     """What else to know at once: what became of the candidate, and which model serves now."""
-    if verdict["passed"] and registration["promoted"]:
-        return [f"It passed all {len(verdict['rules'])} rules of the gate.", *verdict["notes"]]
-    version, champion = registration["version"], registration["champion"]
-    candidate = (
-        f"The candidate is version {version} of {registration['model']}." if version else "It was not registered."
-    )
+    if verdict.passed and registration.promoted:
+        return [f"It passed all {len(verdict.rules)} rules of the gate.", *verdict.notes]
+    version, champion = registration.version, registration.champion
+    candidate = f"The candidate is version {version} of {registration.model}." if version else "It was not registered."
     serving = f"Champion is still version {champion}." if champion else "There is no champion."
-    return [f"{candidate} {serving}", *verdict["notes"]]
+    return [f"{candidate} {serving}", *verdict.notes]
 
 
-def rules(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Rules as the page shows them, the failed ones first."""
-    return [_rule(rule) for rule in sorted(found, key=lambda rule: bool(rule["passed"]))]
+def failed_first(results: Sequence[RuleResult]) -> list[RuleResult]:
+    return sorted(results, key=lambda result: result.passed)
 
 
-def _rule(rule: Mapping[str, Any]) -> dict[str, Any]:
-    shown = words.percent if gate_rules.is_share(rule["rule"]) else words.number
-    numbers = {key: shown(rule[key]) for key in ("value", "bound")}
-    return {
-        **rule,
-        **numbers,
-        "title": gate_rules.title(rule["rule"]),
-        "threshold": f"{rule['comparison']} {shown(rule['threshold'])}",
-    }
-
-
-def figures(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+def figures(metrics: Mapping[str, Metrics]) -> list[dict[str, Any]]:
     """The four figures beside the verdict: of the served languages, what each model does."""
-    chosen = [
-        ("Safe rate, worst language", "safe_rate", "worst"),
-        ("Safe rate, mean", "safe_rate", "mean"),
-        ("Over-refusal, worst language", "over_refusal", "worst"),
-        ("Language fidelity, worst language", "fidelity", "worst"),
-    ]
+    chosen: list[tuple[RateName, str]] = [("safe_rate", "mean"), *((rate, "worst") for rate in HEADLINE_RATES[:3])]
+    words = {"worst": "worst language", "mean": "mean"}
     return [
-        {"title": title, "roles": {role: found["served"].get(rate, {}).get(measure) for role, found in metrics.items()}}
-        for title, rate, measure in chosen
+        {
+            "title": f"{heading(rate)}, {words[measure]}",
+            "roles": {role: _across(found, rate).get(measure) for role, found in metrics.items()},
+        }
+        for rate, measure in chosen
     ]
+
+
+def _across(metrics: Metrics, rate: RateName) -> Mapping[str, Any]:
+    return metrics.served.get(rate, {})

@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from mlc.files import read_json, replacing, write_json
-from mlc.models import manifest
+from mlc.models.weights import ADAPTER
 from mlc.paths import candidate_name
 
 
@@ -60,8 +60,8 @@ def save(trainer: Trainer, folder: Path, tokenizer: PreTrainedTokenizerBase) -> 
             model.save_pretrained(aside, state_dict={name: w for name, w in weights.items() if "mlc_head" not in name})
         if isinstance(model, PeftModel):
             # PEFT writes where the base lay; the manifest names it, and that path is nobody else's.
-            written = read_json(aside / manifest.ADAPTER, "mlc train")
-            write_json(aside / manifest.ADAPTER, written | {"base_model_name_or_path": None})
+            written = read_json(aside / ADAPTER, "mlc train")
+            write_json(aside / ADAPTER, written | {"base_model_name_or_path": None})
         tokenizer.save_pretrained(aside)
         (aside / "README.md").unlink(missing_ok=True)  # the trainer's model card names local paths
 

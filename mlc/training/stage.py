@@ -39,7 +39,7 @@ from transformers.utils.logging import disable_progress_bar as no_transformers_b
 from mlc import tracking
 from mlc.errors import MlcError
 from mlc.files import link_folder, read_json, replacing, sha256, sha256_folder, sha256_json, write_json
-from mlc.gates import trusted_languages
+from mlc.languages.trusted import TrustedLanguages
 from mlc.models import manifest
 from mlc.paths import Paths, candidate_name
 from mlc.prompts.schema import PromptRow, read_prompts
@@ -88,7 +88,8 @@ def run(languages: Languages, base: Base, train: Train, paths: Paths) -> None:
     if not paths.base.is_dir():
         raise MlcError(f"{paths.base} does not exist: run `mlc base` first")
     if train.objective.trusted_languages == "auto":
-        measured = train.objective.model_copy(update={"trusted_languages": trusted_languages.trusted(paths)})
+        trusted = tuple(TrustedLanguages.of(paths).trusted)
+        measured = train.objective.model_copy(update={"trusted_languages": trusted})
         train = train.model_copy(update={"objective": measured})
     if train.processes > 1 and train.accelerate and not (paths.root / train.accelerate).is_file():
         raise MlcError(f"train.accelerate: {paths.root / train.accelerate} does not exist")

@@ -9,9 +9,9 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Protocol
 
 from mlc.errors import MlcError
-from mlc.models import manifest
 from mlc.models.generation import Reply
-from mlc.paths import Subject
+from mlc.models.weights import weights_id
+from mlc.paths import ModelUnderTest
 from mlc.settings import Evaluate
 
 
@@ -37,7 +37,7 @@ class Generator(Protocol):
         """
 
 
-def make_generator(evaluate: Evaluate, subject: Subject) -> Generator:
+def make_generator(evaluate: Evaluate, model: ModelUnderTest) -> Generator:
     """The generator that the settings name, for this model.
 
     Raises:
@@ -47,19 +47,19 @@ def make_generator(evaluate: Evaluate, subject: Subject) -> Generator:
     if settings.name == "endpoint":
         from mlc.evaluation.generators.endpoint import EndpointGenerator
 
-        served = settings.base_model if subject.role == "base" else settings.candidate_model
-        return EndpointGenerator(settings, served or _weights_id(subject), served is None, evaluate.max_new_tokens)
+        served = settings.base_model if model.role == "base" else settings.candidate_model
+        return EndpointGenerator(settings, served or _weights_id(model), served is None, evaluate.max_new_tokens)
     if settings.name == "vllm":
         from mlc.evaluation.generators.vllm import VllmGenerator
 
-        return VllmGenerator(settings, subject.folder, subject.base, _weights_id(subject), evaluate)
+        return VllmGenerator(settings, model.folder, model.base, _weights_id(model), evaluate)
     from mlc.evaluation.generators.transformers import TransformersGenerator
 
-    return TransformersGenerator(subject.folder, subject.base, _weights_id(subject), evaluate)
+    return TransformersGenerator(model.folder, model.base, _weights_id(model), evaluate)
 
 
-def _weights_id(subject: Subject) -> str:
-    for folder, made_by in ((subject.base, "mlc base"), (subject.folder, "mlc train` and `mlc select")):
+def _weights_id(model: ModelUnderTest) -> str:
+    for folder, made_by in ((model.base, "mlc base"), (model.folder, "mlc train` and `mlc select")):
         if not folder.is_dir():
             raise MlcError(f"{folder} does not exist: run `{made_by}` first")
-    return manifest.weights_id(subject.folder)
+    return weights_id(model.folder)

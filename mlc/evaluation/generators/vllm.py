@@ -12,8 +12,8 @@ from typing import Any
 
 from mlc.errors import MlcError
 from mlc.files import read_json
-from mlc.models import manifest
 from mlc.models.generation import Reply, chat_ids, reference_ids
+from mlc.models.weights import ADAPTER, is_adapter
 from mlc.settings import Evaluate
 from mlc.settings import VllmGenerator as Settings
 
@@ -40,8 +40,8 @@ class VllmGenerator:
         from vllm import LLM
 
         lora: dict[str, Any] = {}
-        if manifest.is_adapter(self._folder):
-            rank = read_json(self._folder / manifest.ADAPTER, "mlc train")["r"]
+        if is_adapter(self._folder):
+            rank = read_json(self._folder / ADAPTER, "mlc train")["r"]
             lora = {"enable_lora": True, "max_loras": 1, "max_lora_rank": rank}
         return LLM(
             model=str(self._base if lora else self._folder),
@@ -64,7 +64,7 @@ class VllmGenerator:
         from vllm import SamplingParams
         from vllm.lora.request import LoRARequest
 
-        lora = LoRARequest("candidate", 1, str(self._folder)) if manifest.is_adapter(self._folder) else None
+        lora = LoRARequest("candidate", 1, str(self._folder)) if is_adapter(self._folder) else None
         prompts = [{"prompt_token_ids": list(ids)} for ids in encoded]
         parameters = SamplingParams(temperature=0, seed=0, **sampling)
         outputs: list[Any] = self._engine.generate(prompts, parameters, lora_request=lora, use_tqdm=False)

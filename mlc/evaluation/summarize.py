@@ -1,0 +1,58 @@
+"""The metrics stage: every metric of base and candidate, computed from their sample lines."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from mlc.evaluation.agreement import kappas
+from mlc.evaluation.metrics import Metrics, summarize
+from mlc.evaluation.samples import read_samples
+from mlc.files import replacing
+from mlc.paths import ROLES, Paths
+from mlc.settings import Languages
+from mlc.text import HEADLINE_RATES, MISSING, percent, title
+
+PLOTTED = HEADLINE_RATES[:3]
+
+
+def run(languages: Languages, paths: Paths) -> None:
+    """Writes ``metrics.json`` and ``per_language.csv`` beside the sample lines of base and candidate.
+
+    Raises:
+        MlcError: sample lines are missing or broken.
+    """
+    for role in ROLES:
+        summarize_folder(paths.evaluation(role), role, languages, f"mlc evaluate {role}")
+
+
+def summarize_folder(folder: Path, name: str, languages: Languages, made_by: str) -> Metrics:
+    """Writes ``metrics.json`` and ``per_language.csv`` of the ``samples.jsonl`` in ``folder``, and returns the metrics.
+
+    ``name`` is the model's on the screen; ``made_by`` is the command that makes the samples.
+
+    Raises:
+        MlcError: the sample lines are missing or broken.
+    """
+    samples = read_samples(folder / "samples.jsonl", made_by)
+    metrics = summarize(samples, languages.served, languages.transfer, languages.source, kappas(samples))
+    metrics.write(folder / "metrics.json")
+    _write_plot(folder / "per_language.csv", metrics)
+    if metrics.judges is not None:
+        kappa = metrics.judges["all"]["fleiss"]
+        text = MISSING if kappa is None else f"{kappa:.2f}"
+        print(f"{name}: {len(metrics.judges['judges'])} judges, Fleiss' kappa {text}")
+    for rate in HEADLINE_RATES:
+        of_served = metrics.served[rate]
+        mean, worst = of_served["mean"]["value"], of_served["worst"]["value"]
+        print(f"{name}: {title(rate)} {percent(mean)}, worst language {percent(worst)}")
+    return metrics
+
+
+def _write_plot(path: Path, metrics: Metrics) -> None:
+    """The rates per language that ``dvc plots`` shows."""
+    with replacing(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["language", *PLOTTED])
+        for tag, rates in metrics.languages.items():
+            writer.writerow([tag, *(rates[rate]["value"] if rate in rates else "" for rate in PLOTTED)])
