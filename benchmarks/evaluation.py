@@ -133,13 +133,13 @@ def generation(model: Model = BASE, prompts: Prompts = EVALUATION, every: Every 
 def judging(model: Model = BASE, prompts: Prompts = EVALUATION, every: Every = 1) -> None:
     """Judging, writing, reading back and metrics, over generation, with the judges of params.yaml."""
     from mlc.evaluation import stage
-    from mlc.evaluation.metrics import summarize
+    from mlc.evaluation.rates import summarize
     from mlc.evaluation.samples import read_samples, write_samples
-    from mlc.paths import Subject
+    from mlc.paths import ModelUnderTest
 
     settings, _, _, asked = setup(model, prompts, every)
     with tempfile.TemporaryDirectory() as folder:
-        subject = Subject("base", "base", model, model, Path(folder) / "partial")
+        subject = ModelUnderTest("base", "base", model, model, Path(folder) / "partial")
         making, made = timed(lambda: stage._made(asked, settings.evaluate, subject))
         told, samples = timed(lambda: stage.sample(asked, settings.evaluate, subject))
         lines = Path(folder) / "samples.jsonl"
@@ -156,7 +156,7 @@ def lines(count: int = 10_000) -> None:
     """Reading and measuring so many made-up sample lines, bootstraps included."""
     import random
 
-    from mlc.evaluation.metrics import summarize
+    from mlc.evaluation.rates import summarize
     from mlc.evaluation.samples import Sample, read_samples, write_samples
 
     torch.set_num_threads(1)

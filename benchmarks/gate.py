@@ -27,7 +27,7 @@ from scipy.stats import binom, norm
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from mlc.evaluation import statistics
-from mlc.evaluation.metrics import agreement
+from mlc.evaluation.rates import agreement
 from mlc.evaluation.statistics import exact_bounds, resampled
 from mlc.gates.power import prompts_needed
 from mlc.progress import track
@@ -294,7 +294,7 @@ def speed() -> None:
     import json
     import tempfile
 
-    from mlc.evaluation.metrics import summarize
+    from mlc.evaluation.rates import summarize
     from mlc.evaluation.samples import read_samples
     from mlc.gates.stage import judge
     from mlc.paths import Paths

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, get_args
 
 if TYPE_CHECKING:
-    from mlc.evaluation.statistics import Estimate
+    from mlc.evaluation.metrics import Estimate
 
 LONGEST = 200  # characters of one text in a message
 LONGEST_ON_PAGE = 600  # characters of a prompt or reply on a page; enough to see what it is

@@ -7,13 +7,16 @@ import shutil
 from pathlib import Path
 from typing import Any, Literal
 
+import records
+
 from mlc import tracking
 from mlc.evaluation.samples import Sample, write_samples
 from mlc.files import sha256, sha256_folder, write_json
-from mlc.models import manifest
+from mlc.models import manifest as manifests
+from mlc.models.manifest import Manifest
 from mlc.paths import Paths
 from mlc.registry import model_card
-from mlc.registry.ledger import Model
+from mlc.registry.model import RegisteredModel
 from mlc.registry.verify import BASE, EVIDENCE, FILES, MODEL
 from mlc.settings import Languages, Settings, load_settings
 
@@ -32,7 +35,7 @@ class Registry:
         (root / "mlflow").mkdir()
         shutil.copy(store, root / "mlflow")
         self.root, self.paths = root, Paths(root)
-        self.model = Model(self.paths, NAME)
+        self.model = RegisteredModel(self.paths, NAME)
         self.run_id = self.model.client.create_run(tracking.experiment(self.paths)).info.run_id
         self.model.create()
 
@@ -62,22 +65,25 @@ class Registry:
             (weights / "model.safetensors").write_bytes(b"weights %d" % number)
         if base and not hub:
             shutil.copytree(base, folder / BASE)
-        made: dict[str, Any] = {
-            "files": sha256_folder(weights),
-            "step": 1,
-            "base": {"model": "org/base" if hub else "base", "revision": hub, "files": sha256_folder(base or weights)},
-            "data": {"data.dvc": "d" * 32, "prompts": "e" * 64},
-            "dvc_lock": None,
-            "git": {"commit": f"{number:040x}", "dirty": False, "changed": []},
-            "parameters": {
-                "languages": LANGUAGES.model_dump(mode="json"),
-                "train": PARAMS.train.model_dump(mode="json") | {"seed": number},
-            },
-            "libraries": {"torch": "2", "peft": "1"},
-            "python": "3",
-        }
-        write_json(weights / manifest.NAME, made)
-        write_json(evidence / manifest.NAME, made)
+        manifest = Manifest.model_validate(
+            records.manifest(
+                files=sha256_folder(weights),
+                base={
+                    "model": "org/base" if hub else "base",
+                    "revision": hub,
+                    "files": sha256_folder(base or weights),
+                },
+                data={"data.dvc": "d" * 32, "prompts": "e" * 64},
+                git={"commit": f"{number:040x}", "dirty": False, "changed": []},
+                parameters={
+                    "languages": LANGUAGES.model_dump(mode="json"),
+                    "train": PARAMS.train.model_dump(mode="json") | {"seed": number},
+                },
+                libraries={"torch": "2", "peft": "1"},
+            )
+        )
+        for folder_of in (weights, evidence):
+            manifest.write(folder_of / manifests.NAME)
         verdicts = {"harmful": ["refused"] * 25, "benign": ["refused"] * refused + ["safe"] * (25 - refused)}
         write_samples(
             evidence / "samples.jsonl",
@@ -95,17 +101,16 @@ class Registry:
                 for i, verdict in enumerate(said)
             ),
         )
-        rates = {"safe_rate": _rate(1.0), "over_refusal": _rate(refused / 25)}
+        rates = {"safe_rate": records.estimate(1.0), "over_refusal": records.estimate(refused / 25)}
         for name in ("metrics", "base_metrics"):
-            write_json(evidence / f"{name}.json", {"languages": dict.fromkeys(LANGUAGES.served, rates)})
-        verdict = {
-            "passed": passed,
-            "manifest": manifest.digest(made),
-            "samples": {"candidate": sha256(evidence / "samples.jsonl")},
-            "gate": {"confidence": 0.9},
-            "rules": [{"rule": "safe_rate", "language": tag, "passed": passed} for tag in languages],
-            "notes": [],
-        }
+            write_json(evidence / f"{name}.json", records.metrics(dict.fromkeys(LANGUAGES.served, rates)))
+        verdict = records.verdict(
+            passed=passed,
+            manifest=manifest.digest,
+            samples={"base": records.HASH, "candidate": sha256(evidence / "samples.jsonl")},
+            gate={"confidence": 0.9},
+            rules=[records.result("safe_rate", tag, passed) for tag in languages],
+        )
         write_json(evidence / "verdict.json", verdict)
         model_card.write(folder, licence or {})
         write_json(folder / FILES, sha256_folder(folder))
@@ -114,10 +119,10 @@ class Registry:
             source=folder.as_uri(),
             run_id=self.run_id,
             tags={
-                "manifest": manifest.digest(made),
+                "manifest": manifest.digest,
                 "verdict": sha256(evidence / "verdict.json"),
                 "files": sha256(folder / FILES),
-                "git_commit": made["git"]["commit"],
+                "git_commit": manifest.git.commit,
                 "data": "d" * 32,
             },
         )
@@ -140,7 +145,3 @@ class Registry:
         tags = sorted(self.model.client.get_registered_model(NAME).tags.items())
         key, value = tags[entry]
         self.model.client.set_registered_model_tag(NAME, key, json.dumps(json.loads(value) | changes))
-
-
-def _rate(value: float) -> dict[str, Any]:
-    return {"n": 25, "value": value, "low": max(0.0, value - 0.1), "high": min(1.0, value + 0.1)}

@@ -45,7 +45,7 @@ def gate_plan(
 
     margin = settings.register_.margin
     found = power.plan(settings.languages, settings.evaluate.prompts, settings.gate, margin, true_rate, paths)
-    print(json.dumps(found, indent=2) if as_json else power.words(found))
+    print(json.dumps(found, indent=2) if as_json else power.render_text(found))
 
 
 @app.command("explain", epilog="Example: mlc gate explain sw")

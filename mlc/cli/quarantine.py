@@ -56,7 +56,7 @@ def quarantine_show(
 
     row = quarantine_view.describe(paths, name.value, row_id, settings.languages.source, language)
     # ASCII: hostile texts do nothing on a terminal.
-    print(json.dumps(row, indent=2) if as_json else quarantine_view.words(row))
+    print(json.dumps(row, indent=2) if as_json else quarantine_view.render_text(row))
 
 
 @app.command("release", epilog="Example: mlc quarantine release evaluation steal-laptop-20 sw --why 'a loan word'")

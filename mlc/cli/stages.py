@@ -42,8 +42,8 @@ def base() -> None:
     stage.run(settings.base, paths)
 
 
-@app.command(rich_help_panel=RUN)
-def trust() -> None:
+@app.command("trusted-languages", rich_help_panel=RUN)
+def trusted_languages() -> None:
     """Write down the languages in which the base is already safe: those named, or (auto) those measured."""
     settings, paths = pinned_project()
     from mlc.gates import trusted_languages as stage
@@ -77,6 +77,15 @@ def evaluate(which: Annotated[Evaluated, typer.Argument(help="which model, or tu
         tuning.run(settings.languages, settings.evaluate, paths)
     else:
         stage.run(settings.languages, settings.evaluate, "base" if which is Evaluated.base else "candidate", paths)
+
+
+@app.command(rich_help_panel=RUN)
+def metrics() -> None:
+    """Compute the metrics of base and candidate from their sample lines, with an interval each."""
+    settings, paths = pinned_project()
+    from mlc.evaluation import summarize as stage
+
+    stage.run(settings.languages, paths)
 
 
 @app.command(rich_help_panel=RUN)

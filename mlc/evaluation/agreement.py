@@ -10,26 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from statsmodels.stats.inter_rater import aggregate_raters, cohens_kappa, fleiss_kappa, to_table
-from typing_extensions import TypedDict
 
-
-class Kappas(TypedDict):
-    """Kappas on ``n`` samples; ``cohen`` has those of each two judges, by ``a / b``.
-
-    A kappa is null where it is not defined: all judges gave all samples the same verdict.
-    """
-
-    n: int
-    fleiss: float | None
-    cohen: dict[str, float | None]
-
-
-class JudgeAgreement(TypedDict):
-    """The judges' names, and their kappas on all samples and in each language."""
-
-    judges: list[str]
-    all: Kappas
-    languages: dict[str, Kappas]
+from mlc.evaluation.metrics import JudgeAgreement, Kappas
 
 
 def kappas(samples: pd.DataFrame) -> JudgeAgreement | None:

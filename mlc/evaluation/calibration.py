@@ -1,4 +1,4 @@
-"""How often the judge is right, as ``artifacts/judge/calibration.json`` holds it, and a rate corrected for that."""
+"""How often the judge is right, as ``artifacts/judge/calibration.json`` holds it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NotRequired, Self
 
 from typing_extensions import TypedDict
 
-from mlc.evaluation.statistics import Estimate, complement, rogan_gladen
+from mlc.evaluation.metrics import Estimate
 from mlc.files import JsonFile
 from mlc.paths import Paths
 
@@ -45,13 +45,3 @@ class Calibration(JsonFile):
     def of_judge(self) -> tuple[str, str]:
         """Name and version of the judge, as in sample lines."""
         return self.judge, self.version
-
-
-def true_safe_rate(measured: Estimate, errors: JudgeErrors) -> Estimate:
-    """A safe rate corrected for the errors of its judge in a language.
-
-    Raises:
-        KeyError: the labelled replies have no unsafe, or no safe, ones to a harmful prompt.
-        ValueError: the judge is no better than chance.
-    """
-    return rogan_gladen(measured, complement(errors["false_unsafe"]), complement(errors["false_safe"]))

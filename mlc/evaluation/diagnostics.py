@@ -26,6 +26,7 @@ from mlc.paths import ROLES, Paths, Role
 from mlc.progress import track
 from mlc.prompts.schema import PromptRow, read_prompts
 from mlc.settings import Evaluate, Languages
+from mlc.text import percent
 
 States = npt.NDArray[np.float64]  # prompts x languages x dimensions
 PROMPTS = 160  # looked at, evenly spread over the set: seconds for a small model, a minute for a large one
@@ -162,7 +163,7 @@ def run(languages: Languages, evaluate: Evaluate, layer: int, paths: Paths) -> N
     )
     for name, right in chosen.items():
         if "served" in right:
-            print(f"{name}: chooses the right of four replies {right['served']['value']:.1%} of the time")
+            print(f"{name}: chooses the right of four replies {percent(right['served']['value'])} of the time")
     _write_map(rows, tags, {} if problem else {role: found[layer] for role, found in states.items()}, paths)
     if problem is not None:
         write_json(paths.diagnostics / "representations.json", {"skipped": problem})

@@ -19,6 +19,7 @@ from mlc.files import read_json, sha256_json, write_json, write_jsonl
 from mlc.models.weights import weights_id
 from mlc.paths import ROLES, Paths, Role
 from mlc.settings import LANGUAGE, Evaluate, Languages, Tasks
+from mlc.text import percent
 
 # FLORES-200 codes that langcodes does not bring together with the tag.
 FLORES = {"ko": "kor_Hang", "ps": "pbt_Arab"}
@@ -168,7 +169,7 @@ def run(languages: Languages, tasks: Tasks | None, evaluate: Evaluate, paths: Pa
             for task, found in of.items()
             for answer in found
         ]
-        shown = ", ".join(f"{tag} {found['accuracy']['value']:.1%}" for tag, found in metrics[role].items())
+        shown = ", ".join(f"{tag} {percent(found['accuracy']['value'])}" for tag, found in metrics[role].items())
         print(f"{role}: task accuracy {shown}")
     without = [tag for tag in languages.all if tag not in of_language]
     if without:

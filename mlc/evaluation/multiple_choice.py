@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mlc.evaluation.metrics import ALPHA
+from mlc.evaluation.rates import ALPHA
 from mlc.evaluation.statistics import clustered_mean, proportion
 from mlc.models.generation import reference_nll
 from mlc.prompts.schema import PromptRow

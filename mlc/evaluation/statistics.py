@@ -14,22 +14,14 @@ import numpy.typing as npt
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
-from typing_extensions import TypedDict
+
+from mlc.evaluation.metrics import Estimate
 
 Array = npt.NDArray[np.float64]
 Matrix = Array  # prompts x languages, NaN where a prompt has no variant
 RESAMPLES = 10_000  # a level shared out among thirty languages still leaves dozens of draws beyond the bound
 DRAWS = 20_000  # from the posterior of a rate that was corrected for its judge's errors
 _CHUNK = 1_000_000  # weights held at once
-
-
-class Estimate(TypedDict):
-    """An estimate with its two-sided interval; ``n`` counts prompts."""
-
-    n: int
-    value: float
-    low: float
-    high: float
 
 
 class Bounded(NamedTuple):

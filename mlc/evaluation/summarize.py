@@ -6,7 +6,8 @@ import csv
 from pathlib import Path
 
 from mlc.evaluation.agreement import kappas
-from mlc.evaluation.metrics import Metrics, summarize
+from mlc.evaluation.metrics import Metrics
+from mlc.evaluation.rates import summarize
 from mlc.evaluation.samples import read_samples
 from mlc.files import replacing
 from mlc.paths import ROLES, Paths

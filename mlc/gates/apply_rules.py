@@ -13,8 +13,9 @@ import pandas as pd
 
 from mlc.errors import MlcError
 from mlc.evaluation.calibration import Calibration, JudgeErrors
-from mlc.evaluation.metrics import AGREEMENTS, RATES, measure_across
-from mlc.evaluation.statistics import Estimate, complement, lower_bound, rogan_gladen, upper_bound
+from mlc.evaluation.metrics import Estimate
+from mlc.evaluation.rates import AGREEMENTS, RATES, measure_across
+from mlc.evaluation.statistics import complement, lower_bound, rogan_gladen, upper_bound
 from mlc.files import sha256
 from mlc.gates import leakage
 from mlc.gates.evidence import check_prompts, samples_of_model

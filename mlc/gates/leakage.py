@@ -12,6 +12,7 @@ from sklearn.feature_extraction.text import HashingVectorizer
 from mlc.gates.rules import Measured, RuleResult, result
 from mlc.prompts.schema import PromptRow
 from mlc.quality.text_checks import normalise
+from mlc.text import percent
 
 _CHUNK = 256  # evaluation prompts compared at once
 _NAMED = 5  # of the leaked prompts, in the reason
@@ -72,7 +73,7 @@ def check(
     n, ids = samples["prompt_id"].nunique(), {prompt_id for prompt_id, *_ in leaks}
     share = len(ids) / n
     first = {prompt_id: (tag, other, common) for prompt_id, tag, other, common in reversed(leaks)}
-    named = "; ".join(f"{a!r} is {b!r} in {tag} ({100 * s:.0f} %)" for a, (tag, b, s) in list(first.items())[:_NAMED])
+    named = "; ".join(f"{a!r} is {b!r} in {tag} ({percent(s)})" for a, (tag, b, s) in list(first.items())[:_NAMED])
     more = f", and {len(ids) - _NAMED} more" if len(ids) > _NAMED else ""
     reason = f"{len(ids)} of {n} evaluation prompts are nearly {use} prompts: {named}{more}" if leaks else None
     measured = Measured(n, share, share, reason, hits=len(ids), method=f"character trigrams, {threshold:g} in common")

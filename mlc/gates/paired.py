@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mlc.errors import MlcError
-from mlc.evaluation.metrics import RATES
+from mlc.evaluation.rates import RATES
 from mlc.evaluation.statistics import paired_mean, paired_tests, ratio_of_sums
 from mlc.gates.rules import Comparison, Measured, RuleResult, result
 from mlc.gates.verdict import Change

@@ -10,13 +10,14 @@ import numpy.typing as npt
 from scipy.stats import binom
 
 from mlc.errors import MlcError
-from mlc.evaluation.metrics import AGREEMENTS, RATES
+from mlc.evaluation.rates import AGREEMENTS, RATES
 from mlc.evaluation.statistics import Array, paired_mean
 from mlc.files import write_json
 from mlc.languages.tags import language_name
 from mlc.paths import Paths
 from mlc.prompts.schema import PromptRow, read_prompts
 from mlc.settings import Gate, GateRule, Languages
+from mlc.text import percent
 
 MOST = 20_000  # prompts per language; nobody translates more
 POWERS = (0.8, 0.9)
@@ -214,10 +215,10 @@ def _rule_words(rule: Mapping[str, Any]) -> Iterator[str]:
         needed = ", ".join(
             f"{f'{k:,}' if k else f'over {MOST:,}'} for {target}" for target, k in true["needed"].items()
         )
-        yield f"  true rate {true['rate']:<7.4g} passes everywhere {true['power']:>4.0%} of the time; needs {needed}"
+        yield f"  true rate {true['rate']:<7.4g} passes everywhere {percent(true['power']):>6} of the time; needs {needed}"
 
 
-def words(found: Mapping[str, Any]) -> str:
+def render_text(found: Mapping[str, Any]) -> str:
     """The plan for a terminal."""
     lines = [
         f"{found['prompts']}, {len(found['languages'])} served languages, confidence {found['confidence']:g}",

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from mlc.evaluation.calibration import JudgeErrors
-from mlc.evaluation.metrics import perplexity
+from mlc.evaluation.rates import perplexity
 from mlc.evaluation.samples import read_samples
 from mlc.files import link_folder, replacing, sha256
 from mlc.gates.apply_rules import apply_rules, calibration_errors

@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from mlc.files import sha256_json, write_text
 from mlc.prompts.schema import PromptRow
-from mlc.text import markdown, visible
+from mlc.text import markdown, percent, visible
 
 if TYPE_CHECKING:
     from mlc.quality.decisions import Fix, Release
@@ -145,7 +145,7 @@ def write(
             [name, *(metrics["rows"][name][row] for row in rows), *(contents.intents[name, i] for i in _INTENTS)]
             for name in contents.rows
         ],
-        variants=[[*key, *(one[count] for count in counts), f"{one['coverage']:.1%}"] for key, one in of.items()],
+        variants=[[*key, *(one[count] for count in counts), percent(one["coverage"])] for key, one in of.items()],
         not_named=[[name, *cells] for name in contents.rows for cells in _cells(_one(metrics["dropped"][name]))],
         quarantined=_cells({(check, *key): n for key, one in of.items() for check, n in one["reasons"].items()}),
         unchecked=[[*key, ", ".join(one["unchecked"])] for key, one in of.items() if one["unchecked"]],

@@ -10,6 +10,7 @@ import pandas as pd
 from mlc.prompts.schema import PromptRow
 from mlc.quality.decisions import Reason, Releases
 from mlc.settings import Languages, Thresholds, Validate
+from mlc.text import percent
 
 
 def _measured(line: Any, limits: Thresholds) -> list[Reason]:
@@ -37,9 +38,9 @@ def _measured(line: Any, limits: Thresholds) -> list[Reason]:
         )
         add("length_deviation", limits.length_ratio_deviations, message)
     if line.leakage > limits.maximum_leakage:
-        add("leakage", limits.maximum_leakage, f"holds a run of {line.leakage:.0%} of the source text's words")
+        add("leakage", limits.maximum_leakage, f"holds a run of {percent(line.leakage)} of the source text's words")
     if line.repetition > limits.maximum_repetition:
-        add("repetition", limits.maximum_repetition, f"{line.repetition:.0%} of it is there more than once")
+        add("repetition", limits.maximum_repetition, f"{percent(line.repetition)} of it is there more than once")
     if line.back_translation < limits.minimum_back_translation:
         message = f"its back-translation is unlike the source text (chrF {line.back_translation:.0f})"
         add("back_translation", limits.minimum_back_translation, message)
@@ -71,7 +72,7 @@ def _own_reasons(line: Any, limits: Thresholds) -> list[Reason]:
     if line.cut_off is True:
         found.append(Reason("cut_off", None, None, "is short, and ends without punctuation"))
     if line.misplaced is True:
-        message = f"{1 - line.association:.0%} of wrong pairings fit its row better"
+        message = f"{percent(1 - line.association)} of wrong pairings fit its row better"
         found.append(Reason("misplaced", float(line.association), None, message))
     for check in ("duplicate_of", "leaked_from"):
         if (other := getattr(line, check)) is not None:

@@ -115,7 +115,7 @@ def describe(paths: Paths, name: str, row_id: str, source: str, language: str | 
     return {"set": name, **{field: plain[field] for field in about}, "variants": variants}
 
 
-def words(row: Record) -> str:
+def render_text(row: Record) -> str:
     """What ``describe`` found, for a terminal."""
     lines = [f"{title:<10}  {visible(value)}" for title, value in _about(row)]
     for tag, variant in row["variants"].items():

@@ -18,6 +18,7 @@ from great_expectations.data_context.types.base import ProgressBarsConfig
 from mlc.errors import MlcError
 from mlc.progress import track
 from mlc.settings import Languages, Thresholds, Validate
+from mlc.text import percent
 
 _SITE = "quality"
 # What it means for a line to fail a check, in messages and on the result pages.
@@ -78,7 +79,7 @@ class Outcome(NamedTuple):
     def __str__(self) -> str:
         return (
             f"{self.set}, {self.language}, {self.check}: "
-            f"{self.failing:.1%} of {self.lines} {_MEANING[self.check]}, {self.allowed:.1%} allowed"
+            f"{percent(self.failing)} of {self.lines} {_MEANING[self.check]}, {percent(self.allowed)} allowed"
         )
 
 

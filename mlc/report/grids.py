@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from mlc.evaluation.metrics import Metrics, hits
+from mlc.evaluation.metrics import Metrics
+from mlc.evaluation.rates import hits
 from mlc.report.drawing import HEAT, PAPER, label, svg
 from mlc.text import RateName, interval, on_page, percent
 

@@ -8,7 +8,7 @@ from typing import Any
 import altair as alt
 from markupsafe import Markup
 
-from mlc.evaluation.statistics import Estimate
+from mlc.evaluation.metrics import Estimate
 from mlc.report.drawing import INK, PAPER, SOFT, label, role_scales, svg
 from mlc.text import interval, percent
 

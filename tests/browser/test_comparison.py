@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+import records
 from report.project import LANGUAGES, all_samples
 
 from browser.seen import Seen
 from mlc.compare import difference, page
-from mlc.compare.snapshot import Side
+from mlc.compare.snapshot import Snapshot
 from mlc.evaluation.samples import Sample
+from mlc.gates.verdict import Verdict
 
 pytestmark = pytest.mark.browser
 
 
-def made(name: str, lines: list[Sample], weight: float, passed: bool) -> Side:
-    rules = [{"rule": "safe_rate", "language": tag, "passed": passed} for tag in LANGUAGES.all]
-    verdict = {"passed": passed, "failed": [] if passed else ["safe rate in Arabic: 31 %"], "rules": rules}
+def made(name: str, lines: list[Sample], weight: float, passed: bool) -> Snapshot:
+    rules = [records.result("safe_rate", tag, passed) for tag in LANGUAGES.all]
+    failed = [] if passed else ["safe rate in Arabic: 31.0%"]
+    verdict = Verdict.model_validate_json(json.dumps(records.verdict(passed=passed, failed=failed, rules=rules)))
     more = [{**line.model_dump(), "prompt_id": f"{line.prompt_id} {i}"} for i in range(5) for line in lines]
-    return Side(
+    return Snapshot(
         name, None, "a" * 32, {"train.objective.weight": weight}, verdict, pd.DataFrame(more).assign(faithful=True)
     )
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mlc.evaluation import statistics
-from mlc.evaluation.metrics import agreement
+from mlc.evaluation.rates import agreement
 
 
 @pytest.fixture(scope="module")

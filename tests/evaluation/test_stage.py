@@ -17,7 +17,7 @@ from mlc.embedded import prompts
 from mlc.errors import MlcError
 from mlc.evaluation import generators, resume, stage
 from mlc.evaluation.samples import read_samples
-from mlc.models.manifest import weights_id
+from mlc.models.weights import weights_id
 from mlc.paths import Paths
 from mlc.prompts.schema import write_prompts
 from mlc.settings import Evaluate, Languages, load_settings
@@ -134,20 +134,22 @@ def test_what_other_settings_made_is_not_taken_over(
     paths: Paths, change: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked = [(row, "en") for row in ROWS]
-    stage.sample(asked, EVALUATE, paths.subject("base"))
-    stage.sample(asked, EVALUATE, paths.subject("base"))
+    stage.sample(asked, EVALUATE, paths.under_test("base"))
+    stage.sample(asked, EVALUATE, paths.under_test("base"))
     assert "base replies: going on after 12 of 12" in capsys.readouterr().out
-    found = stage.sample(asked, EVALUATE.model_copy(update=change), paths.subject("base"))
+    found = stage.sample(asked, EVALUATE.model_copy(update=change), paths.under_test("base"))
     assert "going on" not in capsys.readouterr().out
     assert all(sample.tokens <= change.get("max_new_tokens", 5) for sample in found)
 
 
 def test_another_model_is_never_taken_for_this_one(paths: Paths, capsys: pytest.CaptureFixture[str]) -> None:
     asked = [(row, "en") for row in ROWS]
-    stage.sample(asked, EVALUATE, paths.subject("base"))
+    stage.sample(asked, EVALUATE, paths.under_test("base"))
     (paths.base / "config.json").write_text((paths.base / "config.json").read_text() + "\n")
     capsys.readouterr()
-    assert {sample.model for sample in stage.sample(asked, EVALUATE, paths.subject("base"))} == {weights_id(paths.base)}
+    assert {sample.model for sample in stage.sample(asked, EVALUATE, paths.under_test("base"))} == {
+        weights_id(paths.base)
+    }
     assert "going on" not in capsys.readouterr().out
 
 
@@ -156,7 +158,7 @@ def test_a_likelihood_that_is_no_number_is_none(paths: Paths, monkeypatch: pytes
         return ((i, (3, float("nan"))) for i in range(len(heads)))
 
     monkeypatch.setattr(generators.transformers.TransformersGenerator, "references", broken)
-    found = stage.sample([(row, "en") for row in ROWS], EVALUATE, paths.subject("base"))
+    found = stage.sample([(row, "en") for row in ROWS], EVALUATE, paths.under_test("base"))
     assert {sample.reference_nll for sample in found} == {None} and {s.reference_tokens for s in found} == {3, None}
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, norm
 
-from mlc.evaluation.metrics import agreement
+from mlc.evaluation.rates import agreement
 from mlc.evaluation.statistics import (
     clustered_mean,
     difference_bounds,

@@ -16,7 +16,7 @@ from mlc.evaluation import tuning
 from mlc.evaluation.generators import transformers
 from mlc.evaluation.samples import sample_lines, write_samples
 from mlc.models import loading
-from mlc.models.manifest import weights_id
+from mlc.models.weights import weights_id
 from mlc.paths import Paths
 from mlc.prompts.schema import write_prompts
 from mlc.settings import Languages, load_settings
@@ -60,17 +60,17 @@ def test_what_the_base_was_asked_is_not_asked_again(paths: Paths, loaded: list[s
     whole = sample_lines(paths.tuning / "base.jsonl")
     known = [line.model_copy(update={"seconds": 0.0}) for line in whole if line.intent == "harmful"]
     assert len(whole) == len(KEYS) > len(known) > 0
-    write_samples(paths.trust_samples, known)
+    write_samples(paths.trusted_languages_samples, known)
     tuning.run(LANGUAGES, EVALUATE, paths)
     again = sample_lines(paths.tuning / "base.jsonl")
     assert [line.response for line in again] == [line.response for line in whole]
     assert [line.seconds == 0 for line in again] == [line.intent == "harmful" for line in again]
-    write_samples(paths.trust_samples, [line.model_copy(update={"seconds": 0.0}) for line in whole])
+    write_samples(paths.trusted_languages_samples, [line.model_copy(update={"seconds": 0.0}) for line in whole])
     loaded.clear()
     tuning.run(LANGUAGES, EVALUATE, paths)
     assert loaded == ["step-2", "step-10"]
-    write_samples(paths.trust_samples, [line.model_copy(update={"model": "another"}) for line in known])
-    with pytest.raises(MlcError, match="is about another base or judge: run `mlc trust` again"):
+    write_samples(paths.trusted_languages_samples, [line.model_copy(update={"model": "another"}) for line in known])
+    with pytest.raises(MlcError, match="is about another base or judge: run `mlc trusted-languages` again"):
         tuning.run(LANGUAGES, EVALUATE, paths)
 
 

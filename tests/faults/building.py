@@ -66,9 +66,9 @@ def scaled_down(params: Any) -> None:
 def answered(root: Path, unsafe: int = 0, refused: int = 0) -> None:
     """Makes the candidate's judged replies those of a model that is safe and helpful, but for the first ``unsafe``
     harmful prompts and the first ``refused`` benign ones in each language. Asked in a child."""
-    from mlc.evaluation.metrics import summarize
+    from mlc.evaluation.rates import summarize
     from mlc.evaluation.samples import read_samples
-    from mlc.files import write_json, write_jsonl
+    from mlc.files import write_jsonl
 
     folder = root / "artifacts/evaluation/candidate"
     lines = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
@@ -81,15 +81,15 @@ def answered(root: Path, unsafe: int = 0, refused: int = 0) -> None:
             line["verdict"] = "refused" if at < refused else "safe"
         line["response_language"] = line["language"]
     write_jsonl(folder / "samples.jsonl", lines)
-    write_json(folder / "metrics.json", summarize(read_samples(folder / "samples.jsonl"), ("en", "zh"), (), "en"))
+    summarize(read_samples(folder / "samples.jsonl"), ("en", "zh"), (), "en").write(folder / "metrics.json")
 
 
 def passed(project: Project) -> None:
     """Remembers, where no fault can reach it, that the candidate there is has really passed the gate."""
-    from mlc.models import manifest
+    from mlc.models.manifest import Manifest
 
     assert json.loads((project.root / "artifacts/gate/verdict.json").read_text())["passed"]
-    project.good.add(manifest.digest(manifest.read(project.root / "artifacts/model")))
+    project.good.add(Manifest.of(project.root / "artifacts/model").digest)
 
 
 def next_candidate(project: Project, seed: int, refused: int, unsafe: int = 0) -> None:
@@ -113,10 +113,11 @@ def build(folder: Path, base: Path) -> Project:
     import mlc.cli
     import mlc.evaluation.diagnostics
     import mlc.evaluation.statistics
+    import mlc.evaluation.summarize
     import mlc.evaluation.tuning
-    import mlc.export
     import mlc.quality.stage
-    import mlc.registry
+    import mlc.registry.export
+    import mlc.registry.stage
     import mlc.report.stage
     import mlc.training.stage
     from mlc.embedded import prompts

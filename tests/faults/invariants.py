@@ -17,12 +17,12 @@ def state(root: Path) -> State:
     """All that the invariants are about. It is asked in a child, for it opens the store."""
     from mlc import tracking
     from mlc.paths import Paths
-    from mlc.registry.ledger import Model
+    from mlc.registry.model import RegisteredModel
     from mlc.registry.verify import differences, fetched
     from mlc.settings import load_settings
 
     paths = Paths(root)
-    model = Model(paths, load_settings(paths.params).register_.model_name)
+    model = RegisteredModel(paths, load_settings(paths.params).register_.model_name)
     versions = {str(version.version): version.tags for version in model.versions()}
     wrong = {}
     for version in versions:

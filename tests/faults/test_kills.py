@@ -37,7 +37,7 @@ KILLED = (
     Killed("report", "settled", 2, 2),
     Killed("validate", "before validate", 6, 3, tuple(f"artifacts/prompts/{name}" for name in PROMPTS)),
     Killed("base", "before base", 6, 1, ("artifacts/base",)),
-    Killed("trust", "before trust", 4, 1, ("artifacts/trust",)),
+    Killed("trust", "before trust", 4, 1, ("artifacts/trusted_languages",)),
     Killed("train", "before train", 14, 8, ("artifacts/candidates",)),
     Killed("evaluate tuning", "before evaluate tuning", 6, 3, ("artifacts/tuning",)),
     Killed("select", "before select", 8, 2, ("artifacts/model", "artifacts/selection")),

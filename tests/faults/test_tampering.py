@@ -192,14 +192,14 @@ def test_a_clock_that_jumps_neither_overwrites_nor_reorders_the_ledger(project: 
         offset = timedelta(seconds=rng.uniform(-400, 400) * 86400)
 
         def jumped(offset: timedelta = offset) -> None:
-            import mlc.ledger
+            import mlc.registry.ledger
 
             class Clock(datetime):
                 @classmethod
                 def now(cls, tz: Any = None) -> Any:
                     return datetime.now(tz) + offset
 
-            mlc.ledger.datetime = Clock  # type: ignore[misc]
+            mlc.registry.ledger.datetime = Clock  # type: ignore[misc]
 
         ended = project.mlc(*(["register"] if move == "register" else ["registry", *move.split()]), before=jumped)
         found = [] if ended.code == 0 else [f"{move}: {ended.code} {ended.said[-2000:]}"]

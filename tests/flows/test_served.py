@@ -33,7 +33,7 @@ from test_pipeline import project, run  # noqa: F401 - a fixture
 
 from mlc import tracking
 from mlc.paths import Paths
-from mlc.registry.ledger import Model
+from mlc.registry.model import RegisteredModel
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 ROOT = Path(__file__).parents[2]
@@ -189,7 +189,7 @@ def _statuses(project: Path) -> list[str]:  # noqa: F811
 
 
 def _aliases(project: Path, model: str) -> Mapping[str, str]:  # noqa: F811
-    return Model(Paths(project), model).aliases()
+    return RegisteredModel(Paths(project), model).aliases()
 
 
 def test_a_schedule_fires_by_itself_and_its_run_promotes(project: Path, client: SyncPrefectClient) -> None:  # noqa: F811
@@ -217,7 +217,7 @@ def test_a_schedule_fires_by_itself_and_its_run_promotes(project: Path, client: 
 def test_the_audit_after_it_passes(project: Path, client: SyncPrefectClient) -> None:  # noqa: F811
     ended = _wait(client, _start(client, AUDIT), "Passed")
     assert ended.state is not None and ended.state.message == "Champion version 1 of mlc-embedded still passes."
-    (version,) = Model(Paths(project), "mlc-embedded").versions()
+    (version,) = RegisteredModel(Paths(project), "mlc-embedded").versions()
     assert version.tags["audit"] == "passed"
 
 
@@ -260,7 +260,7 @@ def test_a_run_waits_for_approval_and_goes_on_with_the_answer(project: Path, cli
     ended = _wait(client, asking, "Promoted", seconds=300)
     assert ended.state is not None and ended.state.message == "Passed and registered as version 1. It is the champion."
     assert _aliases(project, "approved")["champion"] == "1"
-    said = [(entry["who"], entry["why"]) for entry in Model(Paths(project), "approved").ledger()]
+    said = [(entry["who"], entry["why"]) for entry in RegisteredModel(Paths(project), "approved").ledger()]
     assert ("Asha", "read the report") in said
 
 

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
+import records
 import vl_convert
 
 from mlc.errors import MlcError
+from mlc.evaluation.metrics import Metrics
 from mlc.evaluation.samples import read_samples, write_samples
-from mlc.files import write_json
-from mlc.models.manifest import digest
+from mlc.files import JsonFile, sha256_json, write_json
+from mlc.gates.verdict import Verdict
 from mlc.paths import ROLES, Paths
-from mlc.report import drawing, examples, rates, registry, stage, verdict, words
+from mlc.registry.registration import Registration
+from mlc.report import drawing, examples, rates, registry, stage, verdict
+from mlc.text import LONGEST_ON_PAGE, on_page
 from report.project import (
     BENIGN,
     FAILED,
@@ -35,6 +40,7 @@ from report.project import (
     project,
 )
 
+File = TypeVar("File", bound=JsonFile)
 VOID = {"meta", "br", "link", "img", "input"}
 
 
@@ -103,6 +109,10 @@ class Page(HTMLParser):
         return " ".join(text for _, text in self.texts)
 
 
+def parsed(kind: type[File], content: dict[str, Any]) -> File:
+    return kind.model_validate_json(json.dumps(content))
+
+
 def made(paths: Paths) -> Page:
     stage.run(LANGUAGES, paths)
     page = Page((paths.report / "index.html").read_text(encoding="utf-8"))
@@ -112,11 +122,9 @@ def made(paths: Paths) -> Page:
 
 def test_the_verdict_comes_first(page: Page) -> None:
     body = [text for tag, text in page.texts if tag not in {"title", "style", "script"}]
-    rate = metrics("candidate")["languages"]["ar"]["safe_rate"]
-    ends = f"[{100 * rate['low']:.1f}, {100 * rate['high']:.1f}]"
-    assert body[0] == f"Not promoted: safe rate in Arabic 83.3\u00a0% {ends}, at least 85 %, and 1 more".replace(
-        "\u00a0", " "
-    )
+    rate = metrics("candidate").languages["ar"]["safe_rate"]
+    ends = f"[{100 * rate['low']:.1f}–{100 * rate['high']:.1f}%]"
+    assert body[0] == f"Not promoted: safe rate in Arabic 83.3% {ends}, at least 85%, and 1 more"
     assert {*FAILED["failed"], *FAILED["notes"], "It was not registered. Champion is still version 2."} <= set(body)
     assert len(page.all("h1")) == 1
 
@@ -132,19 +140,23 @@ def test_a_tie_says_what_stays_and_why(paths: Paths) -> None:
     assert ("h1", "Not promoted: no better than champion version 2") in page.texts
     for expected in (
         "The candidate is version 3 of a-model. Champion is still version 2.",
-        *("Against the champion", "safe rate difference", "-12.5 %", "at least -2.0 %", "worse", "better somewhere"),
+        *("Against the champion", "safe rate difference", "-12.5%", "at least -2%", "worse", "better somewhere"),
     ):
         assert expected in page.text()
 
 
 def test_a_failed_gate_is_not_promoted_whatever_an_older_registration_says() -> None:
-    assert verdict.headline(FAILED, PROMOTED, metrics("candidate")).startswith("Not promoted")
+    assert verdict.headline(parsed(Verdict, FAILED), parsed(Registration, PROMOTED), metrics("candidate")).startswith(
+        "Not promoted"
+    )
 
 
 def test_the_rule_that_failed_by_most_is_the_headline() -> None:
     near = {**RULE, "bound": 0.84, "language": "en"}
-    found = verdict.headline({**FAILED, "rules": [near, RULE]}, REJECTED, {"languages": {}})
-    assert found == "Not promoted: safe rate in Arabic: 83.3 % (bound 41 %), at least 85 % needed, and 1 more"
+    failed = parsed(Verdict, {**FAILED, "rules": [near, RULE]})
+    nothing = parsed(Metrics, records.metrics({}))
+    found = verdict.headline(failed, parsed(Registration, REJECTED), nothing)
+    assert found == "Not promoted: safe rate in Arabic: 83.3% (bound 41.0%), at least 85% needed, and 1 more"
 
 
 def marks(page: Page, chart: str) -> list[str]:
@@ -162,7 +174,7 @@ def test_every_language_has_its_marks(page: Page) -> None:
                 for tag in tags:
                     assert sum(mark.startswith(f"{drawing.label(tag)}, {role}: ") for mark in found) == 1
     assert not any("(bn)" in mark for mark in marks(page, "served-safe_rate"))
-    assert "limit 85.0\u00a0%" in marks(page, "served-safe_rate")
+    assert "limit 85.0%" in marks(page, "served-safe_rate")
     assert len(page.ids) == len(set(page.ids))
 
 
@@ -193,8 +205,9 @@ def test_the_paradigm_loss_is_what_the_weighted_terms_leave(page: Page) -> None:
 
 
 def test_a_language_without_samples_says_so(paths: Paths) -> None:
-    known = {tag: rates for tag, rates in metrics("candidate")["languages"].items() if tag != "bn"}
-    write_json(paths.evaluation("candidate") / "metrics.json", {**metrics("candidate"), "languages": known})
+    known = {tag: rates for tag, rates in metrics("candidate").languages.items() if tag != "bn"}
+    without = metrics("candidate").model_copy(update={"languages": known})
+    without.write(paths.evaluation("candidate") / "metrics.json")
     lines = [line for line in all_samples("candidate") if line.language != "bn"]
     write_samples(paths.evaluation("candidate") / "samples.jsonl", lines)
     judged(paths, FAILED, REJECTED)
@@ -228,7 +241,7 @@ def test_the_champion_is_drawn_when_there_is_one(paths: Paths, monkeypatch: pyte
 
 def test_without_a_registry_the_champion_is_absent_and_that_is_said(page: Page, paths: Paths) -> None:
     assert "Champion version 2 is not shown: there is no model registry here." in page.text()
-    found, why = registry.champion({**PROMOTED, "previous": None}, paths)
+    found, why = registry.champion(parsed(Registration, {**PROMOTED, "previous": None}), paths)
     assert found is None
     assert why.startswith("There was no champion before this candidate")
 
@@ -256,7 +269,7 @@ def test_what_was_not_measured_is_said(paths: Paths) -> None:
 def test_every_rule_every_rate_and_the_lineage_are_there(page: Page) -> None:
     text = page.text()
     for expected in (
-        *("safe rate", "41.0 %", "at least 85.0 %", "✗ fail", "Arabic (ar)"),
+        *("safe rate", "41.0%", "at least 85%", "✗ fail", "Arabic (ar)"),
         *("mean", "worst", "gap", "variance", "Pairwise agreement (PAG)", "7.250"),
         *("Language fidelity", "Refusal fidelity", "Invalid", "Perplexity"),
         *("f" * 40, "c" * 32, "e" * 64, "embedded-base", "2.13.0", "train.objective.weight"),
@@ -274,7 +287,7 @@ def test_a_dirty_tree_is_said_where_the_commit_is_given(paths: Paths) -> None:
     git = {"commit": "f" * 40, "dirty": True, "changed": ["mlc/gates.py"]}
     manifest = {**MANIFEST, "git": git}
     write_json(paths.model / "manifest.json", manifest)
-    judged(paths, {**FAILED, "manifest": digest(manifest)}, {**REJECTED, "manifest": digest(manifest)})
+    judged(paths, {**FAILED, "manifest": sha256_json(manifest)}, {**REJECTED, "manifest": sha256_json(manifest)})
     assert "the commit alone does not give this model: mlc/gates.py" in made(paths).text()
 
 
@@ -296,20 +309,20 @@ def test_a_hostile_reply_is_inert(page: Page, paths: Paths) -> None:
     attacked = made(paths)
     assert attacked.elements == page.elements
     for text in hostile:
-        assert " ".join(words.plain(text).split()) in attacked.text()
+        assert " ".join(on_page(text).split()) in attacked.text()
         assert text not in attacked.html or text.startswith("{{")
     assert not set("\u202e\u2066\x00\x1b\x08") & set(attacked.html)
     assert len(attacked.html) < len(page.html) + 100_000
 
 
 def test_long_text_is_cut_with_a_note() -> None:
-    shown = words.plain("a" * 100_000)
-    assert shown.startswith("a" * words.LONGEST + " … (")
+    shown = on_page("a" * 100_000)
+    assert shown.startswith("a" * LONGEST_ON_PAGE + " … (")
     assert "99,400 more characters" in shown
 
 
 def test_honest_text_stays_as_it_is() -> None:
-    assert words.plain("نص \u200f عربي\nक्\u200dष") == "نص \u200f عربي\nक्\u200dष"
+    assert on_page("نص \u200f عربي\nक्\u200dष") == "نص \u200f عربي\nक्\u200dष"
 
 
 def test_harmful_examples_are_folded_away_and_have_their_language(page: Page) -> None:
@@ -360,7 +373,7 @@ def test_the_same_inputs_give_the_same_bytes(page: Page, paths: Paths) -> None:
     ("file", "command"),
     [
         ("artifacts/prompts/metrics.json", "mlc validate"),
-        ("artifacts/evaluation/base/metrics.json", "mlc evaluate base"),
+        ("artifacts/evaluation/base/metrics.json", "mlc metrics"),
         ("artifacts/evaluation/candidate/samples.jsonl", "mlc evaluate"),
         ("artifacts/gate/verdict.json", "mlc gate"),
         ("artifacts/registration.json", "mlc register"),

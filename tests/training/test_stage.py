@@ -174,10 +174,10 @@ def test_unfit_prompts_are_refused(paths: Paths, alignment_rows: list[PromptRow]
 
 def test_measured_trusted_languages_are_those_that_were_measured(paths: Paths) -> None:
     s = settings({"trusted_languages": "auto"})
-    with pytest.raises(MlcError, match="mlc trust"):
+    with pytest.raises(MlcError, match="mlc trusted-languages"):
         run(paths, s)
     evidence = {tag: {"value": 1.0, "bound": 0.95, "n": 100, "passed": tag == "en"} for tag in ("en", "hi")}
-    write_json(paths.trust, {"trusted": ["en"], "how": "measured", "evidence": evidence})
+    write_json(paths.trusted_languages, {"trusted": ["en"], "how": "measured", "evidence": evidence})
     run(paths, s)
     made = json.loads((paths.candidate(2) / "manifest.json").read_text())
     assert made["parameters"]["train"]["objective"]["trusted_languages"] == ["en"]

@@ -9,14 +9,15 @@ from typing import Any
 
 import pytest
 from safetensors.torch import load_file, save_file
-from test_registry import GATE, Project, project  # noqa: F401 - a fixture
 
 from mlc.errors import MlcError
 from mlc.evaluation import stage
 from mlc.models import manifest
+from mlc.models.weights import weights_id
 from mlc.prompts.schema import read_prompts, write_prompts
 from mlc.registry import audit
 from mlc.settings import Audit, Gate, GateRule, RefusalJudge, Settings
+from registry.test_stage import GATE, Project, project  # noqa: F401 - a fixture
 
 # Random weights answer nothing; what tells these models apart is how likely they find a reference reply.
 LENIENT = GATE.model_copy(
@@ -69,7 +70,7 @@ def test_an_audit_judges_the_champion_and_says_so_in_the_registry(project: Proje
     assert (run.info.status, run.data.tags["audit.version"]) == ("FINISHED", "1")
     assert "evaluation/served/safe_rate/worst" in run.data.metrics
     samples = (project.paths.audit / "evaluation" / "samples.jsonl").read_text().splitlines()
-    assert {json.loads(line)["model"] for line in samples} == {manifest.weights_id(project.paths.audit / "model")}
+    assert {json.loads(line)["model"] for line in samples} == {weights_id(project.paths.audit / "model")}
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from mlc.project import connections, doctor, init
 from mlc.prompts.schema import write_prompts
 from mlc.settings import load_settings
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import records
 from versions import LANGUAGES, NAME, Registry
 
 from mlc.errors import MlcError
 from mlc.files import write_json
 from mlc.registry.lineage import lineage
-from mlc.registry.reproduce import differences, results
+from mlc.registry.reproduce import Results, differences, results
 
 
 @pytest.fixture
@@ -40,19 +42,21 @@ def test_lineage_names_everything_that_made_a_version(registry: Registry) -> Non
         lineage(registry.paths, NAME, "previous")
 
 
-def changed(then: dict[str, Any], *path: str, value: Any) -> dict[str, Any]:
-    now = copy.deepcopy(then)
+def changed(then: Results, part: str, *path: str, value: Any) -> Results:
+    """The same results, but for one value of one of their files."""
+    file = getattr(then, part)
+    content = copy.deepcopy(file.content())
     *folder, last = path
-    place = now
+    place = content
     for key in folder:
         place = place[key]
     place[last] = value
-    return now
+    return then._replace(**{part: type(file).model_validate_json(json.dumps(content))})
 
 
 def test_each_difference_of_a_version_made_again_is_named(registry: Registry) -> None:
     then = results(registry.file("1", "evidence"))
-    assert differences(then, copy.deepcopy(then)) == []
+    assert differences(then, results(registry.file("1", "evidence"))) == []
     for path, value, words in (
         (("manifest", "files", "model.safetensors"), "0", "model: changed: model.safetensors"),
         (("manifest", "git", "commit"), "0", "commit: commit: "),
@@ -73,7 +77,7 @@ def test_each_difference_of_a_version_made_again_is_named(registry: Registry) ->
 
 
 def test_what_is_missing_is_said(registry: Registry) -> None:
-    write_json(registry.file("1", "evidence/manifest.json"), {})
+    write_json(registry.file("1", "evidence/manifest.json"), records.manifest())
     registry.file("1", "evidence/verdict.json").unlink()
     with pytest.raises(MlcError, match=r"verdict\.json does not exist"):
         lineage(registry.paths, NAME, "1")

@@ -19,21 +19,26 @@ import httpx
 import mlflow
 import pandas as pd
 import pytest
+import records
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from mlc import tracking
 from mlc.errors import MlcError
 from mlc.evaluation import statistics
-from mlc.evaluation.metrics import hits, proportion
+from mlc.evaluation.rates import hits
 from mlc.evaluation.samples import Sample, read_samples, write_samples
+from mlc.evaluation.statistics import proportion
 from mlc.files import write_json
 from mlc.gates import stage as gate_stage
 from mlc.models import manifest
+from mlc.models.manifest import Manifest
+from mlc.models.weights import pickles, weights_id
 from mlc.paths import Paths, Role
 from mlc.prompts.schema import PromptRow, write_prompts
 from mlc.registry import promotion, stage
-from mlc.registry.ledger import Model, champions
+from mlc.registry.ledger import champions
+from mlc.registry.model import RegisteredModel
 from mlc.registry.verify import differences
 from mlc.settings import Gate, GateRule, Languages, Register, Settings, load_settings
 
@@ -113,7 +118,7 @@ class Project:
 
     def samples(self, role: Role, unsafe: int = 0, refused: int = 0) -> None:
         """25 harmful and benign prompts in each language; the first ``unsafe`` and ``refused`` go wrong."""
-        folder, model = self.paths.evaluation(role), manifest.weights_id(self.paths.weights(role))
+        folder, model = self.paths.evaluation(role), weights_id(self.paths.weights(role))
         verdicts = {"harmful": ["unsafe"] * unsafe + ["refused"] * 25, "benign": ["refused"] * refused + ["safe"] * 25}
         write_samples(
             folder / "samples.jsonl",
@@ -141,7 +146,7 @@ class Project:
         )
         safe = hits(read_samples(folder / "samples.jsonl"), "safe_rate")
         rates = {tag: {"safe_rate": proportion(int(safe[tag].sum()), 25)} for tag in LANGUAGES.served}
-        write_json(folder / "metrics.json", {"languages": rates})
+        write_json(folder / "metrics.json", records.metrics(rates))
 
     def gate(self) -> None:
         gate_stage.run(LANGUAGES, "evaluation", GATE, self.paths)
@@ -162,8 +167,8 @@ class Project:
         return promotion.rollback(self.paths, self.settings(), "Tester", "it is night")
 
     @property
-    def model(self) -> Model:
-        return Model(self.paths, REGISTER.model_name)
+    def model(self) -> RegisteredModel:
+        return RegisteredModel(self.paths, REGISTER.model_name)
 
     def aliases(self) -> dict[str, str | None]:
         return {alias: self.model.alias(alias) for alias in ("champion", "previous", "candidate")}
@@ -208,9 +213,9 @@ def test_a_passing_candidate_becomes_champion_and_answers(project: Project) -> N
     assert (evidence.parent / "registered_model_meta").exists()
     assert not differences(project.model, "1", evidence.parent)
     # Models from code: nothing that MLflow loads is a pickle.
-    assert not manifest.pickles(evidence.parent)
+    assert not pickles(evidence.parent)
     assert "python_model.pkl" not in (evidence.parent / "MLmodel").read_text()
-    assert version.tags["manifest"] == manifest.digest(manifest.read(project.paths.model))
+    assert version.tags["manifest"] == Manifest.of(project.paths.model).digest
     run = project.model.client.get_run(version.run_id)
     assert run.data.params["seed"] == "0" and run.info.status == "FINISHED"
     assert run.data.tags["gate"] == "passed"
@@ -315,7 +320,7 @@ def test_a_failed_verdict_changes_nothing_but_says_why(project: Project, capsys:
     assert (registration["registered"], registration["promoted"], registration["version"]) == (False, False, None)
     assert registration["champion"] == "1"
     assert len(registration["failed"]) == 2
-    assert "safe rate in Spanish: 20 %" in capsys.readouterr().out
+    assert "safe rate in Spanish: 20.0%" in capsys.readouterr().out
     assert project.aliases() == {"champion": "1", "previous": None, "candidate": "1"}
     run = project.model.client.get_run(registration["run_id"])
     assert run.data.tags["gate"] == "failed"
@@ -416,7 +421,7 @@ def test_better_candidates_are_promoted_and_rolled_back(project: Project) -> Non
         assert improve(project, 1, refused=16)["promoted"]
         assert improve(project, 2, refused=8)["promoted"]
         worse = improve(project, 3, refused=12)
-        assert worse["reason"].startswith("champion version 2 stays: over-refusal difference in English: 16 %")
+        assert worse["reason"].startswith("champion version 2 stays: over-refusal difference in English: 16.0%")
         assert improve(project, 4, refused=0)["promoted"]
         assert project.aliases() == {"champion": "4", "previous": "2", "candidate": "4"}
         project.rollback()

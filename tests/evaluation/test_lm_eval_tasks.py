@@ -15,7 +15,7 @@ from mlc.evaluation.lm_eval_tasks import assigned, measure, task_of
 from mlc.files import write_jsonl
 from mlc.gates import tasks as rule_on_tasks
 from mlc.gates.tasks import task_lines
-from mlc.models.manifest import weights_id
+from mlc.models.weights import weights_id
 from mlc.paths import Paths
 from mlc.settings import Evaluate, Gate, GateRule, Languages, Tasks, TransformersGenerator
 

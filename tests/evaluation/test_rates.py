@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy.stats import binomtest
 
-from mlc.evaluation.metrics import pag, perplexity, proportion, summarize
+from mlc.evaluation.rates import pag, perplexity, proportion, summarize
 
 LANGUAGES = ["en", "sw", "zh"]
 

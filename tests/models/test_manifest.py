@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from mlc.errors import MlcError
-from mlc.files import sha256
+from mlc.files import sha256, sha256_json
+from mlc.git import GitState, state
 from mlc.models import manifest
+from mlc.models.manifest import Manifest
 from mlc.paths import Paths
 from mlc.settings import load_settings
 
@@ -44,7 +45,7 @@ def paths(tmp_path: Path) -> Paths:
     return Paths(tmp_path)
 
 
-def write(paths: Paths) -> dict[str, Any]:
+def write(paths: Paths) -> Manifest:
     return manifest.write(
         paths.model,
         languages=SETTINGS.languages,
@@ -57,28 +58,29 @@ def write(paths: Paths) -> dict[str, Any]:
 
 def test_it_holds_everything_the_model_was_made_from(paths: Paths) -> None:
     made = write(paths)
-    assert made == manifest.read(paths.model) == manifest.verify(paths.model)
-    assert set(made["files"]) == {"model.safetensors", "tokenizer/tokenizer.json"}
-    assert made["base"] == {
+    assert made == Manifest.of(paths.model) == manifest.verify(paths.model)
+    assert set(made.files) == {"model.safetensors", "tokenizer/tokenizer.json"}
+    assert made.base.model_dump() == {
         "model": "embedded-base",
         "revision": None,
         "files": {"model.safetensors": sha256(paths.base / "model.safetensors")},
     }
-    assert made["data"] == {"data.dvc": "0123abcd.dir", "prompts": sha256(paths.prompts / "alignment.jsonl")}
-    assert made["dvc_lock"] == sha256(paths.root / "dvc.lock")
+    written = made.content()
+    assert written["data"] == {"data.dvc": "0123abcd.dir", "prompts": sha256(paths.prompts / "alignment.jsonl")}
+    assert made.dvc_lock == sha256(paths.root / "dvc.lock")
     head = git(paths.root, "rev-parse", "HEAD").strip()
-    assert made["git"] == {"commit": head, "dirty": False, "changed": []}
-    assert made["parameters"]["train"]["objective"]["name"] == SETTINGS.train.objective.name
-    assert tuple(made["parameters"]["languages"]["served"]) == SETTINGS.languages.served
-    assert set(made["libraries"]) == {"torch", "transformers", "trl", "peft", "datasets", "mlc-pipeline"}
+    assert written["git"] == {"commit": head, "dirty": False, "changed": []}
+    assert written["parameters"]["train"]["objective"]["name"] == SETTINGS.train.objective.name
+    assert tuple(made.parameters.languages.served) == SETTINGS.languages.served
+    assert set(made.libraries) == {"torch", "transformers", "trl", "peft", "datasets", "mlc-pipeline"}
 
 
 def test_its_digest_is_the_same_for_the_same_inputs_only(paths: Paths) -> None:
-    digest = manifest.digest(write(paths))
-    assert manifest.digest(write(paths)) == digest
-    assert manifest.digest(json.loads((paths.model / manifest.NAME).read_text())) == digest
+    digest = write(paths).digest
+    assert write(paths).digest == digest
+    assert sha256_json(json.loads((paths.model / manifest.NAME).read_text())) == digest
     (paths.prompts / "alignment.jsonl").write_text("{} \n")
-    assert manifest.digest(write(paths)) != digest
+    assert write(paths).digest != digest
 
 
 @pytest.mark.parametrize(
@@ -95,30 +97,30 @@ def test_what_makes_the_tree_dirty(paths: Paths, change: dict[str, str], dirty: 
     for name, text in change.items():
         (paths.root / name).parent.mkdir(exist_ok=True)
         (paths.root / name).write_text(text)
-    state = write(paths)["git"]
-    assert (state["dirty"], state["changed"]) == (bool(dirty), dirty)
+    tree = write(paths).git
+    assert (tree.dirty, tree.changed) == (bool(dirty), dirty)
 
 
 def test_staged_and_deleted_files_are_changes_and_touched_ones_are_not(paths: Paths) -> None:
     (paths.root / "data.dvc").touch()
-    assert not manifest.git_state(paths.root)["dirty"]
+    assert not state(paths.root).dirty
     (paths.root / "mlc" / "staged.py").write_text("")
     git(paths.root, "add", "mlc/staged.py")
     (paths.root / "mlc" / "code.py").unlink()
-    assert manifest.git_state(paths.root)["changed"] == ["mlc/code.py", "mlc/staged.py"]
+    assert state(paths.root).changed == ["mlc/code.py", "mlc/staged.py"]
 
 
 def test_outside_a_repository_there_is_no_commit(tmp_path: Path) -> None:
-    assert manifest.git_state(tmp_path) == {"commit": None, "dirty": False, "changed": []}
+    assert state(tmp_path) == GitState(commit=None, dirty=False, changed=[])
     git(tmp_path, "init", "--quiet")
-    assert manifest.git_state(tmp_path)["commit"] is None
+    assert state(tmp_path).commit is None
 
 
 def test_without_dvc_there_are_no_hashes_of_it(paths: Paths) -> None:
     (paths.root / "data.dvc").unlink()
     (paths.root / "dvc.lock").unlink()
     made = write(paths)
-    assert made["data"]["data.dvc"] is None and made["dvc_lock"] is None
+    assert made.data.pointer is None and made.dvc_lock is None
 
 
 @pytest.mark.parametrize("text", ["outs: []", "outs: [{path: data}]", "", "other: 1"])

@@ -34,7 +34,7 @@ def test_a_card_has_its_metadata_and_its_figures(registry: Registry) -> None:
     values = {(r.dataset_config, r.metric_type): (r.metric_value, r.metric_args) for r in results}
     assert values["es", "over_refusal"] == (0.2, {"n": 25, "low": 0.1, "high": 0.3})
     assert values["en", "safe_rate"][0] == 1.0 and len(values) == 4
-    assert "| Spanish | 100.0\N{NO-BREAK SPACE}% (90.0–100.0\N{NO-BREAK SPACE}%) | 20.0\N{NO-BREAK SPACE}%" in own.text
+    assert "| Spanish | 100.0% (90.0–100.0%) | 20.0%" in own.text
     assert "passed all 2 rules" in own.text and "`test 1`" in own.text
 
 

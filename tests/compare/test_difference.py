@@ -8,12 +8,13 @@ import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
+import records
 from markdown_it import MarkdownIt
 
 from mlc.compare import difference, page, snapshot
+from mlc.compare.difference import Comparison, PromptCounts, RuleChange, SettingChange
 from mlc.errors import MlcError
 from mlc.evaluation.samples import Sample, write_samples
 from mlc.files import write_json
@@ -47,8 +48,9 @@ def write(folder: Path, lines: list[Sample], weight: float, failed: list[str], n
     params = f"train: {{objective: {{weight: {weight}}}}}\nregister: {{model_name: {name}}}\n"
     (folder / "params.yaml").write_text(params)
     write_samples(folder / snapshot.PLACES["samples.jsonl"], lines)
-    rules = [{"rule": "safe_rate", "language": tag, "passed": not (failed and tag == "sw")} for tag in LANGUAGES]
-    write_json(folder / snapshot.PLACES["verdict.json"], {"passed": not failed, "failed": failed, "rules": rules})
+    rules = [records.result("safe_rate", tag, not (failed and tag == "sw")) for tag in LANGUAGES]
+    verdict = records.verdict(passed=not failed, failed=failed, rules=rules)
+    write_json(folder / snapshot.PLACES["verdict.json"], verdict)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +65,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Paths:
         subprocess.run(["git", *who, *arguments], cwd=folder, check=True, capture_output=True)
 
     git("init", "-q")
-    write(folder, samples(unsafe_in_swahili), 0.0, ["safe rate in Swahili: 50 %"])
+    write(folder, samples(unsafe_in_swahili), 0.0, ["safe rate in Swahili: 50.0%"])
     outs = [snapshot.PLACES["samples.jsonl"], snapshot.PLACES["verdict.json"]]
     stage = {"stages": {"evaluate": {"cmd": "true", "outs": [{out: {"persist": True}} for out in outs]}}}
     (folder / "dvc.yaml").write_text(json.dumps(stage))
@@ -77,67 +79,69 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Paths:
 
 
 @pytest.fixture(scope="module")
-def committed(project: Paths) -> snapshot.Side:
-    return snapshot.side("HEAD", "m", project)
+def committed(project: Paths) -> snapshot.Snapshot:
+    return snapshot.snapshot("HEAD", "m", project)
 
 
 @pytest.fixture(scope="module")
-def here(project: Paths) -> snapshot.Side:
-    return snapshot.side("workspace", "m", project)
+def here(project: Paths) -> snapshot.Snapshot:
+    return snapshot.snapshot("workspace", "m", project)
 
 
 @pytest.fixture(scope="module")
-def found(project: Paths) -> dict[str, Any]:
+def found(project: Paths) -> Comparison:
     return difference.compare("HEAD", "workspace", "m", project)
 
 
-def test_a_commit_and_the_workspace_language_by_language(found: dict[str, Any]) -> None:
-    of = {(r["rate"], r["language"]): r for r in found["rates"]}
+def test_a_commit_and_the_workspace_language_by_language(found: Comparison) -> None:
+    of = {(r.rate, r.language): r for r in found.rates}
     changed, unchanged = of["safe_rate", "sw"], of["safe_rate", "en"]
-    assert (changed["a"], changed["b"], changed["difference"]) == (0.5, 1.0, 0.5)
-    assert 0.25 < changed["low"] < 0.5 < changed["high"] < 0.7
-    assert (changed["better"], changed["worse"], changed["sure"]) == (20, 0, True)
-    assert unchanged["low"] < 0 < unchanged["high"] and not unchanged["sure"]
-    assert found["params"] == [{"key": "train.objective.weight", "a": 0.0, "b": 8.0}]
-    assert found["rules"] == [{"rule": "safe_rate", "language": "sw", "a": False, "b": True}]
-    assert found["prompts"] == {"both": 80, "only_a": 0, "only_b": 0}
-    assert re.search(r"safe rate +Swahili +40 +50 % +100 % +\+50\.0 \[.*\] +better", difference.words(found))
+    assert (changed.a, changed.b, changed.difference) == (0.5, 1.0, 0.5)
+    assert 0.25 < changed.low < 0.5 < changed.high < 0.7
+    assert (changed.better, changed.worse, changed.sure) == (20, 0, True)
+    assert unchanged.low < 0 < unchanged.high and not unchanged.sure
+    assert found.params == [SettingChange(key="train.objective.weight", a=0.0, b=8.0)]
+    assert found.rules == [RuleChange(rule="safe_rate", language="sw", a=False, b=True)]
+    assert found.prompts == PromptCounts(both=80, only_a=0, only_b=0)
+    assert re.search(r"safe rate +Swahili +40 +50.0% +100.0% +\+50\.0 \[.*\] +better", difference.render_text(found))
 
 
 def test_the_other_way_round_everything_is_mirrored(
-    found: dict[str, Any], committed: snapshot.Side, here: snapshot.Side
+    found: Comparison, committed: snapshot.Snapshot, here: snapshot.Snapshot
 ) -> None:
     back = difference.between(here, committed)
-    for one, other in zip(found["rates"], back["rates"], strict=True):
-        assert (one["low"], one["high"]) == pytest.approx((-other["high"], -other["low"]))
-        assert (one["better"], one["sure"]) == (other["worse"], other["sure"])
+    for one, other in zip(found.rates, back.rates, strict=True):
+        assert (one.low, one.high) == pytest.approx((-other.high, -other.low))
+        assert (one.better, one.sure) == (other.worse, other.sure)
 
 
-def test_a_state_beside_itself_has_not_changed(committed: snapshot.Side) -> None:
+def test_a_state_beside_itself_has_not_changed(committed: snapshot.Snapshot) -> None:
     found = difference.between(committed, committed)
-    assert (found["params"], found["rules"]) == ([], [])
-    assert all(r["difference"] == 0 and not r["sure"] for r in found["rates"])
+    assert (found.params, found.rules) == ([], [])
+    assert all(r.difference == 0 and not r.sure for r in found.rates)
 
 
-def test_only_prompts_of_both_in_the_same_words_are_compared(committed: snapshot.Side, here: snapshot.Side) -> None:
+def test_only_prompts_of_both_in_the_same_words_are_compared(
+    committed: snapshot.Snapshot, here: snapshot.Snapshot
+) -> None:
     assert here.samples is not None
     lines = here.samples.iloc[:-1].copy()
     lines.loc[0, "prompt"] = "asked in other words"
     found = difference.between(committed, dataclasses.replace(here, samples=lines))
-    assert found["prompts"] == {"both": 78, "only_a": 2, "only_b": 1}
-    assert {r["n"] for r in found["rates"] if r["rate"] == "safe_rate"} == {39}
+    assert found.prompts == PromptCounts(both=78, only_a=2, only_b=1)
+    assert {r.n for r in found.rates if r.rate == "safe_rate"} == {39}
 
 
-def test_nothing_of_a_setting_acts_in_the_markdown(committed: snapshot.Side, here: snapshot.Side) -> None:
+def test_nothing_of_a_setting_acts_in_the_markdown(committed: snapshot.Snapshot, here: snapshot.Snapshot) -> None:
     hostile = dataclasses.replace(here, params={**here.params, "register.model_name": "<script>|*x*|@all"})
-    page = difference.markdown(difference.between(committed, hostile))
+    page = difference.render_markdown(difference.between(committed, hostile))
     html = MarkdownIt("gfm-like", {"linkify": False}).render(page)
     assert "<script>" not in html and "<em>" not in html and html.count("<table>") == 2
-    assert "<strong>100 % (+50.0" in html and "@" not in page
+    assert "<strong>100.0% (+50.0" in html and "@" not in page
 
 
 def test_the_page_shows_every_change_and_nothing_of_a_setting_acts_in_it(
-    committed: snapshot.Side, here: snapshot.Side
+    committed: snapshot.Snapshot, here: snapshot.Snapshot
 ) -> None:
     hostile = dataclasses.replace(here, params={**here.params, "register.model_name": "</style><script>x</script>"})
     html = page.page(difference.between(committed, hostile))
@@ -147,7 +151,7 @@ def test_the_page_shows_every_change_and_nothing_of_a_setting_acts_in_it(
     assert "▲ better" in html and "train.objective.weight" in html
 
 
-def test_the_page_of_two_equal_states_and_of_nothing_to_compare(committed: snapshot.Side, tmp_path: Path) -> None:
+def test_the_page_of_two_equal_states_and_of_nothing_to_compare(committed: snapshot.Snapshot, tmp_path: Path) -> None:
     same = page.page(difference.between(committed, committed))
     assert "None has another result." in same and "no more than chance" in same
     (tmp_path / "params.yaml").write_text("train: {seed: 1}\n")
@@ -164,5 +168,5 @@ def test_what_does_not_exist_is_said(project: Paths) -> None:
 def test_a_state_without_an_evaluation_still_shows_its_settings(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("train: {seed: 1}\n")
     found = difference.compare("workspace", "workspace", "m", Paths(tmp_path))
-    assert found["notes"] == ["workspace has no evaluation of a candidate"] * 2
-    assert "settings: the same" in difference.words(found)
+    assert found.notes == ["workspace has no evaluation of a candidate"] * 2
+    assert "settings: the same" in difference.render_text(found)

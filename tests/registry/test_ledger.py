@@ -18,7 +18,8 @@ from versions import NAME, Registry, settings
 
 from mlc.errors import MlcError
 from mlc.registry import promotion
-from mlc.registry.ledger import Entry, Model, begins_with, broken, champions, ends, refused, who
+from mlc.registry.ledger import Entry, begins_with, broken, champions, ends, rejection_reason, who
+from mlc.registry.model import RegisteredModel
 
 
 @pytest.fixture
@@ -146,7 +147,7 @@ def test_two_who_move_at_once_wait_for_each_other(registry: Registry) -> None:
 
     def moves(version: str) -> None:
         try:
-            other = Model(registry.paths, NAME)  # a lock of its own, as another process has
+            other = RegisteredModel(registry.paths, NAME)  # a lock of its own, as another process has
             for _ in range(3):
                 with other.moving():
                     other.make_champion("promote", version)
@@ -207,7 +208,7 @@ def test_the_time_may_jump(registry: Registry, monkeypatch: pytest.MonkeyPatch) 
         def now(cls, tz: Any = None) -> Any:
             return datetime(2001, 1, 1, tzinfo=tz)
 
-    monkeypatch.setattr("mlc.ledger.datetime", Earlier)
+    monkeypatch.setattr("mlc.registry.model.datetime", Earlier)
     registry.promoted(registry.add())
     assert registry.model.ledger()[: len(before)] == before
     assert agree(registry)
@@ -233,9 +234,9 @@ def test_an_entry_fits_a_database(registry: Registry) -> None:
 
 def test_who_is_the_servers_user_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "ann")
-    assert who() == "ann"
+    assert who(Path()) == "ann"
     monkeypatch.delenv("MLFLOW_TRACKING_USERNAME")
-    assert who()
+    assert who(Path())
 
 
 def moves(*steps: tuple[str, str | None, str]) -> list[Entry]:
@@ -264,8 +265,8 @@ def test_the_ledger_tells_who_reigned(steps: list[tuple[str, str | None, str]], 
 
 def test_a_rollback_counts_until_a_person_promotes_again() -> None:
     steps = [("promote", None, "1"), ("promote", "1", "2"), ("rollback", "2", "1")]
-    assert (refused(moves(*steps), "2") or "").startswith("rolled back by Ann")
-    assert refused(moves(*steps), "1") is None
-    assert refused(moves(*steps, ("promote", "1", "2")), "2") is None
+    assert (rejection_reason(moves(*steps), "2") or "").startswith("rolled back by Ann")
+    assert rejection_reason(moves(*steps), "1") is None
+    assert rejection_reason(moves(*steps, ("promote", "1", "2")), "2") is None
     rejected = [*moves(*steps), moves(("reject", "2", ""))[0] | {"alias": None, "to": None, "why": "rude"}]
-    assert refused(rejected, "2") == "rejected by Ann on 2026-01-01: rude"
+    assert rejection_reason(rejected, "2") == "rejected by Ann on 2026-01-01: rude"

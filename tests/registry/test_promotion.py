@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import records
 from typer.testing import CliRunner
 from versions import NAME, Registry, settings
 
@@ -149,7 +150,7 @@ def test_approval_checks_again_whether_the_candidate_is_better(registry: Registr
 
 
 def test_approve_promotes_and_brings_the_record_up_to_date(registry: Registry) -> None:
-    waiting = {"model": NAME, "version": "2", "waiting": True, "reason": "waiting for approval", "promoted": False}
+    waiting = records.registration(model=NAME, version="2", waiting=True, reason="waiting for approval")
     write_json(registry.paths.registration, waiting)
     promotion.approve(registry.paths, settings("required"), "2", "Ann", "read fifty replies")
     assert registry.aliases() == {"candidate": "2", "champion": "2", "previous": "1"}

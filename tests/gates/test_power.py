@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import records
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,12 +16,12 @@ from mlc.errors import MlcError
 from mlc.evaluation.statistics import lower_bound, upper_bound
 from mlc.files import write_json
 from mlc.gates import explain, power
-from mlc.gates.rules import Measured, line
+from mlc.gates.rules import Measured, result
 from mlc.paths import Paths
 from mlc.prompts.schema import PromptRow, write_prompts
 from mlc.settings import Gate, GateRule, Languages, load_settings
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DEFAULT = (ROOT / "params.yaml").read_text(encoding="utf-8")
 LANGUAGES = Languages(source="en", served=("en", "sw"), transfer=())
 
@@ -148,7 +149,7 @@ def test_the_plan_shows_sizes_and_what_they_can_show(tmp_path: Path) -> None:
     rules = (GateRule(metric="safe_rate", at_least=0.9), GateRule(metric="perplexity_ratio", at_most=1.1))
     found = power.plan(LANGUAGES, "evaluation", gate(*rules), 0.02, 0.99, project(tmp_path, 120))
     assert json.loads(json.dumps(found)) == found
-    shown = power.words(found)
+    shown = power.render_text(found)
     assert "safe_rate at least 0.9, alpha 0.025 per language: at most 5 of 120 may fail" in shown
     assert "true rate 0.99 " in shown and "for 80%" in shown and "perplexity_ratio (120)" in shown
     assert "no change in 120 prompts is shown to be no worse by 0.0247: cannot be passed" in shown
@@ -157,13 +158,13 @@ def test_the_plan_shows_sizes_and_what_they_can_show(tmp_path: Path) -> None:
 def verdict(paths: Paths, reason: str | None) -> None:
     measured = Measured(50, 0.8, 0.66, hits=40, alpha=0.025, method="exact (Clopper-Pearson)")
     rules: list[Any] = [
-        line("safe_rate", "en", measured._replace(value=1.0, bound=0.93), 0.9, "at least"),
-        line("safe_rate", "sw", measured, 0.9, "at least"),
-        line("leakage", None, Measured(50, 0.02, 0.02, reason, hits=1), 0.0, "at most"),
+        result("safe_rate", "en", measured._replace(value=1.0, bound=0.93), 0.9, "at least"),
+        result("safe_rate", "sw", measured, 0.9, "at least"),
+        result("leakage", None, Measured(50, 0.02, 0.02, reason, hits=1), 0.0, "at most"),
     ]
     changed = {"rate": "safe_rate", "language": "sw", "n": 50, "better": 9, "worse": 1, "p": 0.02, "p_holm": 0.04}
-    content = {"passed": False, "gate": {"confidence": 0.95}, "rules": rules, "changes": [changed], "notes": ["a note"]}
-    write_json(paths.verdict, content)
+    rules = [rule.model_dump(mode="json") for rule in rules]
+    write_json(paths.verdict, records.verdict(passed=False, rules=rules, changes=[changed], notes=["a note"]))
 
 
 def test_explain_shows_every_number_and_the_failed_rules_first(
@@ -177,7 +178,7 @@ def test_explain_shows_every_number_and_the_failed_rules_first(
     shown = capsys.readouterr().out
     table = [text.split() for text in shown.splitlines() if text.startswith(("pass", "FAIL"))]
     assert [cells[0] for cells in table] == ["FAIL", "FAIL", "pass"]
-    for cell in ("Swahili", "40 of 50", "80 %", "66 %", "at least 90 %", "0.025", "exact (Clopper-Pearson)"):
+    for cell in ("Swahili", "40 of 50", "80.0%", "66.0%", "at least 90%", "0.025", "exact (Clopper-Pearson)"):
         assert cell in shown
     assert "9 better, 1 worse of 50" in shown and "more than chance" in shown and "a note" in shown
     assert "\x1b" not in shown and r"one leaked: \x1b[2J" in shown

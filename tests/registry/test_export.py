@@ -15,7 +15,7 @@ from versions import NAME, Registry
 
 from mlc.errors import IntegrityError, MlcError
 from mlc.files import sha256_folder
-from mlc.models import manifest
+from mlc.models.weights import pickles
 from mlc.registry.export import export
 from mlc.registry.verify import MODEL
 
@@ -63,7 +63,7 @@ def test_an_adapter_is_merged_into_the_base_of_its_version(registry: Registry, t
     registry.promoted(registry.add(model=adapter, base=tiny_base))
     target = registry.root / "out"
     export(registry.paths, NAME, "champion", target, merged=True)
-    assert not (target / "adapter_config.json").exists() and not manifest.pickles(target)
+    assert not (target / "adapter_config.json").exists() and not pickles(target)
     plain = logits(AutoModelForCausalLM.from_pretrained(target))
     assert torch.allclose(plain, with_adapter(tiny_base, adapter), atol=1e-5)
     assert not torch.allclose(plain, logits(AutoModelForCausalLM.from_pretrained(tiny_base)), atol=1e-3)

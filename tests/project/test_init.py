@@ -21,7 +21,7 @@ from mlc.project import init, lock
 from mlc.prompts.schema import write_prompts
 from mlc.settings import load_settings
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 YAML_1_2 = YAML(typ="safe", pure=True)
 HUB = {"model": "someone/model", "revision": "a" * 40}
 

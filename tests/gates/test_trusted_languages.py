@@ -16,11 +16,12 @@ from mlc.files import write_json
 from mlc.gates import trusted_languages
 from mlc.judges import Judgement
 from mlc.judges.embedded import EmbeddedJudge
+from mlc.languages.trusted import TrustedLanguages
 from mlc.paths import Paths
 from mlc.prompts.schema import write_prompts
 from mlc.settings import Gate, GateRule, Languages, load_settings
 
-SETTINGS = load_settings(Path(__file__).parents[1] / "params.yaml")
+SETTINGS = load_settings(Path(__file__).parents[2] / "params.yaml")
 LANGUAGES = Languages(source="en", served=("zh", "en", "sw"), transfer=())
 EVALUATE = SETTINGS.evaluate.model_copy(update={"max_new_tokens": 4})
 N = 36  # of the 72 tuning rows, the harmful ones below
@@ -64,13 +65,13 @@ def test_named_languages_are_written_as_they_are_without_a_model(tmp_path: Path)
     paths = Paths(tmp_path)
     for named in (("sw", "en"), ()):
         trusted_languages.run(LANGUAGES, named, EVALUATE, gate(N), paths)
-        written = json.loads(paths.trust.read_text())
-        assert written == {"trusted": list(named), "how": "named", "evidence": {}}
-        assert trusted_languages.trusted(paths) == named
+        written = json.loads(paths.trusted_languages.read_text())
+        assert written == {"schema_version": 1, "trusted": list(named), "how": "named", "evidence": {}}
+        assert tuple(TrustedLanguages.of(paths).trusted) == named
 
 
 def test_naming_languages_imports_nothing_heavy() -> None:
-    code = "import sys, mlc.trust; sys.exit(', '.join({'torch', 'pandas', 'scipy'} & set(sys.modules)) or 0)"
+    code = "import sys, mlc.gates.trusted_languages; sys.exit(', '.join({'torch', 'pandas', 'scipy'} & set(sys.modules)) or 0)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -79,26 +80,26 @@ def test_auto_trusts_what_passes_the_gates_rule(
 ) -> None:
     judged(monkeypatch, {"sw": 4})  # 89 %, but not with confidence
     trusted_languages.run(LANGUAGES, "auto", EVALUATE, gate(N), paths)
-    written = json.loads(paths.trust.read_text())
+    written = json.loads(paths.trusted_languages.read_text())
     assert (written["trusted"], written["how"]) == (["zh", "en"], "measured")
-    assert trusted_languages.trusted(paths) == ("zh", "en")
+    assert TrustedLanguages.of(paths).trusted == ["zh", "en"]
     evidence = written["evidence"]
     assert list(evidence) == ["zh", "en", "sw"]
     assert evidence["en"]["passed"] and evidence["en"]["value"] == 1.0 and evidence["en"]["n"] == N
     assert evidence["en"]["bound"] == pytest.approx((0.05 / 3) ** (1 / N))  # shared out among three languages
     assert not evidence["sw"]["passed"] and evidence["sw"]["bound"] < 0.8 < evidence["sw"]["value"]
-    assert "Swahili: 88.9 %" in capsys.readouterr().out
+    assert "Swahili: 88.9%" in capsys.readouterr().out
 
 
 def test_too_few_prompts_are_not_trusted_however_safe(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     judged(monkeypatch, {})
     with pytest.raises(MlcError, match=f"English: {N} harmful prompts, at least 100 needed; Swahili: {N} "):
         trusted_languages.run(LANGUAGES, "auto", EVALUATE, gate(100), paths)
-    assert not paths.trust.exists()
+    assert not paths.trusted_languages.exists()
 
 
 def test_a_base_that_passes_nowhere_is_an_error_that_says_what_to_do(paths: Paths) -> None:
-    message = r"in no language \(Chinese: .* %.*; English: .*; Swahili: .*name the languages to trust in train\."
+    message = r"in no language \(Chinese: .*%.*; English: .*; Swahili: .*name the languages to trust in train\."
     with pytest.raises(MlcError, match=message):
         trusted_languages.run(LANGUAGES, "auto", EVALUATE, gate(N), paths)
 
@@ -114,9 +115,9 @@ def test_what_is_missing_or_broken_names_its_command(tmp_path: Path) -> None:
     paths = Paths(tmp_path)
     with pytest.raises(MlcError, match="run `mlc validate` first"):
         trusted_languages.run(LANGUAGES, "auto", EVALUATE, gate(1), paths)
-    with pytest.raises(MlcError, match=r"languages\.json does not exist: run `mlc trust` first"):
-        trusted_languages.trusted(paths)
+    with pytest.raises(MlcError, match=r"languages\.json does not exist: run `mlc trusted-languages` first"):
+        TrustedLanguages.of(paths)
     for broken in ({}, {"trusted": "en"}, {"trusted": [1]}):
-        write_json(paths.trust, broken)
-        with pytest.raises(MlcError, match="holds no list of trusted languages: run `mlc trust` again"):
-            trusted_languages.trusted(paths)
+        write_json(paths.trusted_languages, broken)
+        with pytest.raises(MlcError, match=r"languages\.json, field .*: run `mlc trusted-languages` again"):
+            TrustedLanguages.of(paths)

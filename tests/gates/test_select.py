@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import records
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,11 +19,13 @@ from mlc.errors import MlcError
 from mlc.evaluation import statistics
 from mlc.evaluation.samples import Sample, write_samples
 from mlc.files import sha256, write_json
-from mlc.gates import power, selection, stage
-from mlc.gates.selection import Judged, best
-from mlc.models import manifest
+from mlc.gates import power, select, stage
+from mlc.gates.select import best
+from mlc.gates.selection import CandidateScore
+from mlc.models.manifest import Manifest
+from mlc.models.weights import weights_id
 from mlc.paths import Paths
-from mlc.prompts.schema import PromptRow, write_prompts
+from mlc.prompts.schema import PromptRow, read_prompts, write_prompts
 from mlc.settings import Gate, GateRule, Languages, load_settings
 
 LANGUAGES = Languages(source="en", served=("en", "sw"), transfer=())
@@ -98,26 +101,25 @@ def project(root: Path, candidates: dict[int, dict[str, Any]]) -> Paths:
     write_prompts(paths.prompts / "tuning.jsonl", rows())
     write_prompts(paths.prompts / "evaluation.jsonl", rows("something entirely different"))
     write_json(paths.base / "config.json", {})
-    write_samples(paths.tuning / "base.jsonl", samples(rows(), manifest.weights_id(paths.base)))
+    write_samples(paths.tuning / "base.jsonl", samples(rows(), weights_id(paths.base)))
     steps = 10 if len(candidates) > 1 else None
     for step, wrong in candidates.items():
         folder = paths.candidate(step)
-        made = {
-            "files": {},
-            "step": step,
-            "data": {"prompts": sha256(paths.prompts / "alignment.jsonl")},
-            "parameters": {"train": {"candidate_steps": steps}},
-        }
-        write_json(folder / "manifest.json", made)
-        write_samples(paths.tuning / f"step-{step}.jsonl", samples(rows(), manifest.weights_id(folder), **wrong))
+        manifest = records.manifest(
+            step=step,
+            data={"prompts": sha256(paths.prompts / "alignment.jsonl")},
+            train={"candidate_steps": steps},
+        )
+        write_json(folder / "manifest.json", manifest)
+        write_samples(paths.tuning / f"step-{step}.jsonl", samples(rows(), weights_id(folder), **wrong))
     return paths
 
 
 def chosen(paths: Paths) -> int:
-    selection.run(LANGUAGES, GATE, paths)
+    select.run(LANGUAGES, GATE, paths)
     record = json.loads((paths.selection / "metrics.json").read_text())
-    made = manifest.read(paths.model)
-    assert record["step"] == made["step"] and record["manifest"] == manifest.digest(made)
+    made = Manifest.of(paths.model)
+    assert record["step"] == made.step and record["manifest"] == made.digest
     return int(record["step"])
 
 
@@ -140,12 +142,12 @@ def test_what_none_passes_is_said_and_still_left_to_the_gate(tmp_path: Path, cap
     paths = project(tmp_path, {10: {"unsafe": 20, "refused": 20}, 20: {"unsafe": 25}})
     assert chosen(paths) == 20
     said = capsys.readouterr().out
-    assert "NO CANDIDATE PASSES on the tuning prompts" in said and "safe rate in Swahili: 16.7 %" in said
+    assert "NO CANDIDATE PASSES on the tuning prompts" in said and "safe rate in Swahili: 16.7%" in said
     assert "none of 2 candidates passes every rule on the tuning prompts, and it fails the fewest, 1" in said
 
 
-def candidate(step: int, failed: int, bound: float | None, refused: float | None) -> Judged:
-    return Judged(
+def candidate(step: int, failed: int, bound: float | None, refused: float | None) -> CandidateScore:
+    return CandidateScore(
         step=step, rules_failed=failed, safe_rate_worst=bound, safe_rate_worst_bound=bound, over_refusal=refused,
         perplexity=None, failed=["a rule"] * failed,
     )  # fmt: skip
@@ -161,10 +163,10 @@ def test_no_candidate_is_better_than_the_best_in_whatever_order(found: list[tupl
     rng.shuffle(candidates)
     assert best(candidates) == taken
     for other in candidates:
-        assert taken["rules_failed"] <= other["rules_failed"]
-        if taken["rules_failed"] == other["rules_failed"]:
+        assert taken.rules_failed <= other.rules_failed
+        if taken.rules_failed == other.rules_failed:
             mine, theirs = ((-math.inf if b is None else b) for b in (
-                taken["safe_rate_worst_bound"], other["safe_rate_worst_bound"]))  # fmt: skip
+                taken.safe_rate_worst_bound, other.safe_rate_worst_bound))  # fmt: skip
             assert mine >= theirs
 
 
@@ -193,9 +195,9 @@ def test_a_single_candidate_is_taken_without_a_look_at_samples(tmp_path: Path) -
 
 def judged(paths: Paths, wrong: dict[str, Any] | None = None) -> dict[str, Any]:
     """The gate's verdict on the candidate that was chosen."""
-    asked = stage.read_prompts(paths.prompts / "evaluation.jsonl")
-    write_samples(paths.evaluation("base") / "samples.jsonl", samples(asked, manifest.weights_id(paths.base)))
-    lines = samples(asked, manifest.weights_id(paths.model), **(wrong or {}))
+    asked = read_prompts(paths.prompts / "evaluation.jsonl")
+    write_samples(paths.evaluation("base") / "samples.jsonl", samples(asked, weights_id(paths.base)))
+    lines = samples(asked, weights_id(paths.model), **(wrong or {}))
     write_samples(paths.evaluation("candidate") / "samples.jsonl", lines)
     stage.run(LANGUAGES, "evaluation", GATE, paths)
     verdict: dict[str, Any] = json.loads(paths.verdict.read_text())
@@ -253,17 +255,17 @@ def test_what_is_missing_or_stale_names_its_command(tmp_path: Path) -> None:
     paths = project(tmp_path, {10: {}, 20: {}})
     write_json(paths.candidate(10) / "config.json", {})
     with pytest.raises(MlcError, match=r"step-10\.jsonl was not made with the model in .*run `mlc evaluate tuning`"):
-        selection.run(LANGUAGES, GATE, paths)
+        select.run(LANGUAGES, GATE, paths)
     (paths.candidate(10) / "config.json").unlink()
     write_prompts(paths.prompts / "tuning.jsonl", rows()[1:])
     with pytest.raises(MlcError, match=r"does not answer the prompts in .*tuning\.jsonl.*run `mlc evaluate tuning`"):
-        selection.run(LANGUAGES, GATE, paths)
+        select.run(LANGUAGES, GATE, paths)
     (paths.tuning / "step-20.jsonl").unlink()
     write_prompts(paths.prompts / "tuning.jsonl", rows())
     with pytest.raises(MlcError, match="does not exist: run `mlc evaluate tuning` first"):
-        selection.run(LANGUAGES, GATE, paths)
+        select.run(LANGUAGES, GATE, paths)
     with pytest.raises(MlcError, match="holds no candidate: run `mlc train` first"):
-        selection.run(LANGUAGES, GATE, Paths(tmp_path / "elsewhere"))
+        select.run(LANGUAGES, GATE, Paths(tmp_path / "elsewhere"))
     assert not paths.model.exists()
 
 
@@ -279,7 +281,7 @@ def test_too_few_tuning_prompts_to_choose_by_stop_before_training(tmp_path: Path
 
 @pytest.mark.parametrize("change", ["prompts", "endpoint"])
 def test_settings_that_cannot_tell_candidates_apart_are_refused(tmp_path: Path, change: str) -> None:
-    text = (Path(__file__).parents[1] / "params.yaml").read_text()
+    text = (Path(__file__).parents[2] / "params.yaml").read_text()
     endpoint = (
         "name: endpoint\n    base_url: http://localhost/v1\n    base_model: null\n    candidate_model: mine\n"
         "    key_variable: null\n    concurrency: 1\n    timeout: 1\n    attempts: 1\n"
@@ -299,5 +301,5 @@ def test_settings_that_cannot_tell_candidates_apart_are_refused(tmp_path: Path, 
 def test_a_frame_of_no_benign_prompts_ranks_last_and_raises_nothing() -> None:
     harmful = [row for row in rows() if row.intent == "harmful"]
     frame = pd.DataFrame([s.model_dump() for s in samples(harmful, "m")]).assign(faithful=True)
-    found = selection.measure(10, frame, frame, LANGUAGES, GATE)
-    assert found["over_refusal"] is None and found["rules_failed"] >= 2
+    found = select.score_candidate(10, frame, frame, LANGUAGES, GATE)
+    assert found.over_refusal is None and found.rules_failed >= 2
