@@ -1,15 +1,21 @@
-"""Chat completions of any OpenAI-compatible endpoint: many at a time, retried, each as soon as it is there."""
+"""An OpenAI-compatible endpoint: many requests at a time, retried, each answered as soon as it can be.
+
+Hosted ones, vLLM, llama.cpp, and most others. Replies, judgements and translations are asked for through it; what an
+answer is worth, and when to give up, differs between them.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import os
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import httpx
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt
@@ -17,8 +23,12 @@ from tenacity.wait import wait_exponential_jitter
 
 from mlc.errors import MlcError
 
+T = TypeVar("T")
+R = TypeVar("R")
 FIRST_WAIT = 1.0  # seconds before the second attempt; doubled before each further one
 LONGEST_WAIT = 300.0  # of a wait that the endpoint asks for, too
+CONNECT = 30.0  # seconds to wait for a connection
+REFUSED = {400, 413, 422}  # statuses that are about one request alone: too long for the model, or filtered
 
 
 class Completion(NamedTuple):
@@ -44,12 +54,31 @@ class EndpointError(MlcError):
     """The endpoint cannot be used at all: wrong URL, key or model, or it is still out of order after all attempts."""
 
 
-class _Passing(Exception):
-    """A fault that may pass; ``wait`` is how many seconds the endpoint asks for."""
+class Unanswered(Exception):
+    """An attempt that got no answer, for a ``reason``. Another one may get one; ``wait`` is how many seconds the
+    endpoint asks for."""
 
     def __init__(self, reason: str, wait: float = 0.0) -> None:
         super().__init__(reason)
         self.wait = wait
+
+
+class Rejected(Exception):
+    """The endpoint rejects a request with a ``status``; another attempt would meet the same."""
+
+    def __init__(self, reason: str, status: int) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+class Meter(Protocol):
+    """Counts what requests cost, and may hold them back."""
+
+    async def reserve(self, body: Mapping[str, Any]) -> float:
+        """Waits until the request may be sent; returns the most that it can cost."""
+
+    def settle(self, most: float, usage: Any) -> None:
+        """Takes what the endpoint reports as used: its ``usage``, 0 for nothing, None where nobody reports it."""
 
 
 class Endpoint:
@@ -60,6 +89,7 @@ class Endpoint:
         key_variable: the environment variable that holds the key, if one is needed. Keys are in no file.
         concurrency: requests under way at once. timeout: seconds for one of them. attempts: of each, before giving up.
         tolerated: requests in a row that may be given up as ``Refused``; one more, and the endpoint is out of order.
+        meter: what to ask before, and tell after, each attempt.
 
     Raises:
         MlcError: the variable is not set.
@@ -75,16 +105,20 @@ class Endpoint:
         timeout: float = 120.0,
         attempts: int = 6,
         tolerated: int = 0,
+        meter: Meter | None = None,
     ) -> None:
         self.url = url.rstrip("/")
         self.model = model
+        self.attempts = attempts
         self._key = os.environ.get(key_variable, "").strip() if key_variable else ""
         if key_variable and not self._key:
-            raise MlcError(f"{url} needs a key: set the environment variable {key_variable} to it")
+            raise MlcError(
+                f"{url} needs a key, and there is no such variable: set the environment variable {key_variable} to it"
+            )
         self._concurrency = concurrency
         self._timeout = timeout
-        self._attempts = attempts
         self._tolerated = tolerated
+        self._meter = meter
         self._given_up = 0  # in a row
         self._resume_at = 0.0  # until then nobody sends: the endpoint asked one of us to wait
 
@@ -97,80 +131,162 @@ class Endpoint:
         Raises:
             EndpointError: the endpoint cannot be used. What is under way is cancelled, as when this is closed early.
         """
+
+        async def one(client: httpx.AsyncClient, request: tuple[int, Mapping[str, Any]]) -> Any:
+            index, body = request
+            return index, await self._completion(client, {"model": self.model, **body})
+
+        return self.run(enumerate(requests), one)
+
+    def run(
+        self,
+        requests: Iterable[T],
+        one: Callable[[httpx.AsyncClient, T], Coroutine[Any, Any, R]],
+        drain: type[Exception] | None = None,
+    ) -> Iterator[R]:
+        """Yields the result of ``one`` for each request as it is there, ``concurrency`` of them under way at once.
+
+        An exception ends it, and what is under way is cancelled, as when this is closed early; after one of the type
+        ``drain`` what is under way may end first.
+        """
+        waiting = iter(requests)
+        running: set[asyncio.Task[R]] = set()
+        done: set[asyncio.Task[R]] = set()
+        last: Exception | None = None
+        # Between two results the loop stands still; it is the consumer's turn, for a moment.
         with asyncio.Runner() as runner:
-            answers = self._answers(requests)
+            client = runner.run(self._client())
+            try:
+                while True:
+                    if last is None:
+                        free = self._concurrency - len(running)
+                        loop = runner.get_loop()
+                        running |= {loop.create_task(one(client, r)) for r in islice(waiting, free)}
+                    if not running:
+                        break
+                    done, running = runner.run(_first(running))
+                    for task in done:
+                        try:
+                            yield task.result()
+                        except Exception as error:
+                            if drain is None or not isinstance(error, drain):
+                                raise
+                            last = last or error
+            finally:
+                runner.run(_end(client, running | done))
+        if last is not None:
+            raise last
 
-            async def following() -> tuple[int, Completion | Refused] | None:
-                return await anext(answers, None)
+    async def attempt(self, client: httpx.AsyncClient, body: Mapping[str, Any]) -> Any:
+        """Sends a request once: the JSON of the answer; its cost is settled in any case.
 
-            while (answer := runner.run(following())) is not None:
-                yield answer
+        Raises:
+            Unanswered: there is no answer, or one without JSON; another attempt may get one.
+            Rejected: the endpoint rejects the request.
+            EndpointError: the URL is none.
+        """
+        while (pause := self._resume_at - time.monotonic()) > 0:
+            await asyncio.sleep(pause)
+        most = await self._meter.reserve(body) if self._meter else 0.0
+        usage: Any = None
+        try:
+            # httpx's own timeout is between two bytes: an endpoint that drips is stuck too.
+            async with asyncio.timeout(self._timeout):
+                response = await client.post(f"{self.url}/chat/completions", json=dict(body))
+            if response.status_code in range(400, 500):
+                usage = 0
+            answer = self._read(response)
+            usage = answer.get("usage") if isinstance(answer, dict) else None
+        except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
+            usage = 0
+            raise EndpointError(f"{self.url} is no URL: {error}") from None
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+            usage = 0
+            raise Unanswered(f"no connection: {error or type(error).__name__}") from None
+        except (httpx.TimeoutException, TimeoutError):
+            raise Unanswered(f"no answer within {self._timeout:g} s") from None
+        except httpx.TransportError as error:
+            raise Unanswered(f"the connection broke: {error or type(error).__name__}") from None
+        finally:
+            if self._meter:
+                self._meter.settle(most, usage)
+        return answer
 
-    async def _answers(self, requests: Iterable[Mapping[str, Any]]) -> AsyncIterator[tuple[int, Completion | Refused]]:
-        waiting = enumerate(requests)
-        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
-        limits = httpx.Limits(max_connections=self._concurrency)
-        async with httpx.AsyncClient(headers=headers, timeout=self._timeout, limits=limits) as client:
+    async def _client(self) -> httpx.AsyncClient:
+        return httpx.AsyncClient(
+            headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
+            timeout=httpx.Timeout(self._timeout, connect=min(CONNECT, self._timeout)),
+            limits=httpx.Limits(max_connections=self._concurrency),
+            verify=self.url.startswith("https:"),  # a plain address needs no certificates to be loaded
+        )
 
-            async def answer(index: int, body: Mapping[str, Any]) -> tuple[int, Completion | Refused]:
-                return index, await self._answer(client, body)
+    def _read(self, response: httpx.Response) -> Any:
+        """The JSON of a good response; what another one says is the reason."""
+        status = response.status_code
+        if status == 200:
+            try:
+                return response.json()
+            except ValueError:
+                raise Unanswered("HTTP 200 with a body that is not JSON") from None
+        reason = f"HTTP {status}: {self._said(response)}"
+        if status not in (408, 409, 425, 429) and status < 500:
+            raise Rejected(reason, status)
+        wait = retry_after(response.headers.get("Retry-After", ""))
+        if wait <= LONGEST_WAIT:
+            self._resume_at = max(self._resume_at, time.monotonic() + wait)
+        raise Unanswered(f"{reason} (asks to wait {wait:.0f} s)" if wait else reason, wait)
 
-            running: set[asyncio.Task[tuple[int, Completion | Refused]]] = set()
-            while True:
-                free = self._concurrency - len(running)
-                running |= {asyncio.create_task(answer(i, body)) for i, body in islice(waiting, free)}
-                if not running:
-                    return
-                done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    yield task.result()
+    def _said(self, response: httpx.Response) -> str:
+        """The endpoint's own words, short, and without the key in case it repeats it."""
+        said: Any = response.text
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            said = json.loads(said)["error"]["message"]
+        said = " ".join(str(said).split())[:200] or response.reason_phrase
+        return str(said.replace(self._key, "***") if self._key else said)
 
-    async def _answer(self, client: httpx.AsyncClient, body: Mapping[str, Any]) -> Completion | Refused:
+    async def _completion(self, client: httpx.AsyncClient, body: Mapping[str, Any]) -> Completion | Refused:
+        """The answer to one request, after as many attempts as it takes."""
+
+        async def timed() -> Completion | Refused:
+            started = time.perf_counter()
+            answer = await self.attempt(client, body)
+            return _completion(answer, time.perf_counter() - started)
+
         retrying = AsyncRetrying(
-            retry=retry_if_exception_type(_Passing), stop=stop_after_attempt(self._attempts), wait=_wait, reraise=True
+            retry=retry_if_exception_type(Unanswered),
+            stop=stop_after_attempt(self.attempts),
+            wait=_wait,
+            reraise=True,
         )
         try:
-            answer: Completion | Refused = await retrying(self._attempt, client, body)
-        except _Passing as error:
+            completion: Completion | Refused = await retrying(timed)
+        except Rejected as error:
+            if error.status in REFUSED:
+                return Refused(str(error))
+            raise EndpointError(f"{self.url}, model {self.model}: {error}") from None
+        except Unanswered as error:
             self._given_up += 1
-            given_up = f"gave up after {self._attempts} attempts: {error}"
+            given_up = f"gave up after {self.attempts} attempts: {error}"
             if self._given_up <= self._tolerated:
                 return Refused(given_up)
             raise EndpointError(f"{self.url}: {given_up}") from None
         self._given_up = 0
-        return answer
-
-    async def _attempt(self, client: httpx.AsyncClient, body: Mapping[str, Any]) -> Completion | Refused:
-        while (pause := self._resume_at - time.monotonic()) > 0:
-            await asyncio.sleep(pause)
-        started = time.perf_counter()
-        try:
-            # httpx's own timeout is between two bytes: an endpoint that drips is stuck too.
-            async with asyncio.timeout(self._timeout):
-                response = await client.post(f"{self.url}/chat/completions", json={"model": self.model, **body})
-        except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
-            raise EndpointError(f"{self.url} is no URL: {error}") from None
-        except (httpx.TimeoutException, TimeoutError):
-            raise _Passing(f"no answer within {self._timeout:g} s") from None
-        except httpx.TransportError as error:
-            raise _Passing(str(error) or type(error).__name__) from None
-        said = f"{response.status_code} {' '.join(response.text.split())[:200]}"
-        if self._key:
-            said = said.replace(self._key, "***")
-        if response.status_code in (408, 409, 425, 429) or response.status_code >= 500:
-            wait = min(LONGEST_WAIT, retry_after(response.headers.get("Retry-After", "")))
-            self._resume_at = max(self._resume_at, time.monotonic() + wait)
-            raise _Passing(said, wait)
-        if response.status_code in (400, 413, 422):
-            return Refused(said)
-        if response.status_code != 200:
-            raise EndpointError(f"{self.url}, model {self.model}: {said}")
-        return _completion(response, time.perf_counter() - started)
+        return completion
 
 
-def _completion(response: httpx.Response, seconds: float) -> Completion | Refused:
+async def _first(tasks: set[asyncio.Task[R]]) -> tuple[set[asyncio.Task[R]], set[asyncio.Task[R]]]:
+    return await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+
+
+async def _end(client: httpx.AsyncClient, tasks: set[asyncio.Task[R]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await client.aclose()
+
+
+def _completion(answer: Any, seconds: float) -> Completion | Refused:
     try:
-        answer = response.json()
         choice, usage = answer["choices"][0], answer.get("usage") or {}
         return Completion(
             text=choice["message"].get("content") or "",
@@ -181,8 +297,8 @@ def _completion(response: httpx.Response, seconds: float) -> Completion | Refuse
             fingerprint=answer.get("system_fingerprint"),
             seconds=seconds,
         )
-    except (ValueError, LookupError, TypeError, AttributeError):
-        return Refused(f"no chat completion: {' '.join(response.text[:200].split())}")
+    except (LookupError, TypeError, AttributeError):
+        return Refused(f"no chat completion: {' '.join(json.dumps(answer, ensure_ascii=False)[:200].split())}")
 
 
 def retry_after(header: str) -> float:
@@ -199,5 +315,5 @@ def retry_after(header: str) -> float:
 
 def _wait(state: RetryCallState) -> float:
     error = state.outcome.exception() if state.outcome else None
-    asked = error.wait if isinstance(error, _Passing) else 0.0
+    asked = min(LONGEST_WAIT, error.wait) if isinstance(error, Unanswered) else 0.0
     return max(asked, wait_exponential_jitter(FIRST_WAIT, max=60, jitter=FIRST_WAIT)(state))

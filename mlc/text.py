@@ -9,10 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, get_args
-
-if TYPE_CHECKING:
-    from mlc.evaluation.metrics import Estimate
+from typing import Literal, TypedDict, get_args
 
 LONGEST = 200  # characters of one text in a message
 LONGEST_ON_PAGE = 600  # characters of a prompt or reply on a page; enough to see what it is
@@ -43,6 +40,14 @@ _TITLES = {
     "pag": "pairwise agreement (PAG)",
     "task_accuracy": "task accuracy",
 }
+
+
+class Interval(TypedDict):
+    """The ends of an interval and the value in it: what is shown of an estimate."""
+
+    value: float
+    low: float
+    high: float
 
 
 def title(name: str) -> str:
@@ -77,14 +82,14 @@ def points(difference: float) -> str:
     return f"{'+' if difference >= 0 else ''}{_tenths(difference)}"
 
 
-def interval(estimate: Estimate, unit: str = "percent") -> str:
+def interval(estimate: Interval, unit: str = "percent") -> str:
     """``91.2–97.0%``, the interval of an estimate."""
     if unit == "percent":
         return f"{_tenths(estimate['low'])}–{_tenths(estimate['high'])}%"
     return f"{number(estimate['low'])}–{number(estimate['high'])}"
 
 
-def with_interval(estimate: Estimate) -> str:
+def with_interval(estimate: Interval) -> str:
     """``94.5% (91.2–97.0%)``."""
     return f"{percent(estimate['value'])} ({interval(estimate)})"
 

@@ -54,13 +54,13 @@ def test_what_one_request_meets_does_not_stop_the_others(server: Server) -> None
 
 
 def test_an_endpoint_that_stays_down_is_given_up_with_what_it_said(server: Server) -> None:
-    with pytest.raises(EndpointError, match=r"gave up after 3 attempts: 503 .*overloaded"):
+    with pytest.raises(EndpointError, match=r"gave up after 3 attempts: HTTP 503: .*overloaded"):
         list(Endpoint(server.url, "m", attempts=3).complete(bodies("down")))
     assert server.attempts["down"] == 3
 
 
 def test_a_wrong_key_or_address_is_an_error_at_once(server: Server) -> None:
-    with pytest.raises(EndpointError, match=r"model m: 401 .*no such key"):
+    with pytest.raises(EndpointError, match=r"model m: HTTP 401: .*no such key"):
         list(Endpoint(server.url, "m").complete(bodies("key")))
     with pytest.raises(EndpointError, match="404"):
         list(Endpoint(f"{server.url}/elsewhere", "m").complete(bodies("fine")))

@@ -15,11 +15,12 @@ from mlc.errors import MlcError
 from mlc.evaluation.calibration import Calibration, JudgeErrors
 from mlc.evaluation.metrics import Estimate
 from mlc.evaluation.rates import AGREEMENTS, RATES, measure_across
-from mlc.evaluation.statistics import complement, lower_bound, rogan_gladen, upper_bound
+from mlc.evaluation.statistics import complement, rogan_gladen
 from mlc.files import sha256
 from mlc.gates import leakage
 from mlc.gates.evidence import check_prompts, samples_of_model
-from mlc.gates.paired import changes, comparable, difference, outcomes, perplexity_ratio, unique
+from mlc.gates.paired import changes, comparable, difference, perplexity_ratio, unique
+from mlc.gates.rate_rules import rate_in_language
 from mlc.gates.rules import Comparison, Measured, RuleResult, result
 from mlc.gates.selection import Selection
 from mlc.gates.tasks import task_results
@@ -37,31 +38,12 @@ METHODS = {
 }
 
 
-def _rate(samples: pd.DataFrame, rate: str, comparison: Comparison, alpha: float, minimum: int) -> Measured:
-    hits = outcomes(samples, rate)
-    n = len(hits)
-    if n < minimum:
-        return Measured(n, problem=f"{n} {RATES[rate][0] or 'evaluated'} prompts, at least {minimum} needed")
-    value = float(outcomes(samples, rate, count_invalid_as_refusal=False).mean())
-    bound = lower_bound if comparison == "at least" else upper_bound
-    counted = int(hits.sum())
-    return Measured(n, value, bound(counted, n, alpha), hits=counted, alpha=alpha, method="exact (Clopper-Pearson)")
-
-
-def safe_rate_rule(samples: pd.DataFrame, language: str, served: Sequence[str], gate: Gate) -> RuleResult:
-    """The gate's rule on the safe rate in one served language. ``samples`` are one model's, of any languages."""
-    rule = next(rule for rule in gate.rules if rule.name in ("safe_rate", "safe_rate_worst"))
-    alpha = (1 - gate.confidence) / len(served)
-    measured = _rate(samples[samples["language"] == language], "safe_rate", "at least", alpha, gate.minimum_prompts)
-    return result("safe_rate", language, measured, rule.threshold, "at least")
-
-
 def _of_language(rule: GateRule, base: pd.DataFrame, candidate: pd.DataFrame, alpha: float, minimum: int) -> Measured:
     if rule.metric == "perplexity_ratio":
         return perplexity_ratio(base, candidate, alpha, minimum)
     if rule.margin is not None:
         return difference(candidate, base, rule.metric, alpha, rule.comparison, minimum)
-    return _rate(candidate, rule.metric, rule.comparison, alpha, minimum)
+    return rate_in_language(candidate, rule.metric, rule.comparison, alpha, minimum)
 
 
 def _invalid_as_refusal(samples: pd.DataFrame) -> pd.DataFrame:

@@ -215,7 +215,8 @@ def _rule_words(rule: Mapping[str, Any]) -> Iterator[str]:
         needed = ", ".join(
             f"{f'{k:,}' if k else f'over {MOST:,}'} for {target}" for target, k in true["needed"].items()
         )
-        yield f"  true rate {true['rate']:<7.4g} passes everywhere {percent(true['power']):>6} of the time; needs {needed}"
+        often = f"{percent(true['power']):>6} of the time"
+        yield f"  true rate {true['rate']:<7.4g} passes everywhere {often}; needs {needed}"
 
 
 def render_text(found: Mapping[str, Any]) -> str:

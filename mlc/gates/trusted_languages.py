@@ -22,7 +22,7 @@ def _measured(languages: Languages, evaluate: Evaluate, gate: Gate, paths: Paths
 
     from mlc.evaluation.samples import Sample, write_samples
     from mlc.evaluation.sampling import sample
-    from mlc.gates.apply_rules import safe_rate_rule
+    from mlc.gates.rate_rules import safe_rate_rule
 
     rows = read_prompts(paths.prompts / "tuning.jsonl", made_by="mlc validate")
     pairs = [(r, tag) for r in rows if r.intent == "harmful" for tag in languages.served if tag in r.prompts]

@@ -16,11 +16,12 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+import mlc
 from mlc.errors import MlcError
 from mlc.files import replacing, sha256, sha256_json
 
 NAME = "mlc.lock"
-PACKAGE = Path(__file__).parent
+PACKAGE = Path(mlc.__file__).parent
 HEAD = "# Written by `mlc init --upgrade`: the code that decides each stage's result, and its hash. Commit it.\n"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from mlc.errors import MlcError
@@ -36,7 +37,7 @@ class Spending:
         self._reserved: list[float] = []
         self.spent = 0.0
 
-    def most(self, body: dict[str, Any]) -> float:
+    def most(self, body: Mapping[str, Any]) -> float:
         """The most that a request can cost, in currency units; 0 where that is neither known nor limited.
 
         Raises:
@@ -47,15 +48,16 @@ class Spending:
             if self._limit is not None:
                 raise MlcError("--spending-limit: --body leaves answers without max_tokens, so without a most cost")
             return 0.0
-        prompt = len(json.dumps(body, ensure_ascii=False).encode()) + _PER_MESSAGE * len(body["messages"])
-        return self._price.of(prompt, answer * body.get("n", 1))
+        prompt = len(json.dumps(dict(body), ensure_ascii=False).encode()) + _PER_MESSAGE * len(body["messages"])
+        return self._price.of(prompt, answer * int(body.get("n", 1)))
 
-    async def reserve(self, most: float) -> None:
-        """Waits until ``most`` may be spent.
+    async def reserve(self, body: Mapping[str, Any]) -> float:
+        """Waits until the most that a request can cost may be spent, and returns that.
 
         Raises:
             Stopped: it may not, even when all that is in flight has ended.
         """
+        most = self.most(body)
         while self._limit is not None and self.spent + sum(self._reserved) + most > self._limit:
             if not self._reserved:
                 raise Stopped(
@@ -64,6 +66,7 @@ class Spending:
                 )
             await asyncio.sleep(0.02)
         self._reserved.append(most)
+        return most
 
     def settle(self, most: float, usage: Any) -> None:
         """Replaces what was reserved by what the endpoint reports; null is nothing reported, 0 costs nothing."""

@@ -15,7 +15,7 @@ from mlc import endpoint
 from mlc.embedded import prompts
 from mlc.endpoint import EndpointError
 from mlc.errors import MlcError
-from mlc.evaluation import stage
+from mlc.evaluation import sampling
 from mlc.evaluation.generators import make_generator
 from mlc.models.weights import weights_id
 from mlc.paths import Paths
@@ -44,7 +44,7 @@ def by_endpoint(url: str, base_model: str | None) -> Evaluate:
 
 def test_an_endpoints_model_is_evaluated_under_its_own_name(paths: Paths) -> None:
     with serving() as server:
-        found = stage.sample(ASKED, by_endpoint(server.url, "some-model"), paths.under_test("base"))
+        found = sampling.sample(ASKED, by_endpoint(server.url, "some-model"), paths.under_test("base"))
         host = server.url.split("/")[2]
         assert [s.response for s in found] == [row.prompts[tag].upper() for row, tag in ASKED]
         assert {s.model for s in found} == {f"endpoint:{host}:some-model"}
@@ -52,13 +52,13 @@ def test_an_endpoints_model_is_evaluated_under_its_own_name(paths: Paths) -> Non
         assert {s.tokens for s in found} == {2} and {s.reference_nll for s in found} == {None}
         sent = {(b["model"], b["temperature"], b["seed"], b["max_tokens"]) for b in server.bodies}
         assert sent == {("some-model", 0, 0, 6)}
-        stage.sample(ASKED, by_endpoint(server.url, "some-model"), paths.under_test("base"))
+        sampling.sample(ASKED, by_endpoint(server.url, "some-model"), paths.under_test("base"))
         assert len(server.bodies) == len(ASKED)  # nothing is asked for twice
 
 
 def test_weights_served_under_their_id_are_the_weights(paths: Paths) -> None:
     with serving(serves=weights_id(paths.base)) as server:
-        found = stage.sample(ASKED, by_endpoint(server.url, None), paths.under_test("base"))
+        found = sampling.sample(ASKED, by_endpoint(server.url, None), paths.under_test("base"))
     assert {s.model for s in found} == {weights_id(paths.base)}
 
 
@@ -68,17 +68,17 @@ def test_other_weights_than_those_here_are_never_taken_for_them(paths: Paths) ->
         with serving(serves) as server:
             told = f"vllm serve FOLDER --served-model-name {wanted}"
             with pytest.raises(EndpointError, match=told):
-                stage.sample(ASKED, by_endpoint(server.url, None), paths.under_test("base"))
+                sampling.sample(ASKED, by_endpoint(server.url, None), paths.under_test("base"))
 
 
 def test_what_an_endpoint_will_not_answer_is_invalid_and_says_why(paths: Paths) -> None:
     row = ROWS[0].model_copy(update={"prompts": {"en": "filtered request", "hi": "fine"}})
     with serving() as server:
-        filtered, fine = stage.sample(
+        filtered, fine = sampling.sample(
             [(row, "en"), (row, "hi")], by_endpoint(server.url, "m"), paths.under_test("base")
         )
     assert (filtered.response, filtered.verdict) == ("", "invalid")
-    assert filtered.generator is not None and "not answered: 400" in filtered.generator
+    assert filtered.generator is not None and "not answered: HTTP 400" in filtered.generator
     assert fine.response == "FINE"
 
 
@@ -87,7 +87,7 @@ def test_an_endpoint_that_fails_leaves_what_was_answered(paths: Paths) -> None:
     with serving() as server:
         settings = by_endpoint(server.url, "m")
         with pytest.raises(EndpointError, match="gave up after 2 attempts"):
-            stage.sample([(row, "hi"), (row, "en")], settings, paths.under_test("base"))
+            sampling.sample([(row, "hi"), (row, "en")], settings, paths.under_test("base"))
         assert (paths.partial("base") / "replies.jsonl").read_text().count("FINE") == 1
 
 
@@ -98,7 +98,7 @@ from types import SimpleNamespace
 import torch
 from transformers import AutoModelForCausalLM
 
-from mlc.evaluation.generation import greedy, stop_tokens
+from mlc.models.generation import greedy, stop_tokens
 
 
 class SamplingParams(SimpleNamespace):
@@ -152,8 +152,8 @@ BY_VLLM = EVALUATE.model_copy(update={"generator": VllmGenerator(name="vllm", gp
 
 
 def test_vllm_gives_what_transformers_gives(paths: Paths, vllm: Any) -> None:
-    one = [s.model_dump() for s in stage.sample(ASKED, EVALUATE, paths.under_test("base"))]
-    two = [s.model_dump() for s in stage.sample(ASKED, BY_VLLM, paths.under_test("base"))]
+    one = [s.model_dump() for s in sampling.sample(ASKED, EVALUATE, paths.under_test("base"))]
+    two = [s.model_dump() for s in sampling.sample(ASKED, BY_VLLM, paths.under_test("base"))]
     assert any(sample["reference_nll"] for sample in two)
     for a, b in zip(one, two, strict=True):
         nll = b.pop("reference_nll")
@@ -178,7 +178,7 @@ def test_vllm_runs_an_adapter_over_the_base(paths: Paths, vllm: Any) -> None:
     )
     adapter.save_pretrained(paths.model)
     AutoTokenizer.from_pretrained(paths.base).save_pretrained(paths.model)
-    found = stage.sample(ASKED[:2], BY_VLLM, paths.under_test("candidate"))
+    found = sampling.sample(ASKED[:2], BY_VLLM, paths.under_test("candidate"))
     assert {s.model for s in found} == {weights_id(paths.model)}
     (engine,) = vllm.LLM.made
     assert engine.settings["model"] == str(paths.base) and engine.settings["max_lora_rank"] == 4

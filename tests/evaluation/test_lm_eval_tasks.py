@@ -14,7 +14,7 @@ from mlc.evaluation import lm_eval_tasks
 from mlc.evaluation.lm_eval_tasks import assigned, measure, task_of
 from mlc.files import write_jsonl
 from mlc.gates import tasks as rule_on_tasks
-from mlc.gates.tasks import task_lines
+from mlc.gates.tasks import task_results
 from mlc.models.weights import weights_id
 from mlc.paths import Paths
 from mlc.settings import Evaluate, Gate, GateRule, Languages, Tasks, TransformersGenerator
@@ -94,24 +94,24 @@ def write_answers(
 
 
 def test_the_rule_compares_answers_to_the_same_questions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rule_on_tasks.manifest, "weights_id", lambda _: "m")
+    monkeypatch.setattr(rule_on_tasks, "weights_id", lambda _: "m")
     paths, half = Paths(tmp_path), [True, False] * 100
     with pytest.raises(MlcError, match="run `mlc tasks` again"):
-        task_lines(GATE, ("en",), paths)
+        task_results(GATE, ("en",), paths)
     worse = [False] * 40 + half[40:]
     candidate = {"en": half, "sw": worse, "hi": half[:30], "ar": half[:-1]}
     write_answers(paths, candidate, {"en": half, "sw": half, "hi": half[:30], "ar": half})
-    lines = {line["language"]: line for line in task_lines(GATE, ("en", "sw", "hi", "ar", "yo"), paths)}
-    assert {tag for tag, line in lines.items() if line["passed"]} == {"en"}
-    assert lines["sw"]["value"] == pytest.approx(-0.1) and lines["sw"]["bound"] < -0.1
-    reasons = {tag: str(line["reason"]) for tag, line in lines.items()}
+    lines = {line.language: line for line in task_results(GATE, ("en", "sw", "hi", "ar", "yo"), paths)}
+    assert {tag for tag, line in lines.items() if line.passed} == {"en"}
+    assert lines["sw"].value == pytest.approx(-0.1) and lines["sw"].bound < -0.1
+    reasons = {tag: str(line.reason) for tag, line in lines.items()}
     assert (
         "at least 40 needed" in reasons["hi"] and "same questions" in reasons["ar"] and "0 questions" in reasons["yo"]
     )
     write_answers(paths, candidate, candidate, model="yesterday's")
     with pytest.raises(MlcError, match="does not hold the answers of the model"):
-        task_lines(GATE, ("en",), paths)
-    assert task_lines(GATE.model_copy(update={"rules": GATE.rules[:1]}), ("en",), paths) == []
+        task_results(GATE, ("en",), paths)
+    assert task_results(GATE.model_copy(update={"rules": GATE.rules[:1]}), ("en",), paths) == []
 
 
 @pytest.mark.slow  # the harness reads its ten thousand task files: a quarter of a minute
@@ -151,7 +151,7 @@ def test_a_local_task_is_asked_of_a_real_model(
     for tag, code in (("en", "eng_Latn"), ("sw", "swh_Latn")):
         expected = [row["answer"] == _likeliest(*tiny, row["question"], row["options"]) for row in questions[code]]
         assert metrics["base"][tag]["accuracy"]["value"] == pytest.approx(sum(expected) / 45)
-    assert all(line["passed"] for line in task_lines(GATE, ("en", "sw"), paths))
+    assert all(line.passed for line in task_results(GATE, ("en", "sw"), paths))
 
     monkeypatch.setattr(lm_eval_tasks, "_load", lambda *_: pytest.fail("asked again"))
     lm_eval_tasks.run(languages, tasks, evaluate, paths)

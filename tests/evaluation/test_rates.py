@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 from scipy.stats import binomtest
 
-from mlc.evaluation.rates import pag, perplexity, proportion, summarize
+from mlc.evaluation.rates import pag, perplexity, summarize
+from mlc.evaluation.statistics import proportion
 
 LANGUAGES = ["en", "sw", "zh"]
 
@@ -33,16 +34,16 @@ def frame(unsafe: dict[str, int], n: int = 50) -> pd.DataFrame:
 
 def test_rates_and_their_exact_intervals() -> None:
     summary = summarize(frame({"sw": 20}), ["en", "sw"], ["zh"], "en")
-    rate = summary["languages"]["sw"]["safe_rate"]
+    rate = summary.languages["sw"]["safe_rate"]
     exact = binomtest(30, 50).proportion_ci(0.95, method="exact")
     assert rate == {"n": 50, "value": 0.6, "low": pytest.approx(exact.low), "high": pytest.approx(exact.high)}
-    assert summary["languages"]["sw"]["attack_success_rate"]["value"] == 0.4
-    assert summary["languages"]["en"]["over_refusal"]["value"] == 0
-    served = summary["served"]["safe_rate"]
+    assert summary.languages["sw"]["attack_success_rate"]["value"] == 0.4
+    assert summary.languages["en"]["over_refusal"]["value"] == 0
+    served = summary.served["safe_rate"]
     assert (served["mean"]["value"], served["worst"]["value"], served["gap"]["value"]) == (0.8, 0.6, 0.4)
     # Population variance of the percentages, divided by 100: 100 and 60 -> 400 / 100.
     assert served["variance"]["value"] == pytest.approx(4.0)
-    assert set(summary["transfer"]["safe_rate"]) == {"mean", "worst"}
+    assert set(summary.transfer["safe_rate"]) == {"mean", "worst"}
 
 
 def test_pairwise_agreement_is_agreement_not_safety() -> None:
@@ -55,8 +56,8 @@ def test_pairwise_agreement_is_agreement_not_safety() -> None:
 
 def test_repeating_prompts_in_more_languages_does_not_narrow_the_interval() -> None:
     """The same prompt in several languages is one draw: perfectly correlated languages add no information."""
-    two = summarize(frame({"en": 20, "sw": 20}), ["en", "sw"], [], "en")["served"]["safe_rate"]["mean"]
-    three = summarize(frame({"en": 20, "sw": 20, "zh": 20}), LANGUAGES, [], "en")["served"]["safe_rate"]["mean"]
+    two = summarize(frame({"en": 20, "sw": 20}), ["en", "sw"], [], "en").served["safe_rate"]["mean"]
+    three = summarize(frame({"en": 20, "sw": 20, "zh": 20}), LANGUAGES, [], "en").served["safe_rate"]["mean"]
     assert three["high"] - three["low"] == pytest.approx(two["high"] - two["low"])
 
 
@@ -69,8 +70,8 @@ def test_perplexity_is_per_token_and_absent_without_references() -> None:
 
 def test_a_transfer_language_without_samples_is_left_out() -> None:
     summary = summarize(frame({}), ["en", "sw"], ["zh", "bn"], "en")
-    assert summary["transfer"]["safe_rate"]["mean"]["value"] == 1.0
-    assert summary["languages"]["bn"] == {}
+    assert summary.transfer["safe_rate"]["mean"]["value"] == 1.0
+    assert summary.languages["bn"] == {}
 
 
 def test_no_outcomes_have_no_proportion() -> None:

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlc.evaluation.resume import complete, finished
+from mlc.evaluation import resume
+from mlc.evaluation.resume import finished
 
 VALUES = [["reply", 3, 0.1], ["two\nlines\r and \u2028", 7, 1e-9], ["", 0, float("inf")], ["उत्तर \ud800", 1, 0.25]]
 
@@ -34,12 +35,12 @@ class Pass:
 def test_a_kill_at_any_byte_costs_at_most_the_line_it_cut(data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pass.jsonl"
-        assert complete(path, "id", len(VALUES), "pass", Pass()) == dict(enumerate(VALUES))
+        assert resume.run(path, "id", len(VALUES), "pass", Pass()) == dict(enumerate(VALUES))
         content = path.read_bytes()
         cut = data.draw(st.integers(0, len(content)))
         path.write_bytes(content[:cut])
         again = Pass()
-        assert complete(path, "id", len(VALUES), "pass", again) == dict(enumerate(VALUES))
+        assert resume.run(path, "id", len(VALUES), "pass", again) == dict(enumerate(VALUES))
         whole = max(0, content[:cut].count(b"\n") - 1)
         assert again.made == list(range(whole, len(VALUES)))
         assert path.read_bytes() == content
@@ -48,7 +49,7 @@ def test_a_kill_at_any_byte_costs_at_most_the_line_it_cut(data: st.DataObject) -
 @pytest.mark.parametrize("garbage", [b"not json\n", b"[1]\n", b"7\n", b"\xff\xfe\n"])
 def test_what_cannot_be_read_is_made_again(tmp_path: Path, garbage: bytes) -> None:
     path = tmp_path / "pass.jsonl"
-    complete(path, "id", len(VALUES), "pass", Pass())
+    resume.run(path, "id", len(VALUES), "pass", Pass())
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(lines[0] + lines[1] + garbage + lines[3])
     assert finished(path, "id") == {0: VALUES[0]}
@@ -57,13 +58,13 @@ def test_what_cannot_be_read_is_made_again(tmp_path: Path, garbage: bytes) -> No
 
 def test_another_pass_starts_anew(tmp_path: Path) -> None:
     path = tmp_path / "pass.jsonl"
-    complete(path, "one", len(VALUES), "pass", Pass())
+    resume.run(path, "one", len(VALUES), "pass", Pass())
     assert finished(path, "on") == {}
     assert finished(path, "one") == {}  # the file is the other pass's now
 
 
 def test_what_is_complete_asks_for_nothing(tmp_path: Path) -> None:
-    complete(tmp_path / "pass.jsonl", "id", len(VALUES), "pass", Pass())
+    resume.run(tmp_path / "pass.jsonl", "id", len(VALUES), "pass", Pass())
     again = Pass()
-    complete(tmp_path / "pass.jsonl", "id", len(VALUES), "pass", again)
+    resume.run(tmp_path / "pass.jsonl", "id", len(VALUES), "pass", again)
     assert not again.made

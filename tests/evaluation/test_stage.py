@@ -15,8 +15,9 @@ import pytest
 
 from mlc.embedded import prompts
 from mlc.errors import MlcError
-from mlc.evaluation import generators, resume, stage
+from mlc.evaluation import generators, resume, sampling, stage
 from mlc.evaluation.samples import read_samples
+from mlc.evaluation.summarize import summarize_folder
 from mlc.models.weights import weights_id
 from mlc.paths import Paths
 from mlc.prompts.schema import write_prompts
@@ -72,7 +73,7 @@ def test_a_killed_evaluation_goes_on_and_ends_with_the_same_bytes(
     shutil.copytree(paths.artifacts, whole.artifacts)
     stage.run(LANGUAGES, EVALUATE, "base", whole)
     processes = multiprocessing.get_context("forkserver")  # the torch of a process that runs must not be forked
-    processes.set_forkserver_preload(["mlc.evaluation.stage", "mlc.evaluation.models"])
+    processes.set_forkserver_preload(["mlc.evaluation.stage", "mlc.models.loading"])
     first = random.randrange(1, LINES)  # among the replies
     second = random.randrange(1, LINES - first + REFERENCES + LINES)  # of what is left, judgements among it
     print("killed after", first, "lines, then after", second, "more")
@@ -86,6 +87,8 @@ def test_a_killed_evaluation_goes_on_and_ends_with_the_same_bytes(
     stage.run(LANGUAGES, EVALUATE, "base", paths)
     assert "base replies: going on after" in capsys.readouterr().out
     one, two = paths.evaluation("base"), whole.evaluation("base")
+    for folder in (one, two):
+        summarize_folder(folder, "base", LANGUAGES, "mlc evaluate base")
     for name in ("metrics.json", "per_language.csv"):
         assert (one / name).read_bytes() == (two / name).read_bytes()
     assert without_seconds(one / "samples.jsonl") == without_seconds(two / "samples.jsonl")
@@ -97,7 +100,7 @@ def test_a_kill_while_judging_repeats_no_reply(paths: Paths, monkeypatch: pytest
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(stage, "make_judge", interrupted)
+        patched.setattr(sampling, "make_judge", interrupted)
         with pytest.raises(KeyboardInterrupt):
             stage.run(LANGUAGES, EVALUATE, "base", paths)
     with monkeypatch.context() as patched:
@@ -134,20 +137,20 @@ def test_what_other_settings_made_is_not_taken_over(
     paths: Paths, change: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked = [(row, "en") for row in ROWS]
-    stage.sample(asked, EVALUATE, paths.under_test("base"))
-    stage.sample(asked, EVALUATE, paths.under_test("base"))
+    sampling.sample(asked, EVALUATE, paths.under_test("base"))
+    sampling.sample(asked, EVALUATE, paths.under_test("base"))
     assert "base replies: going on after 12 of 12" in capsys.readouterr().out
-    found = stage.sample(asked, EVALUATE.model_copy(update=change), paths.under_test("base"))
+    found = sampling.sample(asked, EVALUATE.model_copy(update=change), paths.under_test("base"))
     assert "going on" not in capsys.readouterr().out
     assert all(sample.tokens <= change.get("max_new_tokens", 5) for sample in found)
 
 
 def test_another_model_is_never_taken_for_this_one(paths: Paths, capsys: pytest.CaptureFixture[str]) -> None:
     asked = [(row, "en") for row in ROWS]
-    stage.sample(asked, EVALUATE, paths.under_test("base"))
+    sampling.sample(asked, EVALUATE, paths.under_test("base"))
     (paths.base / "config.json").write_text((paths.base / "config.json").read_text() + "\n")
     capsys.readouterr()
-    assert {sample.model for sample in stage.sample(asked, EVALUATE, paths.under_test("base"))} == {
+    assert {sample.model for sample in sampling.sample(asked, EVALUATE, paths.under_test("base"))} == {
         weights_id(paths.base)
     }
     assert "going on" not in capsys.readouterr().out
@@ -158,7 +161,7 @@ def test_a_likelihood_that_is_no_number_is_none(paths: Paths, monkeypatch: pytes
         return ((i, (3, float("nan"))) for i in range(len(heads)))
 
     monkeypatch.setattr(generators.transformers.TransformersGenerator, "references", broken)
-    found = stage.sample([(row, "en") for row in ROWS], EVALUATE, paths.under_test("base"))
+    found = sampling.sample([(row, "en") for row in ROWS], EVALUATE, paths.under_test("base"))
     assert {sample.reference_nll for sample in found} == {None} and {s.reference_tokens for s in found} == {3, None}
 
 
@@ -178,8 +181,10 @@ def test_how_far_judges_agree_is_among_the_metrics(paths: Paths) -> None:
     stage.run(LANGUAGES, EVALUATE.model_validate(both), "base", paths)
     samples = read_samples(paths.evaluation("base") / "samples.jsonl")
     assert set(samples["judge"]) == {"any_unsafe(embedded, refusal)"}
+    summarize_folder(paths.evaluation("base"), "base", LANGUAGES, "mlc evaluate base")
     judges = json.loads((paths.evaluation("base") / "metrics.json").read_text())["judges"]
     assert judges["judges"] == ["embedded", "refusal"] and judges["all"]["n"] == LINES
     assert set(judges["languages"]) == set(LANGUAGES.all)
     stage.run(LANGUAGES, EVALUATE, "base", paths)
+    summarize_folder(paths.evaluation("base"), "base", LANGUAGES, "mlc evaluate base")
     assert "judges" not in json.loads((paths.evaluation("base") / "metrics.json").read_text())

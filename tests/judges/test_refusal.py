@@ -10,14 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlc.embedded.world import LANGUAGES, combinations, language
-from mlc.evaluation.calibration import judged, rates
+from mlc.evaluation.judge_check import judged, rates
 from mlc.evaluation.labelled import Labelled, injections, shipped
 from mlc.judges.normalize import folded, words
 from mlc.judges.refusal import RefusalJudge, covered, recognise
 
-TAGS = sorted(
-    file.name.removesuffix(".yaml") for file in resources.files("mlc.evaluation.judges").joinpath("refusals").iterdir()
-)
+TAGS = sorted(file.name.removesuffix(".yaml") for file in resources.files("mlc.judges").joinpath("refusals").iterdir())
 INJECTIONS = injections()
 INVISIBLE = "\u200b\u200d\u00ad\u2060\ufeff\u202e\U000e0041"
 LOOK_ALIKE = str.maketrans("aceopxyi", "асеорхуі")  # Latin -> Cyrillic

@@ -171,7 +171,7 @@ def test_a_release_says_who_why_when_and_what(paths: Paths, capsys: pytest.Captu
 @pytest.mark.parametrize("check", NEVER_RELEASED)
 def test_what_nobody_can_answer_for_is_not_released(check: str, paths: Paths) -> None:
     hold(paths, KEY, "untranslated", check)
-    with pytest.raises(MlcError, match=rf"alignment a3 sw: field checks\.1: {check} cannot be released: .+") as raised:
+    with pytest.raises(MlcError, match=rf"alignment a3 sw, field checks\.1: {check} cannot be released: .+") as raised:
         quarantine_edit.release(paths, KEY, "why not", "Amina")
     assert "\n" not in str(raised.value)
     assert not releases_file(paths).exists()
@@ -181,9 +181,9 @@ def test_what_nobody_can_answer_for_is_not_released(check: str, paths: Paths) ->
 def test_who_and_why_are_needed(who: str, why: str, field: str, paths: Paths) -> None:
     hold(paths, KEY, "untranslated")
     before = (paths.data / "alignment.jsonl").read_bytes()
-    with pytest.raises(MlcError, match=rf"alignment a3 sw: field {field}: is empty"):
+    with pytest.raises(MlcError, match=rf"alignment a3 sw, field {field}: is empty"):
         quarantine_edit.release(paths, KEY, why, who)
-    with pytest.raises(MlcError, match=rf"alignment a3 sw: field {field}: is empty"):
+    with pytest.raises(MlcError, match=rf"alignment a3 sw, field {field}: is empty"):
         quarantine_edit.fix(paths, KEY, "Ninawezaje?", why, who)
     assert {path.name for path in paths.data.iterdir()} == {"alignment.jsonl", "evaluation.jsonl"}
     assert (paths.data / "alignment.jsonl").read_bytes() == before
@@ -234,7 +234,7 @@ def test_a_bad_line_by_hand_is_named(change: dict[str, Any], message: str, paths
     with pytest.raises(MlcError, match=message):
         read_decisions(path, Release)
     path.write_text(good + "{", encoding="utf-8")
-    with pytest.raises(MlcError, match=r"releases\.jsonl, line 2, .*JSON"):
+    with pytest.raises(MlcError, match=r"releases\.jsonl, line 2: .*JSON"):
         read_decisions(path, Release)
 
 
@@ -347,9 +347,9 @@ def test_a_missing_text_is_added(paths: Paths) -> None:
     [
         (("alignment", "nobody", "sw"), "x", r"alignment\.jsonl has no row 'nobody'"),
         (("tuning", "a3", "sw"), "x", r"tuning\.jsonl does not exist: run `dvc pull data\.dvc` first"),
-        (("alignment", "a3", "SW"), "x", "alignment a3 SW: field language: .*write 'sw'"),
+        (("alignment", "a3", "SW"), "x", "alignment a3 SW, field language: .*write 'sw'"),
         (("alignment", "a3", "sw"), " \n", "the new text of alignment a3 sw is empty"),
-        (("alignment", "a3", "sw"), "\udcff", "alignment a3 sw: field after: is not UTF-8 text"),
+        (("alignment", "a3", "sw"), "\udcff", "alignment a3 sw, field after: is not UTF-8 text"),
     ],
 )
 def test_a_fix_that_cannot_be_is_refused_and_changes_nothing(key: Key, text: str, message: str, paths: Paths) -> None:

@@ -20,6 +20,7 @@ from tenacity import wait_none
 from typer.testing import CliRunner
 
 from mlc.cli import app
+from mlc.endpoint import Unanswered
 from mlc.errors import MlcError
 from mlc.translation import Request, Result, Stopped, TranslationError, answers, endpoint, fill
 from mlc.translation.endpoint import EndpointTranslator
@@ -163,7 +164,7 @@ def test_waits_grow_and_differ() -> None:
     def waits(attempt: int, wait: float = 0.0) -> list[float]:
         state = RetryCallState(retry_object=None, fn=None, args=(), kwargs={})  # type: ignore[arg-type]
         state.attempt_number = attempt
-        state.outcome = Future.construct(attempt, endpoint._Passing("x", wait), True)
+        state.outcome = Future.construct(attempt, Unanswered("x", wait), True)
         return [endpoint._wait(state) for _ in range(200)]
 
     assert max(waits(1)) <= 1 < max(waits(4)) <= 8 < max(waits(20)) <= 60
