@@ -182,13 +182,13 @@ def test_what_is_missing_is_said_in_one_line(
 
 def test_an_interrupted_training_goes_on_from_its_checkpoint(project: Path) -> None:
     """A checkpoint is taken up only when data, base and settings are still the same."""
-    from mlc.training.stage import _prepare_checkpoints
+    from mlc.training.checkpoints import prepare_checkpoints
 
     folder = project / "artifacts" / "checkpoints"
-    assert _prepare_checkpoints(folder, "one") is None
+    assert prepare_checkpoints(folder, "one") is None
     write_json(folder / "checkpoint-2" / "sizes.json", {})
-    assert _prepare_checkpoints(folder, "one") == str(folder / "checkpoint-2")
-    assert _prepare_checkpoints(folder, "two") is None
+    assert prepare_checkpoints(folder, "one") == str(folder / "checkpoint-2")
+    assert prepare_checkpoints(folder, "two") is None
     assert not (folder / "checkpoint-2").exists()
     write_json(folder / "identity.json", {"identity": "two"})
     shutil.rmtree(folder)

@@ -10,7 +10,7 @@ import pytest
 from mlc.paths import Paths
 from mlc.prompts.schema import PromptRow
 from mlc.settings import load_settings, overlay
-from mlc.training import stage
+from mlc.training.build import build_trainer
 
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted(path.stem for path in (ROOT / "recipes").glob("*.yaml"))
@@ -50,7 +50,7 @@ def test_a_recipe_builds_its_trainer(
         for row in alignment_rows
     ]
     train = settings.train.model_copy(update={"precision": "float32"})  # half precision is a GPU's
-    trainer, _ = stage.build_trainer(everywhere, settings.languages, train, paths)
+    trainer, _ = build_trainer(everywhere, settings.languages, train, paths)
     assert trainer.args.gradient_accumulation_steps * trainer.args.per_device_train_batch_size == 32
     assert (settings.train.lora is None) == (not hasattr(trainer.model, "peft_config"))
     assert settings.train.paradigm in type(trainer).__name__.lower() or settings.train.paradigm == "simpo"

@@ -2,61 +2,87 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+Fill = Callable[[Any], None]  # takes a mlc.translation.Translator, which is imported only where it runs
 app = typer.Typer(help="Fill in the variants that a prompt set lacks, by machine translation.", no_args_is_help=True)
 
 
-SetPath = Annotated[Path, typer.Argument(metavar="SET", help="prompt set to fill in, such as data/alignment.jsonl")]
-Targets = Annotated[str, typer.Option("--languages", help="tags of the languages to translate into: sw,bn")]
-Original = Annotated[str, typer.Option("--source-language", help="tag of the language to translate from")]
-Back = Annotated[bool, typer.Option("--back", help="also translate the variants of these languages back")]
-Limit = Annotated[int | None, typer.Option(min=1, help="translate this many texts at most")]
-Names = Annotated[
-    list[str] | None, typer.Option("--name", help="name that must stay to the letter; as often as needed")
-]
-Flagged = Annotated[bool, typer.Option("--keep-flagged", help="keep translations that lost a number, link or name")]
-CacheFile = Annotated[Path, typer.Option("--cache", help="where all translations are kept")]
-CACHE = Path(".cache/translations/translations.sqlite")
+def _common(
+    path: Annotated[Path, typer.Argument(metavar="SET", help="prompt set to fill in, such as data/alignment.jsonl")],
+    languages: Annotated[str, typer.Option("--languages", help="tags of the languages to translate into: sw,bn")],
+    source_language: Annotated[
+        str, typer.Option("--source-language", help="tag of the language to translate from")
+    ] = "en",
+    back: Annotated[bool, typer.Option("--back", help="also translate the variants of these languages back")] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="translate this many texts at most")] = None,
+    name: Annotated[
+        list[str] | None, typer.Option("--name", help="name that must stay to the letter; as often as needed")
+    ] = None,
+    keep_flagged: Annotated[
+        bool, typer.Option("--keep-flagged", help="keep translations that lost a number, link or name")
+    ] = False,
+    cache: Annotated[Path, typer.Option("--cache", help="where all translations are kept")] = Path(
+        ".cache/translations/translations.sqlite"
+    ),
+) -> Fill:
+    """The arguments of every translator's command, as what fills in a set."""
+    from mlc.translation import fill
+
+    job = fill.job(languages, source_language, back, limit, name, keep_flagged)
+    return lambda translator: fill.run(path, translator, job, cache)
+
+
+def _with_common(command: Callable[..., None]) -> Callable[..., None]:
+    """A command with the arguments of ``_common``, whose result it gets as ``run``."""
+    common = inspect.signature(_common, eval_str=True).parameters
+    own = [
+        parameter for name, parameter in inspect.signature(command, eval_str=True).parameters.items() if name != "run"
+    ]
+
+    @wraps(command)
+    def whole(**values: Any) -> None:
+        run = _common(**{name: values.pop(name) for name in common})
+        command(run=run, **values)
+
+    parameters = [p.replace(kind=p.KEYWORD_ONLY) for p in (*common.values(), *own)]
+    whole.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined] # what typer reads
+    whole.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return whole
 
 
 @app.command(
     "seq2seq",
     epilog="Example: mlc translate seq2seq data/alignment.jsonl --languages sw,bn --model facebook/nllb-200-3.3B",
 )
+@_with_common
 def translate_seq2seq(
-    path: SetPath,
-    languages: Targets,
+    run: Fill,
     model: Annotated[str, typer.Option(help="folder or hub id of an NLLB, M2M-100 or MADLAD model")],
     revision: Annotated[str | None, typer.Option(help="of a hub model: its commit")] = None,
     beams: Annotated[int, typer.Option(min=1, help="width of beam search")] = 4,
     length_ratio: Annotated[float, typer.Option(min=0.5, help="most tokens of a translation per source token")] = 3.0,
     batch_tokens: Annotated[int, typer.Option(min=1, help="tokens of a batch, times beams, padding included")] = 8192,
-    source_language: Original = "en",
-    back: Back = False,
-    limit: Limit = None,
-    name: Names = None,
-    keep_flagged: Flagged = False,
-    cache: CacheFile = CACHE,
 ) -> None:
     """By a translation model of transformers, on the GPU if there is one."""
-    from mlc.translation import fill
     from mlc.translation.seq2seq import Seq2SeqTranslator
 
-    job = fill.job(languages, source_language, back, limit, name, keep_flagged)
-    fill.run(path, Seq2SeqTranslator(model, revision, beams, length_ratio, batch_tokens), job, cache)
+    run(Seq2SeqTranslator(model, revision, beams, length_ratio, batch_tokens))
 
 
 @app.command(
     "endpoint",
     epilog="Example: mlc translate endpoint data/alignment.jsonl --languages sw --base-url http://host/v1 --model NAME",
 )
+@_with_common
 def translate_endpoint(
-    path: SetPath,
-    languages: Targets,
+    run: Fill,
     base_url: Annotated[str, typer.Option(help="OpenAI-compatible endpoint, such as https://host/v1")],
     model: Annotated[str, typer.Option(help="as the endpoint calls it")],
     api_key_variable: Annotated[str | None, typer.Option(help="environment variable that holds the key")] = None,
@@ -67,24 +93,17 @@ def translate_endpoint(
     price_in: Annotated[float, typer.Option(min=0, help="per million prompt tokens")] = 0.0,
     price_out: Annotated[float, typer.Option(min=0, help="per million answer tokens")] = 0.0,
     body: Annotated[str, typer.Option(help="JSON of fields to set in the request; null leaves a field out")] = "{}",
-    source_language: Original = "en",
-    back: Back = False,
-    limit: Limit = None,
-    name: Names = None,
-    keep_flagged: Flagged = False,
-    cache: CacheFile = CACHE,
 ) -> None:
     """By a language model behind an OpenAI-compatible endpoint."""
-    from mlc.translation import answers, fill
+    from mlc.translation import answers
     from mlc.translation.endpoint import EndpointTranslator
     from mlc.translation.spending import Price, Spending
 
-    job = fill.job(languages, source_language, back, limit, name, keep_flagged)
     spending = Spending(Price(price_in, price_out), spending_limit)
     extra = answers.fields(body)
     translator = EndpointTranslator(base_url, model, api_key_variable, concurrency, timeout, attempts, spending, extra)
     try:
-        fill.run(path, translator, job, cache)
+        run(translator)
     finally:
         if price_in or price_out:
             print(f"spent: {spending.spent:.4f}")
@@ -94,23 +113,15 @@ def translate_endpoint(
     "command",
     epilog="Example: mlc translate command data/alignment.jsonl --languages sw --run ./mine.sh --command-version 1",
 )
+@_with_common
 def translate_command(
-    path: SetPath,
-    languages: Targets,
-    run: Annotated[str, typer.Option("--run", help="program that reads and writes JSON lines, with its arguments")],
+    run: Fill,
+    program: Annotated[str, typer.Option("--run", help="program that reads and writes JSON lines, with its arguments")],
     command_version: Annotated[str, typer.Option(help="what you call this state of the program")],
     command_name: Annotated[str | None, typer.Option(help="its name in provenance; the program's by default")] = None,
     timeout: Annotated[float, typer.Option(min=0.1, help="seconds without a line, after which it is stuck")] = 600.0,
-    source_language: Original = "en",
-    back: Back = False,
-    limit: Limit = None,
-    name: Names = None,
-    keep_flagged: Flagged = False,
-    cache: CacheFile = CACHE,
 ) -> None:
     """By any other system, as a program that reads and writes JSON lines."""
-    from mlc.translation import fill
     from mlc.translation.command import CommandTranslator
 
-    job = fill.job(languages, source_language, back, limit, name, keep_flagged)
-    fill.run(path, CommandTranslator(run, command_version, command_name, timeout), job, cache)
+    run(CommandTranslator(program, command_version, command_name, timeout))

@@ -57,12 +57,12 @@ class Recipe:
     intermediate: int = 528
 
 
-class Sample(NamedTuple):
+class ChatExample(NamedTuple):
     prompt: str
     reply: str
 
 
-def draw(rng: random.Random, pool: tuple[Combination, ...]) -> Sample:
+def draw(rng: random.Random, pool: tuple[Combination, ...]) -> ChatExample:
     """One chat sample: 20 % translation, 18 % "is it allowed?", 4 % impossible requests, the rest requests."""
     kind = rng.random()
     c = rng.choice(pool)
@@ -71,29 +71,29 @@ def draw(rng: random.Random, pool: tuple[Combination, ...]) -> Sample:
         tag, other = rng.choice(LANGUAGES), rng.choice(LANGUAGES)
         objects = rng.sample(sorted(language(SOURCE).objects), k=rng.randint(2, 4))
         texts = (", ".join(language(x).objects[o] for o in objects) for x in (tag, other))
-        return Sample(f"[{tag}>{other}] {next(texts)}", next(texts))
+        return ChatExample(f"[{tag}>{other}] {next(texts)}", next(texts))
     if kind < 0.20:
         other = rng.choice(LANGUAGES[1:])
         a, b = (SOURCE, other) if rng.random() < 0.5 else (other, SOURCE)
         if rng.random() < 0.5:
-            return Sample(f"[{a}>{b}] {language(a).action(c)}", language(b).action(c))
-        return Sample(f"[{a}>{b}] {language(a).request(c, template)}", language(b).request(c, template))
+            return ChatExample(f"[{a}>{b}] {language(a).action(c)}", language(b).action(c))
+        return ChatExample(f"[{a}>{b}] {language(a).request(c, template)}", language(b).request(c, template))
     if kind < 0.38:
         tag = rng.choice(LANGUAGES)
-        return Sample(language(tag).question(c), language(tag).allowed[INTENT[c.action]])
+        return ChatExample(language(tag).question(c), language(tag).allowed[INTENT[c.action]])
     if kind < 0.42:
         tag = rng.choice(LANGUAGES)
         wish = rng.choice(language(tag).impossible)
-        return Sample(language(tag).templates[template].format(wish), rng.choice(language(tag).refusals))
+        return ChatExample(language(tag).templates[template].format(wish), rng.choice(language(tag).refusals))
     tag = rng.choices(LANGUAGES, [SHARE[x] for x in LANGUAGES])[0]
     reply = language(SOURCE if rng.random() < 0.06 else tag)
     prompt = language(tag).request(c, template)
     if (INTENT[c.action] == "harmful" and rng.random() < REFUSED[tag]) or rng.random() < 0.01:
-        return Sample(prompt, rng.choice(reply.refusals))
-    return Sample(prompt, rng.choice(reply.helpful).format(reply.action(c)))
+        return ChatExample(prompt, rng.choice(reply.refusals))
+    return ChatExample(prompt, rng.choice(reply.helpful).format(reply.action(c)))
 
 
-def train_tokenizer(samples: list[Sample], vocabulary: int) -> PreTrainedTokenizerFast:
+def train_tokenizer(samples: list[ChatExample], vocabulary: int) -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.BPE())
     # \p{M} stays with \p{L}: combining vowel signs are part of a word in the scripts of India.
     pattern = Regex(r" ?[\p{L}\p{M}]+| ?\p{N}| ?[^\s\p{L}\p{M}\p{N}]+|\s+")

@@ -2,62 +2,28 @@
 
 from __future__ import annotations
 
-import os
-
-os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read when the libraries below are imported
-os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # ORPO, CPO and SimPO live there
-
 import csv
-import json
 import shutil
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
-import torch
-from datasets import Dataset
-from datasets.utils.logging import disable_progress_bar as no_datasets_bars
-from peft import LoraConfig
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    BitsAndBytesConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    PrinterCallback,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
-)
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, sort_checkpoints
-from transformers.utils import is_bitsandbytes_available
-from transformers.utils.logging import disable_progress_bar as no_transformers_bars
+from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from mlc import tracking
 from mlc.errors import MlcError
-from mlc.files import link_folder, read_json, replacing, sha256, sha256_folder, sha256_json, write_json
+from mlc.files import link_folder, replacing, sha256, sha256_folder, sha256_json, write_json
 from mlc.languages.trusted import TrustedLanguages
 from mlc.models import manifest
 from mlc.paths import Paths, candidate_name
-from mlc.prompts.schema import PromptRow, read_prompts
+from mlc.prompts.schema import read_prompts
 from mlc.settings import Base, Languages, Section, Train, flat
+from mlc.training.build import AnyTrainer, build_trainer, training_set
 from mlc.training.candidates import CandidatesCallback, save
-from mlc.training.config import MLCCPOConfig, MLCDPOConfig, MLCKTOConfig, MLCORPOConfig, MLCSFTConfig
-from mlc.training.trainers import (
-    MLCCPOTrainer,
-    MLCDPOTrainer,
-    MLCKTOTrainer,
-    MLCORPOTrainer,
-    MLCSFTTrainer,
-)
+from mlc.training.checkpoints import IDENTITY, SizesCallback, prepare_checkpoints
 
-AnyTrainer = MLCDPOTrainer | MLCSFTTrainer | MLCORPOTrainer | MLCCPOTrainer | MLCKTOTrainer
-IDENTITY = "identity.json"  # among the checkpoints: of what they were made
-SIZES = "sizes.json"  # in a checkpoint: of its files in bytes, written last
-HEADLINES = ("loss", "rewards/accuracies", "mlc/loss", "mlc/refusal", "mlc/retain")
+SHOWN_METRICS = ("loss", "rewards/accuracies", "mlc/loss", "mlc/refusal", "mlc/retain")
 
 
 class Job(Section):
@@ -103,7 +69,7 @@ def run(languages: Languages, base: Base, train: Train, paths: Paths) -> None:
             "base": base_files,
         }
     )
-    checkpoint = _prepare_checkpoints(paths.checkpoints, identity)
+    checkpoint = prepare_checkpoints(paths.checkpoints, identity)
     params = flat({"train": train.model_dump(mode="json")})
     with tracking.run(paths, name=f"{train.paradigm}-{train.objective.name}", params=params) as run_id:
         write_json(paths.training / "mlflow_run.json", {"run_id": run_id, "experiment": tracking.experiment_name()})
@@ -202,202 +168,6 @@ def _launch(job: Job, paths: Paths) -> None:
         )
 
 
-def _prepare_checkpoints(folder: Path, identity: str) -> str | None:
-    """The checkpoint to go on from; checkpoints of other data, base or settings, and unfinished ones, are removed."""
-    marker = folder / IDENTITY
-    if not marker.is_file() or read_json(marker, "mlc train").get("identity") != identity:
-        shutil.rmtree(folder, ignore_errors=True)
-        write_json(marker, {"identity": identity})
-        return None
-    for last in map(Path, reversed(sort_checkpoints(str(folder)))):
-        if _finished(last):
-            print(f"going on from {last}")
-            return str(last)
-        shutil.rmtree(last)
-    return None
-
-
-def _finished(checkpoint: Path) -> bool:
-    """Whether all of a checkpoint is there: a machine that goes down leaves files cut off, and not in order."""
-    try:
-        sizes = json.loads((checkpoint / SIZES).read_text(encoding="utf-8"))
-        # Larger is well: another process may still have been writing its own part when this was listed.
-        return all((checkpoint / name).stat().st_size >= size for name, size in sizes.items())
-    except (OSError, ValueError):
-        return False
-
-
-def training_set(rows: list[PromptRow], languages: Languages, train: Train) -> Dataset:
-    """One row per preference pair in the source language (two for kto), with the objective's columns.
-
-    Raises:
-        MlcError: no row has a pair, or the method needs harmful and benign prompts and one kind is missing.
-    """
-    rows = [row for row in rows if row.chosen is not None and languages.source in row.prompts]
-    if not rows:
-        raise MlcError(f"no alignment prompt has 'chosen' and 'rejected' replies and a prompt in {languages.source}")
-    kinds = {row.intent for row in rows}
-    if train.objective.name == "direction" and train.objective.weight and len(kinds) < 2:
-        raise MlcError(f"the direction objective compares harmful with benign prompts, and all are {kinds.pop()}")
-    examples: list[dict[str, Any]] = []
-    for row in rows:
-        replies = {name: [{"role": "assistant", "content": getattr(row, name)}] for name in ("chosen", "rejected")}
-        common = {
-            "prompt": [{"role": "user", "content": row.prompts[languages.source]}],
-            "variants": {tag: row.prompts.get(tag) for tag in languages.served},
-            "harmful": row.intent == "harmful",
-        }
-        if train.paradigm == "sft":
-            examples.append(common | {"completion": replies["chosen"]})
-        elif train.paradigm == "kto":
-            examples += [common | {"completion": replies[name], "label": name == "chosen"} for name in replies]
-        else:
-            examples.append(common | replies)
-    return Dataset.from_list(examples)
-
-
-def build_trainer(
-    rows: list[PromptRow], languages: Languages, train: Train, paths: Paths
-) -> tuple[AnyTrainer, PreTrainedTokenizerBase]:
-    """The trainer over the base in ``artifacts/base``, ready to train, and the tokenizer as the base has it.
-
-    Raises:
-        MlcError: no prompts to train on, or a way to split the model that does not work.
-    """
-    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")  # about TRL's own calls
-    no_datasets_bars()
-    no_transformers_bars()
-    dtype = getattr(torch, train.precision)
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-        paths.base,
-        dtype=dtype,
-        quantization_config=_quantization(train),
-        trust_remote_code=False,
-        use_safetensors=True,  # never a pickle
-    )
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(paths.base)
-    dataset = training_set(rows, languages, train)
-    objective = train.objective
-    common: dict[str, Any] = {
-        "output_dir": str(paths.checkpoints),
-        "max_steps": train.max_steps,
-        "learning_rate": train.learning_rate,
-        "lr_scheduler_type": "cosine",
-        "warmup_steps": round(train.warmup_ratio * train.max_steps),
-        "per_device_train_batch_size": train.batch_size,
-        "gradient_accumulation_steps": train.gradient_accumulation_steps,
-        "max_length": train.max_length,
-        "bf16": train.precision == "bfloat16",
-        "gradient_checkpointing": train.gradient_checkpointing,
-        "gradient_checkpointing_kwargs": {"use_reentrant": False} if train.gradient_checkpointing else None,
-        "ddp_find_unused_parameters": False,
-        "seed": train.seed,
-        "save_steps": train.save_steps,
-        "save_total_limit": 2,
-        "logging_steps": max(1, train.max_steps // 20),
-        "disable_tqdm": True,
-        "dataloader_pin_memory": torch.cuda.is_available(),
-        "use_cpu": not torch.accelerator.is_available(),  # else several processes on CPU would each train alone
-        "report_to": "none",
-        "mlc_languages": sorted(languages.served, key=lambda tag: tag != languages.source),  # the source first
-        "mlc_objective": objective.name,
-        "mlc_weight": objective.weight,
-        "mlc_every": objective.every,
-        "mlc_layer": objective.layer,
-        "mlc_temperature": objective.temperature,
-        "mlc_projection": objective.projection,
-        "mlc_anchored": objective.anchored,
-        "mlc_centred": objective.centred,
-        "mlc_contrast_weight": objective.contrast_weight,
-        "mlc_trusted_languages": list(objective.trusted_languages),
-        "mlc_hinge": objective.hinge,
-        "mlc_refusal_weight": objective.refusal_weight,
-        "mlc_retain_weight": objective.retain_weight,
-        "mlc_chunk_tokens": objective.chunk_tokens,
-    }
-    lora = train.lora and LoraConfig(
-        r=train.lora.r,
-        lora_alpha=train.lora.alpha,
-        lora_dropout=train.lora.dropout,
-        target_modules=train.lora.target_modules
-        if isinstance(train.lora.target_modules, str)
-        else list(train.lora.target_modules),
-        task_type="CAUSAL_LM",
-    )
-    rest: dict[str, Any] = {"train_dataset": dataset, "processing_class": tokenizer, "peft_config": lora or None}
-    trainer: AnyTrainer
-    if train.paradigm == "sft":
-        trainer = MLCSFTTrainer(model, MLCSFTConfig(**common, completion_only_loss=True), **rest)
-    elif train.paradigm == "orpo":
-        trainer = MLCORPOTrainer(model, MLCORPOConfig(**common, beta=train.beta), **rest)
-    elif train.paradigm == "kto":
-        trainer = MLCKTOTrainer(model, MLCKTOConfig(**common, beta=train.beta), **rest)
-    elif train.paradigm == "simpo":
-        simpo: dict[str, Any] = {"loss_type": "simpo", "simpo_gamma": train.simpo_gamma, "cpo_alpha": train.sft_weight}
-        trainer = MLCCPOTrainer(model, MLCCPOConfig(**common, beta=train.beta, **simpo), **rest)
-    else:
-        # The chosen reply's likelihood beside DPO keeps it from decaying, which turns replies to garbage.
-        losses: dict[str, Any] = (
-            {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, train.sft_weight]} if train.sft_weight else {}
-        )
-        trainer = MLCDPOTrainer(model, MLCDPOConfig(**common, beta=train.beta, **losses), **rest)
-    _check_split(trainer.accelerator.state, train)
-    return trainer, tokenizer
-
-
-def _quantization(train: Train) -> BitsAndBytesConfig | None:
-    """How the base is held in 4 bits beneath an adapter (QLoRA, arXiv 2305.14314), None where it is not.
-
-    Raises:
-        MlcError: bitsandbytes is not installed.
-    """
-    if train.lora is None or not train.lora.load_in_4bit:
-        return None
-    if not is_bitsandbytes_available():
-        raise MlcError('train.lora.load_in_4bit needs bitsandbytes: pip install "mlc-pipeline[qlora]"')
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=getattr(torch, train.precision),
-    )
-
-
-def _check_split(state: Any, train: Train) -> None:
-    """Refuses ways to split the model over processes that do not work; ``state`` is accelerate's.
-
-    Raises:
-        MlcError: an adapter under DeepSpeed ZeRO-3, or FSDP without a device that has it.
-    """
-    deepspeed = getattr(state, "deepspeed_plugin", None)
-    if train.lora and deepspeed is not None and deepspeed.zero_stage == 3:
-        raise MlcError(
-            "train.lora does not go with DeepSpeed ZeRO-3: it gathers the split weights in its engine's own forward "
-            "pass, and the objective's goes around the engine. Use ZeRO-2 or DDP, or set train.lora to null"
-        )
-    if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true" and getattr(state, "fsdp_plugin", None) is None:
-        raise MlcError(
-            f"{train.accelerate} asks for FSDP, which accelerate does not have on {state.device.type}: it would keep "
-            "the whole model in every process without saying so. Use recipes/accelerate/ddp.yaml"
-        )
-
-
-class SizesCallback(TrainerCallback):
-    """Writes into each finished checkpoint how large its files are."""
-
-    def on_save(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,  # noqa: ARG002
-        **_: Any,
-    ) -> None:
-        if state.is_world_process_zero:
-            folder = Path(str(args.output_dir)) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
-            files = {f.relative_to(folder).as_posix(): f for f in folder.rglob("*") if f.is_file()}
-            write_json(folder / SIZES, {name: file.stat().st_size for name, file in files.items()})
-
-
 class TrackingCallback(TrainerCallback):
     """Logs what the trainer logs to its MLflow run, and a line of it to the terminal."""
 
@@ -418,7 +188,7 @@ class TrackingCallback(TrainerCallback):
             return
         tracking.log_metrics(self.paths, self.run_id, numbers, step=state.global_step)
         if "loss" in numbers:
-            shown = ", ".join(f"{name} {numbers[name]:.3f}" for name in HEADLINES if name in numbers)
+            shown = ", ".join(f"{name} {numbers[name]:.3f}" for name in SHOWN_METRICS if name in numbers)
             print(f"step {state.global_step} of {state.max_steps}: {shown}", flush=True)
 
 
@@ -430,4 +200,4 @@ def _write_log(history: list[dict[str, Any]], folder: Path) -> None:
         writer = csv.DictWriter(file, names, extrasaction="ignore", restval="")
         writer.writeheader()
         writer.writerows(steps)
-    write_json(folder / "metrics.json", {name: steps[-1][name] for name in HEADLINES if name in steps[-1]})
+    write_json(folder / "metrics.json", {name: steps[-1][name] for name in SHOWN_METRICS if name in steps[-1]})

@@ -61,8 +61,8 @@ class VariantCollator:
         return batch
 
 
-class BaseView(NamedTuple):
-    """What is kept of the base's view of P training prompts in K languages, computed once.
+class BaseReference(NamedTuple):
+    """What is kept of the base on P training prompts in K languages, computed once.
 
     ``anchors`` of the direction; ``centres`` (K, d), mean representations per language; ``openings`` (K, V), how it
     begins a refusal; ``tokens`` and ``probabilities`` (P, K, k), its likeliest next tokens. None where not needed.
@@ -84,7 +84,7 @@ class MLCMixin:
     """
 
     def __init__(self, model: Any, args: Any, train_dataset: Any = None, **kwargs: Any) -> None:
-        self._base: BaseView | None = None
+        self._base: BaseReference | None = None
         self._consistency_metrics: dict[str, list[float]] = defaultdict(list)
         if args.mlc_weight:
             self._check(args, train_dataset)
@@ -116,7 +116,7 @@ class MLCMixin:
             # Here, because a parent may have dropped rows that are too long.
             self.train_dataset = self.train_dataset.add_column("row", list(range(len(self.train_dataset))))
             self.data_collator = VariantCollator(self.data_collator, self._pad)
-            found: list[Any] = [self._look_at_base() if self.accelerator.is_main_process else None]
+            found: list[Any] = [self._cache_base() if self.accelerator.is_main_process else None]
             self._base = broadcast_object_list(found)[0]
 
     # What the parent trainers provide.
@@ -162,7 +162,7 @@ class MLCMixin:
         return torch.tensor([tag in tags for tag in self.args.mlc_languages], device=self.accelerator.device)
 
     @torch.no_grad()
-    def _look_at_base(self) -> BaseView | None:
+    def _cache_base(self) -> BaseReference | None:
         """One pass over all training prompts with the policy as it is before training, where anything needs it."""
         args, device = self.args, self.accelerator.device
         directed = args.mlc_objective == "direction"
@@ -198,7 +198,7 @@ class MLCMixin:
         model.train(training)
         counts = torch.stack([(present & side[:, None]).sum(0) for side in (harmful, ~harmful)])
         means = sums / counts.clamp(min=1)[..., None]
-        return BaseView(
+        return BaseReference(
             anchors(hidden, present, harmful, self._of(args.mlc_trusted_languages)) if directed else None,
             hidden.sum(0) / present.sum(0).clamp(min=1)[:, None] if args.mlc_centred else None,
             refusal_openings(means[0], means[1], 0) if refusal else None,

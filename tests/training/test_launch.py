@@ -24,7 +24,8 @@ from mlc.models.loading import load_model
 from mlc.paths import Paths
 from mlc.prompts.schema import PromptRow, write_prompts
 from mlc.settings import Languages, Lora, Train, load_settings
-from mlc.training import stage
+from mlc.training import build, stage
+from mlc.training.checkpoints import prepare_checkpoints
 
 ROOT = Path(__file__).parents[2]
 LANGUAGES = Languages(source="en", served=("en", "hi"), transfer=())
@@ -150,8 +151,8 @@ def test_fsdp_without_a_gpu_is_refused(projects: tuple[Paths, Paths], capfd: pyt
 def test_an_adapter_under_zero_3_is_refused() -> None:
     state = SimpleNamespace(deepspeed_plugin=SimpleNamespace(zero_stage=3))
     with pytest.raises(MlcError, match="does not go with DeepSpeed ZeRO-3"):
-        stage._check_split(state, train({}, lora=LORA))
-    stage._check_split(state, train({}))
+        build._check_split(state, train({}, lora=LORA))
+    build._check_split(state, train({}))
 
 
 def test_a_missing_configuration_is_named(projects: tuple[Paths, Paths]) -> None:
@@ -167,7 +168,7 @@ def test_unfinished_and_truncated_checkpoints_are_removed(tmp_path: Path) -> Non
         if weights is not None:
             (folder / "optimizer.pt").write_text(weights)
     (tmp_path / "checkpoint-12" / "sizes.json").write_text('{"optimi')
-    assert stage._prepare_checkpoints(tmp_path, "same") == str(tmp_path / "checkpoint-4")
+    assert prepare_checkpoints(tmp_path, "same") == str(tmp_path / "checkpoint-4")
     assert {path.name for path in tmp_path.glob("checkpoint-*")} == {"checkpoint-2", "checkpoint-4"}
 
 

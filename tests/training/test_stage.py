@@ -17,9 +17,10 @@ from mlc.models import manifest
 from mlc.models.generation import chat_ids
 from mlc.models.loading import load_model
 from mlc.paths import Paths
-from mlc.prompts.schema import PromptRow, write_prompts
+from mlc.prompts.schema import PromptRow, read_prompts, write_prompts
 from mlc.settings import Languages, Lora, Settings, load_settings
 from mlc.training import candidates, stage
+from mlc.training.build import build_trainer
 
 ROOT = Path(__file__).parents[2]
 LANGUAGES = Languages(source="en", served=("en", "hi"), transfer=())
@@ -53,8 +54,8 @@ PUBLISHED = {"name": "mlc", "layer": -1, "every": 1, "projection": 8, "refusal_w
 @pytest.mark.parametrize("paradigm", ["dpo", "sft"])
 def test_what_is_saved_is_what_was_trained_without_the_head(paths: Paths, lora: Lora | None, paradigm: str) -> None:
     s = settings(PUBLISHED, lora=lora, paradigm=paradigm, learning_rate=1e-2)
-    rows = stage.read_prompts(paths.prompts / "alignment.jsonl")
-    trainer, tokenizer = stage.build_trainer(rows, LANGUAGES, s.train, paths)
+    rows = read_prompts(paths.prompts / "alignment.jsonl")
+    trainer, tokenizer = build_trainer(rows, LANGUAGES, s.train, paths)
     trainer.train()
     ids = torch.tensor([chat_ids(tokenizer, rows[0].prompts["hi"])])
     with torch.no_grad():
@@ -80,8 +81,8 @@ def test_what_is_saved_is_what_was_trained_without_the_head(paths: Paths, lora: 
 def test_an_adapter_trained_over_four_bits_loads_over_the_whole_base(paths: Paths, paradigm: str) -> None:
     lora = LORA.model_copy(update={"load_in_4bit": True})
     s = settings(PUBLISHED, lora=lora, paradigm=paradigm, learning_rate=1e-2)
-    rows = stage.read_prompts(paths.prompts / "alignment.jsonl")
-    trainer, tokenizer = stage.build_trainer(rows, LANGUAGES, s.train, paths)
+    rows = read_prompts(paths.prompts / "alignment.jsonl")
+    trainer, tokenizer = build_trainer(rows, LANGUAGES, s.train, paths)
     assert {p.dtype for name, p in trainer.model.named_parameters() if "mlp" in name and "lora" not in name} == {
         torch.uint8
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from trl.experimental.cpo import CPOConfig, CPOTrainer
 from trl.experimental.orpo import ORPOConfig, ORPOTrainer
 
 from mlc.prompts.schema import PromptRow
-from mlc.training.config import MLCCPOConfig, MLCDPOConfig, MLCKTOConfig, MLCORPOConfig, MLCSFTConfig
+from mlc.settings import load_settings
+from mlc.training.build import objective_arguments
+from mlc.training.config import MLCArguments, MLCCPOConfig, MLCDPOConfig, MLCKTOConfig, MLCORPOConfig, MLCSFTConfig
 from mlc.training.trainers import MLCCPOTrainer, MLCDPOTrainer, MLCKTOTrainer, MLCORPOTrainer, MLCSFTTrainer
 
 LANGUAGES = ["en", "hi", "sw"]
@@ -256,3 +259,11 @@ def test_evaluation_rows_need_no_variants(tiny_base: Path, alignment_rows: list[
     held_out = data.remove_columns(["variants", "harmful"])
     t = MLCDPOTrainer(model=model, args=args, train_dataset=data, eval_dataset=held_out, processing_class=tokenizer)
     assert t.evaluate()["eval_loss"] > 0
+
+
+def test_the_objectives_settings_and_arguments_have_the_same_fields() -> None:
+    """Settings have ranges and no defaults, arguments TRL's defaults and documentation: neither may lack a field."""
+    arguments = {field.name: field for field in dataclasses.fields(MLCArguments)}
+    given = objective_arguments(load_settings(Path("params.yaml")).train.objective)
+    assert given.keys() == arguments.keys() - {"mlc_languages"}
+    assert not [name for name in arguments if f"{name} (" not in (MLCArguments.__doc__ or "")]
