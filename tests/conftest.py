@@ -16,9 +16,8 @@ for name, value in {
     os.environ.setdefault(name, value)
 
 
-@pytest.fixture(scope="session")
-def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A base model with its tokenizer: two layers of 32 dimensions, a vocabulary of 700, random weights."""
+def write_tiny_base(folder: Path, width: int = 32) -> None:
+    """A base model with its tokenizer: two layers of ``width`` dimensions, a vocabulary of 700, random weights."""
     import random
 
     import torch
@@ -27,17 +26,16 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from mlc.embedded.base import draw, train_tokenizer
     from mlc.embedded.world import combinations
 
-    folder = tmp_path_factory.mktemp("tiny") / "base"
     rng = random.Random(0)
     tokenizer = train_tokenizer([draw(rng, combinations("alignment")) for _ in range(500)], 700)
     torch.manual_seed(0)
     config = Qwen3Config(
         vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
+        hidden_size=width,
+        intermediate_size=2 * width,
         num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
+        num_attention_heads=width // 16,
+        num_key_value_heads=width // 16,
         head_dim=16,
         max_position_embeddings=256,
         tie_word_embeddings=True,
@@ -47,6 +45,13 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base model of 32 dimensions; see ``write_tiny_base``."""
+    folder = tmp_path_factory.mktemp("tiny") / "base"
+    write_tiny_base(folder)
     return folder
 
 

@@ -127,7 +127,7 @@ def test_a_parameter_reruns_only_what_reads_it(project: Path) -> None:
     yaml.dump(params, project / "params.yaml")
     try:
         status = json.loads(run(project, "dvc", "status", "--json").stdout)
-        assert set(status) == {"gate", "plan", "register", "select", "trust"}
+        assert set(status) == {"gate", "plan", "register", "select", "trusted_languages"}
     finally:
         run(project, "git", "checkout", "-q", "params.yaml")
 

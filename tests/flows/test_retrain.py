@@ -15,6 +15,7 @@ from typing import Any
 
 import psutil
 import pytest
+import records
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import State
@@ -48,7 +49,8 @@ for role in ("base", "candidate"):
     folder = pathlib.Path("artifacts/evaluation", role)
     folder.mkdir(parents=True)
     rates = {{"safe_rate": {ESTIMATE}, "over_refusal": {ESTIMATE}, "fidelity": {ESTIMATE}}}
-    (folder / "metrics.json").write_text(json.dumps({{"languages": {{"sw": rates}}, "served": {{}}}}))
+    metrics = {{"schema_version": 1, "languages": {{"sw": rates}}, "served": {{}}, "transfer": {{}}}}
+    (folder / "metrics.json").write_text(json.dumps(metrics))
 """
 SLEEPS = """\
 import os, pathlib, signal, subprocess, time
@@ -68,8 +70,8 @@ def _verdict(verdict: dict[str, Any], registration: dict[str, Any]) -> str:
     return f"""\
 import json, pathlib
 pathlib.Path("artifacts/gate").mkdir(parents=True)
-pathlib.Path("artifacts/gate/verdict.json").write_text(json.dumps({verdict}))
-pathlib.Path("artifacts/registration.json").write_text(json.dumps({registration}))
+pathlib.Path("artifacts/gate/verdict.json").write_text(json.dumps({records.verdict(**verdict)}))
+pathlib.Path("artifacts/registration.json").write_text(json.dumps({records.registration(**registration)}))
 """
 
 
@@ -234,7 +236,7 @@ def test_results_are_shown_where_the_run_is(project: Path) -> None:
     artifacts = {artifact.key: str(artifact.data) for artifact in found}
     row = json.loads(artifacts["languages"])[0]
     assert row["language"] == "sw"
-    assert row["safe rate, candidate"].replace("\N{NO-BREAK SPACE}", " ") == "75.0 % (50.0–90.0 %)"
+    assert row["safe rate, candidate"] == "75.0% (50.0–90.0%)"
     assert artifacts["verdict"].startswith("# Promoted\nPassed")
     assert (project / "artifacts" / "report" / "index.html").as_uri() in artifacts["report"]
 
@@ -289,8 +291,8 @@ def test_how_a_run_ends(
     tmp_path: Path, verdict: dict[str, Any], registration: dict[str, Any], name: str, words: str
 ) -> None:
     paths = Paths(tmp_path)
-    write_json(paths.verdict, verdict)
-    write_json(paths.registration, registration)
+    write_json(paths.verdict, records.verdict(**verdict))
+    write_json(paths.registration, records.registration(**registration))
     assert retrain.outcome(paths) == (name, words)
 
 

@@ -161,7 +161,7 @@ def test_an_endpoint_that_refuses_or_is_down_is_an_error(monkeypatch: pytest.Mon
     monkeypatch.setattr(endpoint, "FIRST_WAIT", 0.01)
     with serving(careful, status=401) as url, pytest.raises(MlcError, match="401"):
         verdicts(judge_at(url), ENGLISH)
-    with serving(careful, status=503) as url, pytest.raises(MlcError, match="gave up after 1 attempts: 503"):
+    with serving(careful, status=503) as url, pytest.raises(MlcError, match="gave up after 1 attempts: HTTP 503"):
         verdicts(judge_at(url, concurrency=1), *[ENGLISH] * 12)
     with serving(careful, status=400) as url:
         assert verdicts(judge_at(url), ENGLISH) == ["invalid"]  # filtered: this one reply

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+import records
 
 from mlc import tracking
 from mlc.paths import Paths
 from mlc.project import status
-from mlc.registry import ledger
+from mlc.registry.model import RegisteredModel
 
 NOW = datetime.now(UTC)
 
@@ -37,7 +38,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, store: Path) -> Paths:
     paths = Paths(folder)
     with tracking.run(paths, "train", tags={"gate": "passed"}):
         pass
-    model = ledger.Model(paths, "m")
+    model = RegisteredModel(paths, "m")
     model.create()
     for _ in range(2):
         model.client.create_model_version("m", source=folder.as_uri())
@@ -52,7 +53,7 @@ def test_champion_runs_and_what_is_stale(project: Paths) -> None:
     assert [(run["name"], run["status"], run["gate"]) for run in found["runs"]] == [("train", "FINISHED", "passed")]
     assert set(found["stale"]) == {"s"} and "in" in found["stale"]["s"]
     assert json.loads(json.dumps(found)) == found
-    shown = status.words(found)
+    shown = status.render_text(found)
     assert "version 2 of m, champion for" in shown and "train: finished, gate passed" in shown
     assert "PREFECT_API_URL is not set" in shown
 
@@ -60,9 +61,9 @@ def test_champion_runs_and_what_is_stale(project: Paths) -> None:
 @pytest.mark.parametrize("waits", [True, False])
 def test_a_version_that_waits_for_a_person_is_shown(project: Paths, waits: bool) -> None:
     project.registration.parent.mkdir(exist_ok=True)
-    project.registration.write_text(json.dumps({"waiting": waits, "version": "1"}))
+    project.registration.write_text(json.dumps(records.registration(waiting=waits, version="1")))
     registry = {"name": "m", **status._registry("m", project)}
-    shown = status.words({"registry": registry, "runs": [], "stale": {}, "schedule": {"configured": False}})
+    shown = status.render_text({"registry": registry, "runs": [], "stale": {}, "schedule": {"configured": False}})
     assert ("version 1: `mlc registry approve 1" in shown) == waits
 
 

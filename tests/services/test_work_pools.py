@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import records
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
 from prefect.client.schemas.objects import FlowRun
@@ -43,15 +44,16 @@ for role in ("base", "candidate"):
     folder = pathlib.Path("artifacts/evaluation", role)
     folder.mkdir(parents=True)
     rates = {"safe_rate": rate, "over_refusal": rate, "fidelity": rate}
-    (folder / "metrics.json").write_text(json.dumps({"languages": {"sw": rates}, "served": {}}))
+    (folder / "metrics.json").write_text(json.dumps(
+        {"schema_version": 1, "languages": {"sw": rates}, "served": {}, "transfer": {}}
+    ))
 """
-GATE = """\
+PROMOTED = records.registration(model="mlc-embedded", registered=True, promoted=True, version="2", champion="2")
+GATE = f"""\
 import json, pathlib
 pathlib.Path("artifacts/gate").mkdir(parents=True)
-pathlib.Path("artifacts/gate/verdict.json").write_text(json.dumps({"passed": True, "failed": []}))
-pathlib.Path("artifacts/registration.json").write_text(json.dumps({
-    "model": "mlc-embedded", "registered": True, "promoted": True, "reason": None, "version": "2", "champion": "2",
-}))
+pathlib.Path("artifacts/gate/verdict.json").write_text(json.dumps({records.verdict()}))
+pathlib.Path("artifacts/registration.json").write_text(json.dumps({PROMOTED}))
 """
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import write_tiny_base
 from mlflow import MlflowClient
 
 from mlc.errors import MlcError
@@ -79,8 +80,10 @@ def test_what_is_saved_is_what_was_trained_without_the_head(paths: Paths, lora: 
 
 @pytest.mark.parametrize("paradigm", ["dpo", "sft", "orpo", "simpo", "kto"])
 def test_an_adapter_trained_over_four_bits_loads_over_the_whole_base(paths: Paths, paradigm: str) -> None:
+    shutil.rmtree(paths.base)
+    write_tiny_base(paths.base, width=64)  # as many as bitsandbytes puts into a block, which some processors need
     lora = LORA.model_copy(update={"load_in_4bit": True})
-    s = settings(PUBLISHED, lora=lora, paradigm=paradigm, learning_rate=1e-2)
+    s = settings(PUBLISHED, lora=lora, paradigm=paradigm, learning_rate=3e-2)  # much is learnt, whatever the processor rounds
     rows = read_prompts(paths.prompts / "alignment.jsonl")
     trainer, tokenizer = build_trainer(rows, LANGUAGES, s.train, paths)
     assert {p.dtype for name, p in trainer.model.named_parameters() if "mlp" in name and "lora" not in name} == {
@@ -141,8 +144,8 @@ def test_an_interrupted_run_goes_on_and_ends_like_an_uninterrupted_one(
         for name in one:
             torch.testing.assert_close(one[name], two[name], msg=name)
         made = manifest.verify(paths.candidate(step))
-        assert made["step"] == step
-        ids.add(made["files"]["model.safetensors"])
+        assert made.step == step
+        ids.add(made.files["model.safetensors"])
     assert len(ids) == 4
 
 
