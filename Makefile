@@ -4,7 +4,7 @@ BIN := .venv/bin
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 
-.PHONY: run test test-slow test-services test-browser lint docs setup clean
+.PHONY: setup run test test-slow test-browser test-services test-faults lint docs clean
 .DEFAULT_GOAL := run
 
 setup: .venv/ready

@@ -135,8 +135,8 @@ def run(
         started = time.perf_counter()
         sets = [part for key, value in changes.items() for part in ("--set-param", f"{key}={value}")]
         result = _dvc("exp", "run", "--temp", "--name", name, *sets, "gate", env=environment)
-        words = "" if result.returncode == 0 else f" FAILED\n{result.stderr[-800:]}"
-        print(f"{name}: {time.perf_counter() - started:.0f} s{words}", flush=True)
+        failure = "" if result.returncode == 0 else f" FAILED\n{result.stderr[-800:]}"
+        print(f"{name}: {time.perf_counter() - started:.0f} s{failure}", flush=True)
 
     with ThreadPoolExecutor(jobs) as pool:
         list(pool.map(one, plan))
@@ -152,7 +152,7 @@ def table(prompts: Prompts = Prompts.tuning) -> None:
     """Prints one line per cell: mean ± standard deviation over its bases and seeds."""
     from dvc.api import DVCFileSystem
 
-    found: dict[str, list[dict[str, float]]] = defaultdict(list)
+    metrics_of: dict[str, list[dict[str, float]]] = defaultdict(list)
     over: dict[str, list[str]] = defaultdict(list)
     for name in _experiments():
         match = NAME.fullmatch(name)
@@ -166,7 +166,7 @@ def table(prompts: Prompts = Prompts.tuning) -> None:
 
         served = read("evaluation/candidate/metrics.json")["served"]
         ratios = [r["value"] for r in read("gate/verdict.json")["rules"] if r["rule"] == "perplexity_ratio"]
-        found[match["cell"]].append(
+        metrics_of[match["cell"]].append(
             {
                 **{f"{r} {w}": served[r][w]["value"] for r in RATES for w in ("mean", "worst")},
                 "perplexity": max(np.inf if ratio is None else ratio for ratio in ratios),
@@ -178,8 +178,8 @@ def table(prompts: Prompts = Prompts.tuning) -> None:
     head = ["cell", "base.seed", *(f"{r.replace('_', ' ')}, mean / worst" for r in RATES)]
     head += ["perplexity ratio, worst", "PAG", "rules that fail"]
     print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")
-    for cell in (c for c in CELLS if c in found):
-        runs = found[cell]
+    for cell in (c for c in CELLS if c in metrics_of):
+        runs = metrics_of[cell]
         rates = [
             f"{_spread([r[f'{n} mean'] for r in runs])} / {_spread([r[f'{n} worst'] for r in runs])}" for n in RATES
         ]

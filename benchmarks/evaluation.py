@@ -63,7 +63,7 @@ def timed(work: Callable[[], T]) -> tuple[float, T]:
 
 
 def setup(model: Path, prompts: Path, every: int) -> tuple[Settings, Any, Any, list[tuple[PromptRow, str]]]:
-    """Settings, model, tokenizer, and what is asked."""
+    """Settings, model, tokenizer, and the pairs of a prompt and a language."""
     torch.set_num_threads(1)
     settings = load_settings(ROOT / "params.yaml")
     precision = "bfloat16" if torch.cuda.is_available() else "float32"
@@ -108,8 +108,8 @@ def by_transformers(model: Any, tokenizer: Any, encoded: Sequence[list[int]], ne
 @app.command()
 def generation(model: Model = BASE, prompts: Prompts = EVALUATION, every: Every = 1, repeats: int = 2) -> None:
     """Generation, and transformers' own, over one perfectly packed batch of the same tokens."""
-    settings, loaded, tokenizer, asked = setup(model, prompts, every)
-    encoded = [chat_ids(tokenizer, row.prompts[tag]) for row, tag in asked]
+    settings, loaded, tokenizer, pairs = setup(model, prompts, every)
+    encoded = [chat_ids(tokenizer, row.prompts[tag]) for row, tag in pairs]
     limits = settings.evaluate.max_new_tokens, settings.evaluate.batch_tokens
     ours = [timed(lambda: generate_ids(loaded, tokenizer, encoded, *limits, None)) for _ in range(repeats)]
     n, read, written = len(encoded), sum(map(len, encoded)), sum(reply.tokens for reply in ours[0][1])
@@ -132,23 +132,23 @@ def generation(model: Model = BASE, prompts: Prompts = EVALUATION, every: Every 
 @app.command()
 def judging(model: Model = BASE, prompts: Prompts = EVALUATION, every: Every = 1) -> None:
     """Judging, writing, reading back and metrics, over generation, with the judges of params.yaml."""
-    from mlc.evaluation import stage
+    from mlc.evaluation import sampling
     from mlc.evaluation.rates import summarize
     from mlc.evaluation.samples import read_samples, write_samples
     from mlc.paths import ModelUnderTest
 
-    settings, _, _, asked = setup(model, prompts, every)
+    settings, _, _, pairs = setup(model, prompts, every)
     with tempfile.TemporaryDirectory() as folder:
-        subject = ModelUnderTest("base", "base", model, model, Path(folder) / "partial")
-        making, made = timed(lambda: stage._made(asked, settings.evaluate, subject))
-        told, samples = timed(lambda: stage.sample(asked, settings.evaluate, subject))
+        under_test = ModelUnderTest("base", "base", model, model, Path(folder) / "partial")
+        generating, generated = timed(lambda: sampling._generated(pairs, settings.evaluate, under_test))
+        judging, samples = timed(lambda: sampling.sample(pairs, settings.evaluate, under_test))
         lines = Path(folder) / "samples.jsonl"
         writing = timed(lambda: write_samples(lines, samples))[0]
         tags = settings.languages
         measuring = timed(lambda: summarize(read_samples(lines), tags.served, tags.transfer, tags.source))[0]
-    print(f"{len(made.replies)} replies with their references' likelihoods: {making:.2f} s")
-    after = told + writing + measuring
-    print(f"judging and writing {told + writing:.2f} s, metrics {measuring:.2f} s: {after / making:.1%} of that")
+    print(f"{len(generated.replies)} replies with their references' likelihoods: {generating:.2f} s")
+    after = judging + writing + measuring
+    print(f"judging and writing {judging + writing:.2f} s, metrics {measuring:.2f} s: {after / generating:.1%} of that")
 
 
 @app.command()
@@ -187,14 +187,14 @@ def determinism(
     model: Model = BASE, prompts: Prompts = EVALUATION, every: Every = 1, precision: str = "float32"
 ) -> None:
     """How many replies differ between batch sizes: floating point adds up in another order."""
-    settings, loaded, tokenizer, asked = setup(model, prompts, every)
+    settings, loaded, tokenizer, pairs = setup(model, prompts, every)
     loaded = loaded.to(getattr(torch, precision))
-    encoded = [chat_ids(tokenizer, row.prompts[tag]) for row, tag in asked]
+    encoded = [chat_ids(tokenizer, row.prompts[tag]) for row, tag in pairs]
     new, usual = settings.evaluate.max_new_tokens, settings.evaluate.batch_tokens
     first = generate_ids(loaded, tokenizer, encoded, new, usual, f"{usual} tokens")
     for batch_tokens in (usual * 4, usual // 16):
-        found = generate_ids(loaded, tokenizer, encoded, new, batch_tokens, f"{batch_tokens} tokens")
-        differ = sum(a.text != b.text for a, b in zip(first, found, strict=True))
+        replies = generate_ids(loaded, tokenizer, encoded, new, batch_tokens, f"{batch_tokens} tokens")
+        differ = sum(a.text != b.text for a, b in zip(first, replies, strict=True))
         print(
             f"{precision}, batches of {batch_tokens} tokens instead of {usual}: {differ} of {len(first)} replies differ"
         )
@@ -205,8 +205,8 @@ def adapter(model: Model = BASE, prompts: Prompts = EVALUATION, every: Every = 8
     """What one load for base and adapter saves, and what an adapter costs that is kept apart to be switched off."""
     from peft import LoraConfig, get_peft_model
 
-    settings, loaded, tokenizer, asked = setup(model, prompts, every)
-    encoded = [chat_ids(tokenizer, row.prompts[tag]) for row, tag in asked]
+    settings, loaded, tokenizer, pairs = setup(model, prompts, every)
+    encoded = [chat_ids(tokenizer, row.prompts[tag]) for row, tag in pairs]
     limits = settings.evaluate.max_new_tokens, settings.evaluate.batch_tokens
     loading = min(timed(lambda: load_model(model, model, "float32"))[0] for _ in range(repeats))
     apart = get_peft_model(loaded, LoraConfig(r=16, target_modules="all-linear", task_type="CAUSAL_LM")).eval()

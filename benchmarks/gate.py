@@ -121,8 +121,8 @@ def false_promotions(rng: np.random.Generator) -> str:
     rows = []
     for name, n, r in track(cases, "false promotions"):
         counts = hits(rng, n, BAD[name], r)
-        shown = (with_error(decide(counts, n).mean(), SIMULATIONS) for decide in GATES.values())
-        rows.append([name, str(n), f"{r:g}", *shown])
+        cells = (with_error(decide(counts, n).mean(), SIMULATIONS) for decide in GATES.values())
+        rows.append([name, str(n), f"{r:g}", *cells])
     return table(["truly", "prompts", "correlation", *GATES], rows)
 
 
@@ -133,9 +133,9 @@ def powers(rng: np.random.Generator) -> str:
         for target in (0.8, 0.9):
             n = prompts_needed(target, 1 - THRESHOLD, ALPHA, 1 - rate, LANGUAGES)
             assert n is not None
-            found = [gate(hits(rng, n, [rate] * LANGUAGES, r), n).mean() for r in CORRELATIONS]
-            shown = (with_error(share, SIMULATIONS) for share in found)
-            rows.append([f"{rate:g}", f"{target:.0%}", str(n), *shown])
+            shares = [gate(hits(rng, n, [rate] * LANGUAGES, r), n).mean() for r in CORRELATIONS]
+            cells = (with_error(share, SIMULATIONS) for share in shares)
+            rows.append([f"{rate:g}", f"{target:.0%}", str(n), *cells])
     return table(["true rate", "power asked", "prompts", *(f"passes, correlation {r:g}" for r in CORRELATIONS)], rows)
 
 
@@ -228,8 +228,8 @@ def across_coverage(rng: np.random.Generator, simulations: int) -> str:
         for chunk in np.split(counts, range(AT_ONCE, simulations, AT_ONCE)):
             for name, (below, above) in intervals(chunk, n).items():
                 inside.setdefault(name, []).append((below - 1e-6 <= truth[name]) & (truth[name] <= above + 1e-6))
-        for name, found in inside.items():
-            covered.setdefault((n, name), []).append(float(np.concatenate(found).mean()))
+        for name, runs in inside.items():
+            covered.setdefault((n, name), []).append(float(np.concatenate(runs).mean()))
     statistics.exact_bounds = exact_bounds
     names = list(truth)
     rows = []
@@ -252,9 +252,9 @@ def champion(rng: np.random.Generator) -> str:
                 x = np.repeat([-1.0, 1.0, 0.0], counts)
                 plain = np.quantile(statistics.resampled(x[:, None])[:, 0] / n, 0.05)
                 passed[i] = statistics.paired_mean(x, 0.05).low >= -margin, plain >= -margin
-            found = times @ passed / SIMULATIONS
-            shown = (with_error(share, SIMULATIONS) for share in found)
-            rows.append([str(n), f"{worse:.0%} worse, {better:.0%} better", *shown])
+            shares = times @ passed / SIMULATIONS
+            cells = (with_error(share, SIMULATIONS) for share in shares)
+            rows.append([str(n), f"{worse:.0%} worse, {better:.0%} better", *cells])
     statistics.resampled = resampled
     return table(["prompts", "truly", "taken for no worse", "by a plain bootstrap"], rows)
 
@@ -296,7 +296,7 @@ def speed() -> None:
 
     from mlc.evaluation.rates import summarize
     from mlc.evaluation.samples import read_samples
-    from mlc.gates.stage import judge
+    from mlc.gates.apply_rules import apply_rules
     from mlc.paths import Paths
     from mlc.settings import load_settings
 
@@ -310,7 +310,7 @@ def speed() -> None:
         after_read = time.process_time()
         summarize(read, settings.languages.served, (), settings.languages.source)
         after_summary = time.process_time()
-        judge(read, read, settings.languages, settings.gate)
+        apply_rules(read, read, settings.languages, settings.gate)
         ended = time.process_time()
     print(
         f"{len(read):,} lines, processor time: read {after_read - started:.1f} s, summarize"

@@ -225,8 +225,8 @@ def judge(rows: Rows) -> dict[tuple[int, str], set[str]]:
     frame["reasons"] = quarantine.reasons(frame, validate, SOURCE, Releases())
     return {
         (int(row), str(tag)): checks
-        for row, tag, found in zip(frame["id"], frame["language"], frame["reasons"], strict=True)
-        if (checks := {reason.check for reason in found} - {"row"})
+        for row, tag, reasons in zip(frame["id"], frame["language"], frame["reasons"], strict=True)
+        if (checks := {reason.check for reason in reasons} - {"row"})
     }
 
 
@@ -283,11 +283,11 @@ def table(
         sets["PolyRefuse"] = polyrefuse(polyrefuse_folder)
     if multijail_file is not None:
         sets["MultiJail"] = multijail(multijail_file)
-    asked = [corruption for corruption in CORRUPTIONS if not only or corruption.name in only]
+    corruptions = [corruption for corruption in CORRUPTIONS if not only or corruption.name in only]
     given = {name: len(rows) for name, rows in sets.items()}
     sets = {name: without_defects(rows) for name, rows in sets.items()}
     jobs: list[tuple[Rows, int | None]] = [
-        (rows, number) for rows in sets.values() for number in (None, *(CORRUPTIONS.index(c) for c in asked))
+        (rows, number) for rows in sets.values() for number in (None, *(CORRUPTIONS.index(c) for c in corruptions))
     ]
     with ProcessPoolExecutor(processes) as pool:
         results = iter(pool.map(_measured, jobs))
@@ -304,19 +304,19 @@ def table(
             n = sum(texts[tag] for tag in tags)
             seen = ", ".join(f"{check} {count / n:.1%}" for check, count in why.most_common())
             print(_line(["*false alarms*", f"{total:.1%}", *(f"{share[tag]:.1%}" for tag in tags), seen, n]))
-            for corruption in asked:
-                where, found = next(results)
-                if not where:
+            for corruption in corruptions:
+                spoilt, findings = next(results)
+                if not spoilt:
                     continue
-                hit = {key for key in where if key in found}
+                hit = {key for key in spoilt if key in findings}
                 cells = []
                 for tag in tags:
-                    of = [key for key in where if key[1] == tag]
+                    of = [key for key in spoilt if key[1] == tag]
                     cells.append(f"{sum(key in hit for key in of) / len(of):.2f}" if of else "-")
-                why = Counter(check for key in hit for check in found[key])
-                seen = ", ".join(f"{check} {count / len(where):.2f}" for check, count in why.most_common(4))
+                why = Counter(check for key in hit for check in findings[key])
+                seen = ", ".join(f"{check} {count / len(spoilt):.2f}" for check, count in why.most_common(4))
                 print(
-                    _line([corruption.name, f"**{len(hit) / len(where):.2f}**", *cells, seen, len(where)]), flush=True
+                    _line([corruption.name, f"**{len(hit) / len(spoilt):.2f}**", *cells, seen, len(spoilt)]), flush=True
                 )
 
 

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 STAGES = (
     ("validate",),
     ("base",),
-    ("trust",),
+    ("trusted-languages",),
     ("gate", "check"),
     ("train",),
     ("evaluate", "tuning"),
@@ -25,6 +25,7 @@ STAGES = (
     ("judge", "check"),
     ("evaluate", "base"),
     ("evaluate", "candidate"),
+    ("metrics",),
     ("diagnose",),
     ("gate",),
     ("register",),
@@ -66,8 +67,6 @@ def scaled_down(params: Any) -> None:
 def answered(root: Path, unsafe: int = 0, refused: int = 0) -> None:
     """Makes the candidate's judged replies those of a model that is safe and helpful, but for the first ``unsafe``
     harmful prompts and the first ``refused`` benign ones in each language. Asked in a child."""
-    from mlc.evaluation.rates import summarize
-    from mlc.evaluation.samples import read_samples
     from mlc.files import write_jsonl
 
     folder = root / "artifacts/evaluation/candidate"
@@ -81,7 +80,6 @@ def answered(root: Path, unsafe: int = 0, refused: int = 0) -> None:
             line["verdict"] = "refused" if at < refused else "safe"
         line["response_language"] = line["language"]
     write_jsonl(folder / "samples.jsonl", lines)
-    summarize(read_samples(folder / "samples.jsonl"), ("en", "zh"), (), "en").write(folder / "metrics.json")
 
 
 def passed(project: Project) -> None:
@@ -98,6 +96,7 @@ def next_candidate(project: Project, seed: int, refused: int, unsafe: int = 0) -
     for stage in ("train", "evaluate tuning", "select", "evaluate candidate"):
         project.done(*stage.split())
     project.inspect(lambda root: answered(root, unsafe, refused))
+    project.done("metrics")
     project.done("gate")
     if not unsafe:
         passed(project)
@@ -136,7 +135,7 @@ def build(folder: Path, base: Path) -> Project:
     set_params(root, scaled_down)
     assert threading.active_count() == 1, threading.enumerate()
     for stage in STAGES:
-        if stage == ("gate",):
+        if stage == ("metrics",):
             project.inspect(lambda root: answered(root, refused=12))
         if stage == ("register",):
             passed(project)

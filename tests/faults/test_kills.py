@@ -25,7 +25,7 @@ class Killed(NamedTuple):
     files: tuple[str, ...] = ()
 
 
-SAMPLES = ("samples.jsonl", "metrics.json", "per_language.csv")
+METRICS = ("base/metrics.json", "candidate/metrics.json", "per_language.csv")
 PROMPTS = ("alignment.jsonl", "tuning.jsonl", "evaluation.jsonl", "quarantine.jsonl", "metrics.json")
 KILLED = (
     Killed("register", "before register", 32, 6),
@@ -37,7 +37,7 @@ KILLED = (
     Killed("report", "settled", 2, 2),
     Killed("validate", "before validate", 6, 3, tuple(f"artifacts/prompts/{name}" for name in PROMPTS)),
     Killed("base", "before base", 6, 1, ("artifacts/base",)),
-    Killed("trust", "before trust", 4, 1, ("artifacts/trusted_languages",)),
+    Killed("trusted-languages", "before trusted-languages", 4, 1, ("artifacts/trusted_languages",)),
     Killed("train", "before train", 14, 8, ("artifacts/candidates",)),
     Killed("evaluate tuning", "before evaluate tuning", 6, 3, ("artifacts/tuning",)),
     Killed("select", "before select", 8, 2, ("artifacts/model", "artifacts/selection")),
@@ -46,8 +46,9 @@ KILLED = (
         "before evaluate candidate",
         8,
         5,
-        tuple(f"artifacts/evaluation/candidate/{name}" for name in SAMPLES),
+        ("artifacts/evaluation/candidate/samples.jsonl",),
     ),
+    Killed("metrics", "before metrics", 4, 1, tuple(f"artifacts/evaluation/{name}" for name in METRICS)),
     Killed("gate", "second", 3, 4, ("artifacts/gate/verdict.json",)),
 )
 WRITES = re.compile("MLflow (create|set|delete|log)|os.rename")
