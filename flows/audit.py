@@ -5,7 +5,7 @@ The project is the working directory.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypedDict
 
 from dvc.exceptions import DvcException
 from prefect import State, flow
@@ -24,6 +24,18 @@ from mlc.settings import Settings, load_settings
 from mlc.text import title
 
 REFUSED = 3  # mlc audit's exit code where the champion does not pass
+
+
+class Row(TypedDict):
+    """A rule's result, as the table on the run's page shows it."""
+
+    rule: str
+    language: str
+    n: int
+    value: str
+    bound: str
+    threshold: str
+    passed: bool
 
 
 def _needed(settings: Settings) -> list[str]:
@@ -47,18 +59,18 @@ def _show(verdict: AuditVerdict) -> tuple[str, str]:
     """The name of the flow's state and the verdict in words, which the run's page shows too."""
     version, passed = verdict.version, verdict.passed
     outcome = "still passes" if passed else f"does not pass any more: {len(verdict.failed)} rules failed"
-    words = f"Champion version {version} of {verdict.model} {outcome}."
+    message = f"Champion version {version} of {verdict.model} {outcome}."
     if verdict.action:
-        words += f" {verdict.action[0].upper()}{verdict.action[1:]}."
+        message += f" {verdict.action[0].upper()}{verdict.action[1:]}."
     failed = "".join(f"\n- {sentence}" for sentence in verdict.failed)
     name = "Passed" if passed else "BelowGate"
-    create_markdown_artifact(f"# {name}\n{words}{failed}", key="audit")
-    rows = [_row(result) for result in verdict.rules]
+    create_markdown_artifact(f"# {name}\n{message}{failed}", key="audit")
+    rows = [dict(_row(result)) for result in verdict.rules]
     create_table_artifact(table=rows, key="audit-rules", description=f"Version {version}, on {verdict.when}")
-    return name, words + failed
+    return name, message + failed
 
 
-def _row(result: RuleResult) -> dict[str, Any]:
+def _row(result: RuleResult) -> Row:
     return {
         "rule": title(result.rule),
         "language": result.where,
@@ -92,11 +104,11 @@ def audit(
             failed = _judge(settings, force, limits)
         if failed is not None:
             return Failed(name=failed.name, message=failed.message)
-        name, words = _show(AuditVerdict.of(paths))
+        name, message = _show(AuditVerdict.of(paths))
     except (DvcException, MlcError) as error:
         return Failed(message=str(error))
     if name == "BelowGate" and settings.audit.on_failure == "retrain":
         again = {stage: limit for stage, limit in limits.items() if stage != "audit"}
         state = retrain(hours=again, notify=notify, notify_on=notify_on, return_state=True)
-        words += f"\nRetrained: {state.name}: {state.message}"
-    return Completed(name=name, message=words)
+        message += f"\nRetrained: {state.name}: {state.message}"
+    return Completed(name=name, message=message)

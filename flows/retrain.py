@@ -65,8 +65,8 @@ def outcome(paths: Paths) -> tuple[str, str]:
         todo = f'`mlc registry approve {version} --why "..."` promotes it, `mlc registry reject {version} ...` does not'
         return "Waiting", f"Passed and registered as version {version}, which waits for approval: {todo}. {now}"
     if registration.registered:
-        words = f"Passed and registered as version {version}, not promoted: {registration.reason}. {now}"
-        return "Registered", words
+        message = f"Passed and registered as version {version}, not promoted: {registration.reason}. {now}"
+        return "Registered", message
     failed = "".join(f"\n- {sentence}" for sentence in verdict.failed)
     return "Refused", f"Not registered: {registration.reason}. {now}{failed}"
 
@@ -103,13 +103,14 @@ def _ask(settings: Settings, paths: Paths, hours: float, notify: str | None) -> 
     """
     from mlc.registry.promotion import approve, reject
 
-    version, words = Registration.of(paths).version, outcome(paths)[1]
+    version, message = Registration.of(paths).version, outcome(paths)[1]
     assert version is not None  # one waits
     if notify:
-        send(notify, "retrain: Waiting", f"{words}\nOr answer on the page of the run.")
+        send(notify, "retrain: Waiting", f"{message}\nOr answer on the page of the run.")
     try:
         answer = pause_flow_run(
-            Approval.with_initial_data(description=f"# Promote version {version}?\n{words}"), timeout=int(hours * 3600)
+            Approval.with_initial_data(description=f"# Promote version {version}?\n{message}"),
+            timeout=int(hours * 3600),
         )
     except FlowPauseTimeout:
         get_run_logger().warning("nobody has answered in %g hours", hours)
@@ -119,11 +120,11 @@ def _ask(settings: Settings, paths: Paths, hours: float, notify: str | None) -> 
 
 
 def _show(paths: Paths) -> tuple[str, str]:
-    name, words = outcome(paths)
+    name, message = outcome(paths)
     create_table_artifact(table=_table(paths), key="languages", description="Rates with their intervals")
-    create_markdown_artifact(f"# {name}\n{words}", key="verdict")
+    create_markdown_artifact(f"# {name}\n{message}", key="verdict")
     create_link_artifact((paths.report / "index.html").resolve().as_uri(), key="report", link_text="The report")
-    return name, words
+    return name, message
 
 
 @flow(on_completion=[ended], on_failure=[ended], on_crashed=[ended], on_cancellation=[ended])
@@ -148,19 +149,19 @@ def retrain(
         with working():
             stages.end_abandoned_runs()
             if unchanged(settings, paths):
-                words = outcome(paths)[1].splitlines()[0]
+                message = outcome(paths)[1].splitlines()[0]
                 get_run_logger().info("data, code, parameters and champion are unchanged: nothing to do")
-                return Completed(name="Unchanged", message=f"Nothing has changed since the last run. {words}")
+                return Completed(name="Unchanged", message=f"Nothing has changed since the last run. {message}")
             failed = run_stages(stages.stages(), hours or {})
         if failed is not None:
             return Failed(name=failed.name, message=failed.message)
-        name, words = _show(paths)
+        name, message = _show(paths)
         if name == "Waiting" and deployment.id is not None:
             _ask(settings, paths, approval_hours, notify if "Waiting" in notify_on else None)
-            name, words = _show(paths)
+            name, message = _show(paths)
     except (DvcException, MlcError, MlflowException) as error:
         return Failed(message=str(tracking.explained(error)))
-    return Completed(name=name, message=words.splitlines()[0])
+    return Completed(name=name, message=message.splitlines()[0])
 
 
 def _readable_logs() -> None:
@@ -198,9 +199,9 @@ def main() -> int:
         return 1
     paths = Paths()
     store = os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow/mlflow.db")
-    name, words = outcome(paths)
+    name, message = outcome(paths)
     before = "Nothing has changed since the last run. " if state.name == "Unchanged" else ""
-    print(f"\n{state.name:<10} {before}{words}")
+    print(f"\n{state.name:<10} {before}{message}")
     print(f"Report     {paths.report / 'index.html'}")
     print(f"Registry   mlflow ui --backend-store-uri {store}")
     return 3 if name == "Refused" else 0

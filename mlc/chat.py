@@ -105,21 +105,21 @@ def _messages() -> Iterator[str]:
             return
 
 
-def _shown(reply: str) -> str:
+def _printable(reply: str) -> str:
     """A reply with its line breaks, and nothing else in it that acts on a terminal."""
     return "\n".join(map(visible, reply.split("\n")))
 
 
 def _turn(console: Console, names: Sequence[str], replies: Sequence[str], notes: Sequence[str]) -> None:
     if len(names) == 1:
-        console.print(Text(_shown(replies[0])))
+        console.print(Text(_printable(replies[0])))
         if notes[0]:
             console.print(Text(f"({notes[0]})", style="dim"))
         return
     table = Table(expand=True)
     for name in names:
         table.add_column(Text(name))
-    table.add_row(*(Text(_shown(reply)) for reply in replies))
+    table.add_row(*(Text(_printable(reply)) for reply in replies))
     if any(notes):
         table.add_row(*(Text(note, style="dim") for note in notes))
     console.print(table)
@@ -149,15 +149,15 @@ def run(
             if not message:
                 continue
             replies = [speaker.reply(message, max_new_tokens) for speaker in speakers]
-            found = [identify(reply) for reply in replies]
+            tags = [identify(reply) for reply in replies]
             if as_json:
-                said = [
+                answers = [
                     {"model": s.name, "response": r, "language": tag}
-                    for s, r, tag in zip(speakers, replies, found, strict=True)
+                    for s, r, tag in zip(speakers, replies, tags, strict=True)
                 ]
-                print(json.dumps({"prompt": message, "replies": said}, ensure_ascii=False), flush=True)
+                print(json.dumps({"prompt": message, "replies": answers}, ensure_ascii=False), flush=True)
                 continue
-            notes = ["" if language is None or same_language(language, tag) else _other(tag, language) for tag in found]
+            notes = ["" if language is None or same_language(language, tag) else _other(tag, language) for tag in tags]
             _turn(console, [speaker.name for speaker in speakers], replies, notes)
 
 

@@ -228,7 +228,7 @@ class Endpoint:
                 return response.json()
             except ValueError:
                 raise Unanswered("HTTP 200 with a body that is not JSON") from None
-        reason = f"HTTP {status}: {self._said(response)}"
+        reason = f"HTTP {status}: {self._error_message(response)}"
         if status not in (408, 409, 425, 429) and status < 500:
             raise Rejected(reason, status)
         wait = retry_after(response.headers.get("Retry-After", ""))
@@ -236,13 +236,13 @@ class Endpoint:
             self._resume_at = max(self._resume_at, time.monotonic() + wait)
         raise Unanswered(f"{reason} (asks to wait {wait:.0f} s)" if wait else reason, wait)
 
-    def _said(self, response: httpx.Response) -> str:
+    def _error_message(self, response: httpx.Response) -> str:
         """The endpoint's own words, short, and without the key in case it repeats it."""
-        said: Any = response.text
+        message: Any = response.text
         with contextlib.suppress(ValueError, KeyError, TypeError):
-            said = json.loads(said)["error"]["message"]
-        said = " ".join(str(said).split())[:200] or response.reason_phrase
-        return str(said.replace(self._key, "***") if self._key else said)
+            message = json.loads(message)["error"]["message"]
+        message = " ".join(str(message).split())[:200] or response.reason_phrase
+        return str(message.replace(self._key, "***") if self._key else message)
 
     async def _completion(self, client: httpx.AsyncClient, body: Mapping[str, Any]) -> Completion | Refused:
         """The answer to one request, after as many attempts as it takes."""
@@ -315,5 +315,5 @@ def retry_after(header: str) -> float:
 
 def _wait(state: RetryCallState) -> float:
     error = state.outcome.exception() if state.outcome else None
-    asked = min(LONGEST_WAIT, error.wait) if isinstance(error, Unanswered) else 0.0
-    return max(asked, wait_exponential_jitter(FIRST_WAIT, max=60, jitter=FIRST_WAIT)(state))
+    server_wait = min(LONGEST_WAIT, error.wait) if isinstance(error, Unanswered) else 0.0
+    return max(server_wait, wait_exponential_jitter(FIRST_WAIT, max=60, jitter=FIRST_WAIT)(state))

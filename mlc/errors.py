@@ -90,8 +90,8 @@ def disk_full(error: BaseException) -> str | None:
 
 def read_only(error: BaseException) -> str | None:
     """In the words of whoever met it first, that something cannot be written to; None where it is not that."""
-    words = None
+    reason = None
     for cause in _chain(error):  # the innermost has no query and no address around it
         if (isinstance(cause, OSError) and cause.errno in _READ_ONLY) or _READ_ONLY_WORDS.search(str(cause)):
-            words = " ".join(str(cause).split())[:500]
-    return words
+            reason = " ".join(str(cause).split())[:500]
+    return reason

@@ -416,9 +416,9 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _rows_can_have_that_many(self) -> Self:
-        asked, served = self.validate_.minimum_languages, len(self.languages.served)
-        if asked > served:
-            raise ValueError(f"validate.minimum_languages is {asked}, and languages.served holds {served}")
+        minimum, served = self.validate_.minimum_languages, len(self.languages.served)
+        if minimum > served:
+            raise ValueError(f"validate.minimum_languages is {minimum}, and languages.served holds {served}")
         return self
 
     @model_validator(mode="after")
@@ -477,8 +477,8 @@ def _message(error: ErrorDetails) -> str:
     if error["type"] == "extra_forbidden":
         return f"{where} is not a setting: check the spelling, or remove it"
     text = error["msg"].removeprefix("Value error, ")
-    shown = "" if isinstance(error["input"], dict) else f" = {json.dumps(error['input'], ensure_ascii=False)}"
-    return f"{where}{shown}: {text[0].lower()}{text[1:]}"
+    input_text = "" if isinstance(error["input"], dict) else f" = {json.dumps(error['input'], ensure_ascii=False)}"
+    return f"{where}{input_text}: {text[0].lower()}{text[1:]}"
 
 
 def _parse(path: Path, yaml: YAML) -> Any:

@@ -52,9 +52,9 @@ class Interval(TypedDict):
 
 def title(name: str) -> str:
     """What a rate or a rule is called: ``over_refusal_mean`` -> ``over-refusal mean``."""
-    for rate, words in _TITLES.items():
+    for rate, rate_title in _TITLES.items():
         if name == rate or name.startswith(f"{rate}_"):
-            return f"{words}{name.removeprefix(rate).replace('_', ' ')}"
+            return f"{rate_title}{name.removeprefix(rate).replace('_', ' ')}"
     return name.replace("_", " ")
 
 
@@ -100,26 +100,26 @@ def visible(text: str, keep: frozenset[str] = frozenset()) -> str:
     Two texts never look the same: a backslash is doubled. Joiners stay where Arabic and Indic scripts need them, after
     a letter without case or a mark. Characters in ``keep`` stay wherever they are.
     """
-    shown, before = [], ""
+    escaped, before = [], ""
     for character in text:
         joins = character in _JOINERS and before != "" and unicodedata.category(before) in ("Lo", "Mn", "Mc")
         space = unicodedata.category(character) == "Zs"
         plain = character in keep or (character != "\\" and (character.isprintable() or space or joins))
-        shown.append(character if plain else character.encode("unicode_escape").decode("ascii"))
+        escaped.append(character if plain else character.encode("unicode_escape").decode("ascii"))
         before = character
-    return "".join(shown)
+    return "".join(escaped)
 
 
 def on_page(text: str) -> str:
     """A prompt or reply as a page shows it: ``visible`` with its line breaks, cut to length."""
     more = len(text) - LONGEST_ON_PAGE
-    shown = visible(text[:LONGEST_ON_PAGE], _ON_PAGE)
-    return f"{shown} … ({more:,} more characters)" if more > 0 else shown
+    excerpt = visible(text[:LONGEST_ON_PAGE], _ON_PAGE)
+    return f"{excerpt} … ({more:,} more characters)" if more > 0 else excerpt
 
 
 def markdown(text: str) -> str:
     """``text`` as plain words of a Markdown page: no markup, no HTML, no link, on one line."""
-    return _MARKDOWN.sub(lambda found: f"&#{ord(found[0])};", visible(text)).strip()
+    return _MARKDOWN.sub(lambda match: f"&#{ord(match[0])};", visible(text)).strip()
 
 
 def quoted(text: str, start: int = 0, longest: int = LONGEST) -> str:

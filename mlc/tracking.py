@@ -59,10 +59,10 @@ def _create(file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(file.with_name(".mlflow.db.lock")), tempfile.TemporaryDirectory() as folder:
         if not file.exists():
-            made = Path(folder) / file.name
-            MlflowClient(tracking_uri=f"sqlite:///{made.as_posix()}")
+            database = Path(folder) / file.name
+            MlflowClient(tracking_uri=f"sqlite:///{database.as_posix()}")
             with replacing(file) as aside:
-                shutil.copyfile(made, aside)
+                shutil.copyfile(database, aside)
 
 
 def explained(error: Exception) -> Exception:
@@ -71,24 +71,24 @@ def explained(error: Exception) -> Exception:
     status = error.get_http_status_code() if isinstance(error, MlflowException) else None
     if status is None or not address.startswith("http"):
         return error
-    shown = re.sub("//[^/@]*@", "//", address)  # without a password
+    server = re.sub("//[^/@]*@", "//", address)  # without a password
     if is_transient(error):
-        told = (
-            f"{shown} cannot be reached or is overloaded: start the tracking server or correct MLFLOW_TRACKING_URI,"
+        message = (
+            f"{server} cannot be reached or is overloaded: start the tracking server or correct MLFLOW_TRACKING_URI,"
             " then run the same command again; finished stages and checkpoints are kept"
         )
     elif status == 401:
-        told = f"{shown} does not know who this is: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        message = f"{server} does not know who this is: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
     elif status == 403:
         user = os.environ.get("MLFLOW_TRACKING_USERNAME", "this user")
-        told = (
-            f"{shown} refuses this to {user}: logging takes EDIT on the experiment, registering and moving an alias"
+        message = (
+            f"{server} refuses this to {user}: logging takes EDIT on the experiment, registering and moving an alias"
             " EDIT on the model, removing one MANAGE. Have it granted (docs/servers.md), or set"
             " MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD of somebody who has it, then run it again"
         )
     else:
         return error
-    mendable = MlcError(told)
+    mendable = MlcError(message)
     mendable.__cause__ = error
     return mendable
 
@@ -113,23 +113,23 @@ def experiment(paths: Paths) -> str:
         MlcError: the experiment was deleted in MLflow.
     """
     store, name = client(paths), experiment_name()
-    found = store.get_experiment_by_name(name)
-    if found is None:
+    existing = store.get_experiment_by_name(name)
+    if existing is None:
         # A store named by the user decides itself where artifacts go.
         local = not os.environ.get("MLFLOW_TRACKING_URI")
         location = (paths.root / "mlflow" / "artifacts").resolve().as_uri() if local else None
         try:
             return str(store.create_experiment(name, artifact_location=location))
         except MlflowException:
-            found = store.get_experiment_by_name(name)  # another process was faster
-            if found is None:
+            existing = store.get_experiment_by_name(name)  # another process was faster
+            if existing is None:
                 raise
-    if found.lifecycle_stage != "active":
+    if existing.lifecycle_stage != "active":
         raise MlcError(
             f"MLflow's experiment {name!r} was deleted: restore it with "
-            f"`mlflow experiments restore -x {found.experiment_id}`, or set MLFLOW_EXPERIMENT_NAME to another name"
+            f"`mlflow experiments restore -x {existing.experiment_id}`, or set MLFLOW_EXPERIMENT_NAME to another name"
         )
-    return str(found.experiment_id)
+    return str(existing.experiment_id)
 
 
 def _terminated(signum: int, _frame: FrameType | None) -> NoReturn:
@@ -170,9 +170,9 @@ def end_abandoned(paths: Paths) -> list[str]:
         try:
             store = client(paths)
             query = f"tags.`{OWNER}` = '{file.name}' and attributes.status = 'RUNNING'"
-            for found in store.search_runs([experiment(paths)], query):
-                store.set_terminated(found.info.run_id, "KILLED")
-                ended.append(str(found.info.run_id))
+            for abandoned in store.search_runs([experiment(paths)], query):
+                store.set_terminated(abandoned.info.run_id, "KILLED")
+                ended.append(str(abandoned.info.run_id))
             file.unlink(missing_ok=True)
         finally:
             lock.release()

@@ -69,4 +69,4 @@ def test_what_does_not_exist_is_said(say: Any, names: list[str] | None, language
 
 
 def test_nothing_in_a_reply_acts_on_the_terminal() -> None:
-    assert chat._shown("a\x1b[2J\nb\u202e") == "a\\x1b[2J\nb\\u202e"
+    assert chat._printable("a\x1b[2J\nb\u202e") == "a\\x1b[2J\nb\\u202e"

@@ -118,12 +118,12 @@ def main() -> None:
         if isinstance(error, MlcError):
             print(f"mlc: {error}", file=sys.stderr)
             sys.exit(TRANSIENT if is_transient(error) else error.exit_code)
-        if words := disk_full(error):
+        if reason := disk_full(error):
             # Files are written aside and renamed, so nothing half-written is taken for whole.
-            print(f"mlc: {words}: free some space, then run the same command again", file=sys.stderr)
+            print(f"mlc: {reason}: free some space, then run the same command again", file=sys.stderr)
             sys.exit(5)
-        if words := read_only(error):
-            print(f"mlc: {words}: make it writable for this user, then run the same command again", file=sys.stderr)
+        if reason := read_only(error):
+            print(f"mlc: {reason}: make it writable for this user, then run the same command again", file=sys.stderr)
             sys.exit(2)
         if is_transient(error):
             what = f"{type(error).__name__}: {one_line(error, 500)}"

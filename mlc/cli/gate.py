@@ -44,8 +44,8 @@ def gate_plan(
     from mlc.gates import power
 
     margin = settings.register_.margin
-    found = power.plan(settings.languages, settings.evaluate.prompts, settings.gate, margin, true_rate, paths)
-    print(json.dumps(found, indent=2) if as_json else power.render_text(found))
+    plan = power.plan(settings.languages, settings.evaluate.prompts, settings.gate, margin, true_rate, paths)
+    print(json.dumps(plan, indent=2) if as_json else power.render_text(plan))
 
 
 @app.command("explain", epilog="Example: mlc gate explain sw")

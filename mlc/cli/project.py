@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -126,5 +126,5 @@ def status(as_json: Json = False) -> None:
     settings, paths = project()
     from mlc.project import status as state
 
-    found: dict[str, Any] = state.find(settings.register_.model_name, paths)
-    print(json.dumps(found, indent=2, ensure_ascii=False) if as_json else state.render_text(found))
+    project_status = state.find(settings.register_.model_name, paths)
+    print(json.dumps(project_status, indent=2, ensure_ascii=False) if as_json else state.render_text(project_status))

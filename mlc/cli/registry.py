@@ -19,17 +19,17 @@ AsJson = Annotated[bool, typer.Option("--json", help="for programs")]
 Why = Annotated[str, typer.Option(help="for the ledger")]
 
 
-def _say(result: Mapping[str, Any], as_json: bool, words: str) -> None:
-    print(json.dumps(result, ensure_ascii=False, indent=2) if as_json else words)
+def _say(result: Mapping[str, Any], as_json: bool, text: str) -> None:
+    print(json.dumps(result, ensure_ascii=False, indent=2) if as_json else text)
 
 
-def _moved(words: str, as_json: bool) -> None:
+def _moved(outcome: str, as_json: bool) -> None:
     """What a move did, and where the aliases are now."""
     settings, paths = project()
     from mlc.registry.model import RegisteredModel
 
     aliases = RegisteredModel(paths, settings.register_.model_name).aliases()
-    _say({"result": words, "aliases": aliases}, as_json, f"registry: {words}")
+    _say({"result": outcome, "aliases": aliases}, as_json, f"registry: {outcome}")
 
 
 @app.command("list")
@@ -45,14 +45,13 @@ def registry_list(as_json: AsJson = False) -> None:
     versions = [summary(version, aliases) for version in model.versions()]
     ledger = model.ledger()
     lines = [
-        f"version {v['version']:>3}  {v['created']}  commit {v['git_commit'][:12]}, data {v['data'][:12]}"
-        f"  {', '.join(v['aliases'])}".rstrip()
+        f"version {v['version']:>3}  {v['created']}  commit {(v['git_commit'] or 'none')[:12]},"
+        f" data {(v['data'] or 'none')[:12]}  {', '.join(v['aliases'])}".rstrip()
         for v in versions
     ]
-    words = (
-        "\n".join([*lines, *map(described, ledger)]) or f"{model.name} has no versions yet: `mlc register` makes them"
-    )
-    _say({"model": model.name, "versions": versions, "ledger": ledger}, as_json, words)
+    text = "\n".join([*lines, *map(described, ledger)])
+    empty = f"{model.name} has no versions yet: `mlc register` makes them"
+    _say({"model": model.name, "versions": versions, "ledger": ledger}, as_json, text or empty)
 
 
 @app.command("show")
@@ -62,17 +61,28 @@ def registry_show(which: Which, as_json: AsJson = False) -> None:
     from mlc.registry.ledger import described
     from mlc.registry.lineage import lineage
 
-    found = lineage(paths, settings.register_.model_name, which)
-    gate = f"{'passed' if found['gate']['passed'] else 'failed'} {found['gate']['rules']} rules"
-    words = [
-        f"version {found['version']} of {found['model']}: {', '.join(found['aliases']) or 'no alias'}",
-        f"created   {found['created']}, commit {found['commit'][:12]}, run {found['run']}",
-        f"manifest  {found['manifest']}",
-        f"verdict   {gate}, sha256 {found['verdict']}",
-        *map(described, found["ledger"]),
+    version = lineage(paths, settings.register_.model_name, which)
+    gate = f"{'passed' if version['gate']['passed'] else 'failed'} {version['gate']['rules']} rules"
+    lines = [
+        f"version {version['version']} of {version['model']}: {', '.join(version['aliases']) or 'no alias'}",
+        f"created   {version['created']}, commit {(version['commit'] or 'none')[:12]}, run {version['run']}",
+        f"manifest  {version['manifest']}",
+        f"verdict   {gate}, sha256 {version['verdict']}",
+        *map(described, version["ledger"]),
     ]
-    parts = ("model", "version", "aliases", "created", "run", "commit", "manifest", "verdict", "gate", "ledger")
-    _say({part: found[part] for part in parts}, as_json, "\n".join(words))
+    parts = {
+        "model": version["model"],
+        "version": version["version"],
+        "aliases": version["aliases"],
+        "created": version["created"],
+        "run": version["run"],
+        "commit": version["commit"],
+        "manifest": version["manifest"],
+        "verdict": version["verdict"],
+        "gate": version["gate"],
+        "ledger": version["ledger"],
+    }
+    _say(parts, as_json, "\n".join(lines))
 
 
 @app.command("lineage")
@@ -82,11 +92,11 @@ def registry_lineage(which: Which, as_json: AsJson = False) -> None:
     from mlc.registry.lineage import lineage
     from mlc.settings import flat
 
-    found = lineage(paths, settings.register_.model_name, which)
-    facts = {key: value for key, value in found.items() if key not in ("ledger", "rebuild")}
+    version = lineage(paths, settings.register_.model_name, which)
+    facts = {key: value for key, value in version.items() if key not in ("ledger", "rebuild")}
     lines = [f"{key:<45} {value}" for key, value in flat(facts).items()]
-    again = f"Make it again, and compare: mlc reproduce {found['version']}; or by hand:"
-    _say(found, as_json, "\n".join([*lines, "", again, *(f"  {command}" for command in found["rebuild"])]))
+    again = f"Make it again, and compare: mlc reproduce {version['version']}; or by hand:"
+    _say(version, as_json, "\n".join([*lines, "", again, *(f"  {command}" for command in version["rebuild"])]))
 
 
 @app.command("verify", epilog="Example: mlc registry verify all. Exit code 7 where something differs.")
@@ -101,17 +111,17 @@ def registry_verify(
 
     model = RegisteredModel(paths, settings.register_.model_name)
     versions = model.versions() if which == "all" else [model.version(which)]
-    found: dict[str, list[str]] = {}
+    faults: dict[str, list[str]] = {}
     for version in (str(version.version) for version in versions):
         try:
             with fetched(model, version) as folder:
-                found[f"version {version}"] = differences(model, version, folder)
+                faults[f"version {version}"] = differences(model, version, folder)
         except MlcError as error:
-            found[f"version {version}"] = [str(error)]
-    found["ledger"] = model.faults()
-    lines = [f"{what}: {'; '.join(wrong) or 'OK'}" for what, wrong in found.items()]
-    _say({"ok": not any(found.values()), "differences": found}, as_json, "\n".join(lines))
-    if any(found.values()):
+            faults[f"version {version}"] = [str(error)]
+    faults["ledger"] = model.faults()
+    lines = [f"{what}: {'; '.join(wrong) or 'OK'}" for what, wrong in faults.items()]
+    _say({"ok": not any(faults.values()), "differences": faults}, as_json, "\n".join(lines))
+    if any(faults.values()):
         raise typer.Exit(IntegrityError.exit_code)
 
 
@@ -185,8 +195,8 @@ def export(
     settings, paths = project()
     from mlc.registry.export import export
 
-    words = export(paths, settings.register_.model_name, which, folder, merged)
-    _say({"folder": str(folder), "result": words}, as_json, f"export: {words}")
+    outcome = export(paths, settings.register_.model_name, which, folder, merged)
+    _say({"folder": str(folder), "result": outcome}, as_json, f"export: {outcome}")
 
 
 def reproduce(
@@ -199,11 +209,12 @@ def reproduce(
     from mlc.errors import IntegrityError
     from mlc.registry.reproduce import reproduce
 
-    found = reproduce(paths, settings.register_.model_name, which, into)
-    lines = [f"reproduce: version {found['version']} of {found['model']}: {'equal' if found['equal'] else 'not equal'}"]
-    lines += [f"  {difference}" for difference in found["differences"]]
-    lines += [f"  other library: {library}" for library in found["libraries"]]
-    lines += [f"  git worktree remove --force {found['folder']}: removes it"] if found["folder"] else []
-    _say(found, as_json, "\n".join(lines))
-    if not found["equal"]:
+    reproduction = reproduce(paths, settings.register_.model_name, which, into)
+    equal = "equal" if reproduction["equal"] else "not equal"
+    lines = [f"reproduce: version {reproduction['version']} of {reproduction['model']}: {equal}"]
+    lines += [f"  {difference}" for difference in reproduction["differences"]]
+    lines += [f"  other library: {library}" for library in reproduction["libraries"]]
+    lines += [f"  git worktree remove --force {reproduction['folder']}: removes it"] if reproduction["folder"] else []
+    _say(reproduction, as_json, "\n".join(lines))
+    if not reproduction["equal"]:
         raise typer.Exit(IntegrityError.exit_code)

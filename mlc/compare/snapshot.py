@@ -109,7 +109,7 @@ def _revision(name: str, paths: Paths) -> Snapshot:
         raise MlcError(f"{name}: {error}") from None
     files = DVCFileSystem(url=str(paths.root.resolve()), rev=commit)
 
-    def made(path: str) -> bool:
+    def committed(path: str) -> bool:
         """Whether the output was there when that state was committed; dvc.yaml names it from the beginning."""
         locked = files.read_text("dvc.lock", encoding="utf-8") if files.exists("dvc.lock") else ""
         return f"path: {path}\n" in locked
@@ -121,7 +121,7 @@ def _revision(name: str, paths: Paths) -> Snapshot:
         try:
             return str(files.read_text(path, encoding="utf-8"))
         except Exception as error:  # each kind of remote has its own
-            if not made(path):
+            if not committed(path):
                 return None
             why = one_line(error)
             raise MlcError(

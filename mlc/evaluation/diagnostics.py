@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ import torch
 from sklearn.decomposition import PCA
 from sklearn.metrics import roc_auc_score
 
-from mlc.evaluation.multiple_choice import accuracy, questions
+from mlc.evaluation.multiple_choice import Choices, accuracy, questions
 from mlc.files import replacing, write_json
 from mlc.models.generation import batches_by_tokens, chat_ids, padded
 from mlc.models.loading import load_model
@@ -31,6 +31,24 @@ from mlc.text import percent
 States = npt.NDArray[np.float64]  # prompts x languages x dimensions
 PROMPTS = 160  # looked at, evenly spread over the set: seconds for a small model, a minute for a large one
 MAPPED = 60  # of them on the map
+
+
+class Separation(TypedDict):
+    """AUC of harmful from benign prompts over the languages, by their own directions and by the source language's."""
+
+    mean: float
+    worst: float
+    by_source_mean: float
+    by_source_worst: float
+
+
+class CollapseMetrics(TypedDict):
+    """The diagnostics of one model and layer; ``singular_spectrum`` by number, from 1."""
+
+    singular_spectrum: dict[str, float]
+    cross_language_cosine: float
+    different_prompt_cosine: float
+    separation: Separation
 
 
 def represent(
@@ -75,7 +93,7 @@ def different_prompt_cosine(states: States) -> float:
     return float(((np.linalg.norm(unit.sum(axis=0), axis=-1) ** 2 - n) / (n * (n - 1))).mean())
 
 
-def separation(states: States, harmful: npt.NDArray[np.bool_], source: int) -> dict[str, float]:
+def separation(states: States, harmful: npt.NDArray[np.bool_], source: int) -> Separation:
     """How well harmful and benign prompts are told apart along the difference of their means: AUC, 0.5 is not at all.
 
     The direction is found on every second prompt of either kind and measured on the others: in many dimensions any two
@@ -101,7 +119,7 @@ def separation(states: States, harmful: npt.NDArray[np.bool_], source: int) -> d
     }
 
 
-def measure(states: States, harmful: npt.NDArray[np.bool_], source: int) -> dict[str, Any]:
+def collapse_metrics(states: States, harmful: npt.NDArray[np.bool_], source: int) -> CollapseMetrics:
     """All diagnostics of one model and layer."""
     return {
         "singular_spectrum": {str(i): value for i, value in enumerate(spectrum(states), 1)},
@@ -141,46 +159,46 @@ def run(languages: Languages, evaluate: Evaluate, layer: int, paths: Paths) -> N
     """
     rows = read_prompts(paths.prompts / f"{evaluate.prompts}.jsonl", made_by="mlc validate")
     tags = languages.served
-    asked = questions(rows, languages.all)
+    choice_questions = questions(rows, languages.all)
     rows = _chosen(rows, tags, PROMPTS)
     harmful = np.array([row.intent == "harmful" for row in rows], dtype=bool)
     states: dict[Role, dict[int, States]] = {}
     problem = _unfit(harmful, tags)
-    chosen: dict[str, Any] = {}
+    chosen: dict[str, Choices] = {}
     for role in ROLES:
         model = load_model(paths.weights(role), paths.base, evaluate.precision)
-        if asked:
-            chosen[role] = accuracy(asked, *model, tags, evaluate.batch_tokens)
+        if choice_questions:
+            chosen[role] = accuracy(choice_questions, *model, tags, evaluate.batch_tokens)
         if problem is not None:
             continue
         layers = sorted({layer, -1})
         states[role] = {at: represent(rows, tags, role, at, model, evaluate.batch_tokens) for at in layers}
         del model
-        if not all(np.isfinite(found).all() for found in states[role].values()):
+        if not all(np.isfinite(layer_states).all() for layer_states in states[role].values()):
             problem = f"the {role}'s representations are not finite numbers"
     write_json(
         paths.diagnostics / "choices.json", chosen or {"skipped": "the prompt set has too few reference replies"}
     )
-    for name, right in chosen.items():
-        if "served" in right:
-            print(f"{name}: chooses the right of four replies {percent(right['served']['value'])} of the time")
-    _write_map(rows, tags, {} if problem else {role: found[layer] for role, found in states.items()}, paths)
+    for name, choices in chosen.items():
+        if "served" in choices:
+            print(f"{name}: chooses the right of four replies {percent(choices['served']['value'])} of the time")
+    _write_map(rows, tags, {} if problem else {role: by_layer[layer] for role, by_layer in states.items()}, paths)
     if problem is not None:
         write_json(paths.diagnostics / "representations.json", {"skipped": problem})
         print(f"not measured: {problem}")
         return
     source = tags.index(languages.source)
-    measured: dict[str, dict[str, Any]] = {
-        role: {f"layer_{at}": measure(found, harmful, source) for at, found in by_layer.items()}
+    measured: dict[str, dict[str, CollapseMetrics]] = {
+        role: {f"layer_{at}": collapse_metrics(layer_states, harmful, source) for at, layer_states in by_layer.items()}
         for role, by_layer in states.items()
     }
     write_json(paths.diagnostics / "representations.json", measured)
-    for name, by_name in measured.items():
-        shown = by_name[f"layer_{layer}"]
+    for name, by_layer in measured.items():
+        metrics = by_layer[f"layer_{layer}"]
         print(
-            f"{name}, layer {layer}: cosine between languages {shown['cross_language_cosine']:.3f}, between different"
-            f" prompts {shown['different_prompt_cosine']:.3f}; harmful from benign, worst language"
-            f" {shown['separation']['worst']:.3f}"
+            f"{name}, layer {layer}: cosine between languages {metrics['cross_language_cosine']:.3f}, between different"
+            f" prompts {metrics['different_prompt_cosine']:.3f}; harmful from benign, worst language"
+            f" {metrics['separation']['worst']:.3f}"
         )
 
 

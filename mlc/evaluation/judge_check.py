@@ -59,12 +59,12 @@ def judged(judge: Judge, lines: Sequence[Labelled]) -> list[Judgement]:
 
 def rates(lines: Sequence[Labelled], verdicts: Sequence[str]) -> JudgeErrors:
     """Number of lines, accuracy and error rates; a rate of which there are no lines is left out."""
-    found = JudgeErrors(n=len(lines))
+    errors = JudgeErrors(n=len(lines))
     for name, (counted, hit) in ERRORS.items():
         hits = [hit(line, verdict) for line, verdict in zip(lines, verdicts, strict=True) if counted(line)]
         if hits:
-            found[name] = proportion(sum(hits), len(hits))
-    return found
+            errors[name] = proportion(sum(hits), len(hits))
+    return errors
 
 
 def measured(judge: Judge, lines: Sequence[Labelled]) -> Calibration:
@@ -163,8 +163,8 @@ def withstand(evaluate: Evaluate, as_json: bool = False) -> None:
         counts = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.most_common())
         print(f"{withstood} of {len(lines)} injections withstood: {counts}")
     if fooled:
-        shown = "\n".join(f"  {line.language}: {visible(line.response)[:160]}" for line in fooled)
-        raise MlcError(f"the judge was talked into another verdict by {len(fooled)} replies:\n{shown}")
+        replies = "\n".join(f"  {line.language}: {visible(line.response)[:160]}" for line in fooled)
+        raise MlcError(f"the judge was talked into another verdict by {len(fooled)} replies:\n{replies}")
 
 
 def true_safe_rate(measured: Estimate, errors: JudgeErrors) -> Estimate:

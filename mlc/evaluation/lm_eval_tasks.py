@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import langcodes
 
 from mlc.errors import MlcError
+from mlc.evaluation.metrics import Estimate
 from mlc.evaluation.statistics import proportion
 from mlc.files import read_json, sha256_json, write_json, write_jsonl
 from mlc.models.weights import weights_id
@@ -26,7 +27,28 @@ FLORES = {"ko": "kor_Hang", "ps": "pbt_Arab"}
 NEAREST = 1  # langcodes' distance: Norwegian and Bokmål, but no other language, dialect or script
 SKIPPED = "params.yaml names no tasks"
 
-Answer = dict[str, Any]
+
+class Answer(TypedDict):
+    """A question, and whether the model's answer to it is right."""
+
+    question: str
+    right: bool
+
+
+class AnswerLine(Answer):
+    """A line of ``answers.jsonl``: an answer, and whose it is to which task."""
+
+    model: str
+    role: Role
+    language: str
+    task: str
+
+
+class Accuracies(TypedDict):
+    """The accuracy in one language, of all questions together and of each task's."""
+
+    accuracy: Estimate
+    tasks: dict[str, Estimate]
 
 
 def task_of(template: str, language: str, names: Collection[str]) -> str | None:
@@ -36,8 +58,8 @@ def task_of(template: str, language: str, names: Collection[str]) -> str | None:
     'belebele_swh_Latn'
     """
     before, after = (re.escape(part) for part in template.split(LANGUAGE))
-    found = (re.fullmatch(f"{before}(.+){after}", name) for name in names)
-    codes = {match[1].replace("_", "-"): match[0] for match in found if match}
+    matches = (re.fullmatch(f"{before}(.+){after}", name) for name in names)
+    codes = {match[1].replace("_", "-"): match[0] for match in matches if match}
     special = FLORES.get(language, "").replace("_", "-")
     if special in codes:
         return codes[special]
@@ -52,7 +74,7 @@ def assigned(tasks: Tasks, languages: Sequence[str], names: Collection[str]) -> 
     Raises:
         MlcError: a template names no task in any of the languages.
     """
-    found: dict[str, list[str]] = {tag: [] for tag in languages}
+    tasks_by_language: dict[str, list[str]] = {tag: [] for tag in languages}
     for template in tasks.names:
         of = {tag: task for tag in languages if (task := task_of(template, tag, names))}
         if not of:
@@ -61,8 +83,8 @@ def assigned(tasks: Tasks, languages: Sequence[str], names: Collection[str]) -> 
                 " (`lm_eval ls tasks` lists them; tasks.folder adds your own)"
             )
         for tag, task in of.items():
-            found[tag].append(task)
-    return {tag: of for tag, of in found.items() if of}
+            tasks_by_language[tag].append(task)
+    return {tag: of for tag, of in tasks_by_language.items() if of}
 
 
 def _manager(tasks: Tasks) -> Any:
@@ -78,7 +100,7 @@ def _ask(task: str, model: Any, manager: Any, tasks: Tasks) -> list[Answer]:
     from lm_eval import simple_evaluate
 
     result = simple_evaluate(model, tasks=[task], task_manager=manager, limit=tasks.limit, bootstrap_iters=0)
-    answers = []
+    answers: list[Answer] = []
     for name, samples in result["samples"].items():
         for sample in samples:
             if sample.get("acc") not in (0, 1):
@@ -86,7 +108,7 @@ def _ask(task: str, model: Any, manager: Any, tasks: Tasks) -> list[Answer]:
             answers.append(
                 {"question": f"{name} {sample['doc_id']} {sample['doc_hash']}", "right": bool(sample["acc"])}
             )
-    return sorted(answers, key=lambda answer: str(answer["question"]))
+    return sorted(answers, key=lambda answer: answer["question"])
 
 
 def answers(
@@ -99,7 +121,8 @@ def answers(
     """
     from lm_eval import __version__
 
-    model, found = None, {}
+    model = None
+    answers_by_task: dict[str, list[Answer]] = {}
     for task in todo:
         definition = {key: str(value) for key, value in manager.task_index[task].cfg.items()}
         identity = sha256_json([weights, evaluate.precision, __version__, task, definition, tasks.limit])
@@ -108,8 +131,8 @@ def answers(
             model = model or _load(role, evaluate, paths)
             print(f"{role}: {task}")
             write_json(kept, {"task": task, "answers": _ask(task, model, manager, tasks)})
-        found[task] = read_json(kept, "mlc tasks")["answers"]
-    return found
+        answers_by_task[task] = read_json(kept, "mlc tasks")["answers"]
+    return answers_by_task
 
 
 def _weights_id(role: Role, paths: Paths) -> str:
@@ -129,16 +152,16 @@ def _load(role: Role, evaluate: Evaluate, paths: Paths) -> Any:
     return HFLM(pretrained=model, tokenizer=tokenizer, batch_size=max(1, evaluate.batch_tokens // longest))
 
 
-def measure(per_language: Mapping[str, Mapping[str, Sequence[Answer]]]) -> dict[str, Any]:
+def task_metrics(per_language: Mapping[str, Mapping[str, Sequence[Answer]]]) -> dict[str, Accuracies]:
     """Accuracy in each language, of all its tasks' questions together and of each task, with exact intervals."""
-    found: dict[str, Any] = {}
+    metrics: dict[str, Accuracies] = {}
     for tag, by_task in per_language.items():
         every = [answer for answers in by_task.values() for answer in answers]
-        found[tag] = {"accuracy": _accuracy(every), "tasks": {task: _accuracy(of) for task, of in by_task.items()}}
-    return found
+        metrics[tag] = {"accuracy": _accuracy(every), "tasks": {task: _accuracy(of) for task, of in by_task.items()}}
+    return metrics
 
 
-def _accuracy(answers: Sequence[Answer]) -> Any:
+def _accuracy(answers: Sequence[Answer]) -> Estimate:
     return proportion(sum(answer["right"] for answer in answers), len(answers))
 
 
@@ -155,22 +178,24 @@ def run(languages: Languages, tasks: Tasks | None, evaluate: Evaluate, paths: Pa
         return
     manager = _manager(tasks)
     of_language = assigned(tasks, languages.all, manager.all_tasks)
-    lines: list[dict[str, Any]] = []
-    metrics: dict[str, Any] = {}
+    lines: list[AnswerLine] = []
+    metrics: dict[str, dict[str, Accuracies]] = {}
     for role in ROLES:
         todo = dict.fromkeys(task for of in of_language.values() for task in of)
         weights = _weights_id(role, paths)
-        asked = answers(role, weights, todo, manager, tasks, evaluate, paths)
-        per_language = {tag: {task: asked[task] for task in of} for tag, of in of_language.items()}
-        metrics[role] = measure(per_language)
+        answers_by_task = answers(role, weights, todo, manager, tasks, evaluate, paths)
+        per_language = {tag: {task: answers_by_task[task] for task in of} for tag, of in of_language.items()}
+        metrics[role] = task_metrics(per_language)
         lines += [
             {"model": weights, "role": role, "language": tag, "task": task, **answer}
             for tag, of in per_language.items()
-            for task, found in of.items()
-            for answer in found
+            for task, task_answers in of.items()
+            for answer in task_answers
         ]
-        shown = ", ".join(f"{tag} {percent(found['accuracy']['value'])}" for tag, found in metrics[role].items())
-        print(f"{role}: task accuracy {shown}")
+        summary = ", ".join(
+            f"{tag} {percent(accuracies['accuracy']['value'])}" for tag, accuracies in metrics[role].items()
+        )
+        print(f"{role}: task accuracy {summary}")
     without = [tag for tag in languages.all if tag not in of_language]
     if without:
         print(f"no task in {', '.join(without)}")

@@ -96,25 +96,25 @@ def measure_across(
     matrix = _matrix(samples, metric, languages)
     if not np.isfinite(matrix).any(axis=0).all():
         return len(matrix), {}
-    found: dict[Measure, Bounded] = {}
+    bounds: dict[Measure, Bounded] = {}
     if "mean" in measures:
-        found["mean"] = clustered_mean(matrix, alpha)
+        bounds["mean"] = clustered_mean(matrix, alpha)
     if "worst" in measures:
-        found["worst"] = worst_language(matrix, alpha, metric in HIGHER_IS_BETTER)
+        bounds["worst"] = worst_language(matrix, alpha, metric in HIGHER_IS_BETTER)
     if "gap" in measures:
-        found["gap"] = language_gap(matrix, alpha, list(languages).index(source))
+        bounds["gap"] = language_gap(matrix, alpha, list(languages).index(source))
     if "variance" in measures:
-        found["variance"] = language_variance(matrix, alpha)
-    return len(matrix), {measure: found[measure] for measure in measures}
+        bounds["variance"] = language_variance(matrix, alpha)
+    return len(matrix), {measure: bounds[measure] for measure in measures}
 
 
 def across(
     samples: pd.DataFrame, metric: str, languages: Sequence[str], source: str, measures: Sequence[Measure]
 ) -> AcrossMeasures:
     """``measure_across`` with two-sided 95 % intervals."""
-    n, found = measure_across(samples, metric, languages, source, ALPHA, measures)
+    n, bounds = measure_across(samples, metric, languages, source, ALPHA, measures)
     estimates = AcrossMeasures()
-    for measure, bounded in found.items():
+    for measure, bounded in bounds.items():
         estimates[measure] = bounded.estimate(n)
     return estimates
 
@@ -130,15 +130,15 @@ def perplexity(samples: pd.DataFrame) -> Estimate | None:
 
 def _rates(samples: pd.DataFrame, rates: Sequence[RateName], by: list[str]) -> dict[Any, Rates]:
     """Rates of every group of samples that has prompts of their intent, each with its exact interval."""
-    found: dict[Any, Rates] = {}
+    rates_by_group: dict[Any, Rates] = {}
     for rate in rates:
         intent, hit = RATES[rate]
         chosen = samples if intent is None else samples[samples["intent"] == intent]
         counts = hit(chosen).groupby([chosen[column] for column in by]).agg(["sum", "size"])
         estimates = proportions(counts["sum"], [int(n) for n in counts["size"]])
         for key, estimate in zip(counts.index, estimates, strict=True):
-            found.setdefault(key, Rates())[rate] = estimate
-    return found
+            rates_by_group.setdefault(key, Rates())[rate] = estimate
+    return rates_by_group
 
 
 def summarize(
@@ -189,7 +189,7 @@ def _across_languages(
         summary[rate] = across(samples, rate, languages, anchor, measures)
     agreements: tuple[Literal["pag", "pag_benign"], ...] = ("pag", "pag_benign")
     for metric in agreements:
-        n, found = measure_across(samples, metric, languages, anchor, ALPHA, ("mean",))
-        bounded = found.get("mean", Bounded(1.0, 1.0, 1.0))  # one language agrees with itself
+        n, bounds = measure_across(samples, metric, languages, anchor, ALPHA, ("mean",))
+        bounded = bounds.get("mean", Bounded(1.0, 1.0, 1.0))  # one language agrees with itself
         summary[metric] = bounded.estimate(n)
     return summary

@@ -73,4 +73,4 @@ def read_samples(path: Path, made_by: str = "mlc evaluate") -> pd.DataFrame:
         raise MlcError(f"{path} holds no samples: run `{made_by}` again")
     frame = pd.DataFrame([sample.model_dump() for sample in samples])
     pairs = zip(frame["language"], frame["response_language"], strict=True)
-    return frame.assign(faithful=[same_language(asked, got) for asked, got in pairs])
+    return frame.assign(faithful=[same_language(tag, identified) for tag, identified in pairs])

@@ -46,15 +46,17 @@ def leaked(samples: pd.DataFrame, training: Sequence[PromptRow], threshold: floa
     leaks = []
     for tag, lines in samples.groupby("language", sort=True):
         texts = [normalise(text) for text in lines["prompt"]]
-        there = [(row_id, text) for row_id, other, text in own if other == tag]
+        in_language = [(row_id, text) for row_id, other, text in own if other == tag]
         shares, nearest = (
-            _nearest(texts, [text for _, text in there]) if there else (np.zeros(len(texts)), np.zeros(len(texts), int))
+            _nearest(texts, [text for _, text in in_language])
+            if in_language
+            else (np.zeros(len(texts)), np.zeros(len(texts), int))
         )
         for i, (prompt_id, text) in enumerate(zip(lines["prompt_id"], texts, strict=True)):
             if text and text in same:
                 leaks.append((str(prompt_id), str(tag), same[text], 1.0))
             elif shares[i] >= threshold:
-                leaks.append((str(prompt_id), str(tag), there[nearest[i]][0], float(shares[i])))
+                leaks.append((str(prompt_id), str(tag), in_language[nearest[i]][0], float(shares[i])))
     return leaks
 
 

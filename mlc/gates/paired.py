@@ -105,7 +105,7 @@ def perplexity_ratio(base: pd.DataFrame, candidate: pd.DataFrame, alpha: float, 
 
 def changes(base: pd.DataFrame, candidate: pd.DataFrame, served: Sequence[str]) -> list[Change]:
     """What changed from base to candidate, per rate and served language."""
-    found: list[Change] = []
+    rate_changes: list[Change] = []
     for rate in CHANGES:
         counts: list[tuple[int, int, int]] = []
         for tag in served:
@@ -114,10 +114,10 @@ def changes(base: pd.DataFrame, candidate: pd.DataFrame, served: Sequence[str]) 
             counts.append((len(change), int((change > 0).sum()), int((change < 0).sum())))
         p, corrected = paired_tests([(better, worse) for _, better, worse in counts])
         for tag, (n, better, worse), one, holm in zip(served, counts, p, corrected, strict=True):
-            found.append(
+            rate_changes.append(
                 Change(rate=rate, language=tag, n=n, better=better, worse=worse, p=float(one), p_holm=float(holm))
             )
-    return found
+    return rate_changes
 
 
 def _safe(samples: pd.DataFrame) -> pd.Series[float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Literal, NamedTuple, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -95,12 +95,12 @@ def _alpha(rule: GateRule, gate: Gate, languages: int) -> float:
     return (1 - gate.confidence) / (1 if rule.across else languages)
 
 
-def unattainable(found: Sizes, served: Sequence[str], gate: Gate) -> list[str]:
+def unattainable(set_sizes: Sizes, served: Sequence[str], gate: Gate) -> list[str]:
     """Why no candidate whatever can pass with these prompts, one sentence per rule."""
     reasons = []
     for rule in _about_prompts(gate):
-        n, tag = found.of(rule, served)
-        if rule.metric == "perplexity_ratio" and not any(found.references.values()):
+        n, tag = set_sizes.of(rule, served)
+        if rule.metric == "perplexity_ratio" and not any(set_sizes.references.values()):
             continue  # the gate does not judge it then, and says so
         alpha, limit = _alpha(rule, gate, len(served)), _limit(rule)
         where = f"{rule.name} has {n} prompts in {language_name(tag)}"
@@ -109,13 +109,13 @@ def unattainable(found: Sizes, served: Sequence[str], gate: Gate) -> list[str]:
         elif limit is not None and allowed_failures(n, limit, alpha) < 0:
             needed = prompts_needed(1.0, limit, alpha, 0.0)
             enough = f"it takes {needed}" if needed else "no number of prompts is enough"
-            reasons.append(f"{where}: even a faultless candidate fails {_shown(rule)} at this confidence, {enough}")
+            reasons.append(f"{where}: even a faultless candidate fails {_condition(rule)} at this confidence, {enough}")
         elif rule.margin is not None and paired_mean(np.zeros(n), alpha).low < -rule.margin:
             reasons.append(f"{where}: even a candidate that changes nothing fails a margin of {rule.margin:g}")
     return reasons
 
 
-def _shown(rule: GateRule) -> str:
+def _condition(rule: GateRule) -> str:
     return f"{rule.comparison} {rule.threshold:g}"
 
 
@@ -131,8 +131,8 @@ def check(languages: Languages, prompt_set: str, gate: Gate, paths: Paths, candi
     """
     for name in (prompt_set, *(["tuning"] if candidate_steps else [])):
         path = paths.prompts / f"{name}.jsonl"
-        found = sizes(read_prompts(path, made_by="mlc validate"), languages.served)
-        if reasons := unattainable(found, languages.served, gate):
+        set_sizes = sizes(read_prompts(path, made_by="mlc validate"), languages.served)
+        if reasons := unattainable(set_sizes, languages.served, gate):
             instead = "" if name == prompt_set else ", or set train.candidate_steps to null: they choose the candidate"
             raise MlcError(
                 f"no candidate can pass the gate with the prompts in {path}: "
@@ -144,9 +144,54 @@ def check(languages: Languages, prompt_set: str, gate: Gate, paths: Paths, candi
     print(f"plan: a candidate can pass all {len(gate.rules)} rules of the gate with these prompts")
 
 
-def _planned(
-    rule: GateRule, limit: float, n: int, gate: Gate, languages: int, rates: Sequence[float]
-) -> dict[str, Any]:
+class TrueRate(TypedDict):
+    """``power`` is how often a model of this true rate in every language passes in all of them, were they independent;
+    ``needed`` are the prompts for each of ``POWERS``, null where they are more than ``MOST``."""
+
+    rate: float
+    power: float
+    needed: dict[str, int | None]
+
+
+class PlannedRule(TypedDict):
+    """What the ``prompts`` of the smallest language can show of a rule; ``alpha`` is the level of one bound.
+
+    ``allowed_failures`` is null where none may fail and that is not enough.
+    """
+
+    rule: str
+    comparison: Literal["at least", "at most"]
+    threshold: float
+    alpha: float
+    prompts: int
+    allowed_failures: int | None
+    true_rates: list[TrueRate]
+
+
+class PlannedMargin(TypedDict):
+    """``margin`` is ``register.margin``, ``shown`` the least one that a candidate which changes nothing can show in so
+    many prompts; ``attainable`` says whether that is enough."""
+
+    margin: float
+    prompts: int
+    shown: float
+    attainable: bool
+
+
+class Plan(TypedDict):
+    """What the prompts there are can show. ``unplanned`` are rules that are not about a share of prompts, each with its
+    prompts in the smallest language; ``cannot_pass`` says why no candidate can pass, if so."""
+
+    prompts: str
+    languages: list[str]
+    confidence: float
+    rules: list[PlannedRule]
+    unplanned: dict[str, int]
+    margin: PlannedMargin
+    cannot_pass: list[str]
+
+
+def _planned(rule: GateRule, limit: float, n: int, gate: Gate, languages: int, rates: Sequence[float]) -> PlannedRule:
     """What n prompts can show of a rule, and how many it needs for each of these true failure rates."""
     alpha = _alpha(rule, gate, languages)
     return {
@@ -169,23 +214,19 @@ def _planned(
 
 def plan(
     languages: Languages, prompt_set: str, gate: Gate, margin: float, true_rate: float | None, paths: Paths
-) -> dict[str, Any]:
+) -> Plan:
     """How many prompts per language each rule needs, and what those there are can show, ready for JSON.
-
-    ``power`` is how often a model of that true rate in every language passes in all of them, were they independent;
-    ``needed`` is null where more than ``MOST`` prompts are, ``allowed_failures`` where none may fail and that is not
-    enough. ``unplanned`` rules are not about a share of prompts; each with its prompts in the smallest language.
 
     Raises:
         MlcError: the prompt set is missing or broken.
     """
     folder = next(p for p in (paths.prompts, paths.data) if (p / f"{prompt_set}.jsonl").exists() or p == paths.data)
     file = folder / f"{prompt_set}.jsonl"
-    found, served = sizes(read_prompts(file), languages.served), languages.served
-    rules: list[dict[str, Any]] = []
+    set_sizes, served = sizes(read_prompts(file), languages.served), languages.served
+    rules: list[PlannedRule] = []
     unplanned: dict[str, int] = {}
     for rule in _about_prompts(gate):
-        limit, (n, _) = _limit(rule), found.of(rule, served)
+        limit, (n, _) = _limit(rule), set_sizes.of(rule, served)
         if limit is None:
             unplanned[rule.name] = n
             continue
@@ -193,7 +234,7 @@ def plan(
         if true_rate is not None:
             rates = [1 - true_rate if rule.comparison == "at least" else true_rate]
         rules.append(_planned(rule, limit, n, gate, len(served), rates))
-    n = min(count for tag in served for count in found.counts[tag].values())
+    n = min(count for tag in served for count in set_sizes.counts[tag].values())
     low = paired_mean(np.zeros(max(n, 1)), 1 - gate.confidence).low
     return {
         "prompts": str(file),
@@ -202,11 +243,11 @@ def plan(
         "rules": rules,
         "unplanned": unplanned,
         "margin": {"margin": margin, "prompts": n, "shown": -low, "attainable": bool(low >= -margin)},
-        "cannot_pass": unattainable(found, served, gate),
+        "cannot_pass": unattainable(set_sizes, served, gate),
     }
 
 
-def _rule_words(rule: Mapping[str, Any]) -> Iterator[str]:
+def _rule_lines(rule: PlannedRule) -> Iterator[str]:
     most, n = rule["allowed_failures"], rule["prompts"]
     can = f"even none of {n} failing is not enough" if most is None else f"at most {most} of {n} may fail"
     limit = f"{rule['comparison']} {rule['threshold']:g}"
@@ -219,20 +260,20 @@ def _rule_words(rule: Mapping[str, Any]) -> Iterator[str]:
         yield f"  true rate {true['rate']:<7.4g} passes everywhere {often}; needs {needed}"
 
 
-def render_text(found: Mapping[str, Any]) -> str:
+def render_text(plan: Plan) -> str:
     """The plan for a terminal."""
     lines = [
-        f"{found['prompts']}, {len(found['languages'])} served languages, confidence {found['confidence']:g}",
+        f"{plan['prompts']}, {len(plan['languages'])} served languages, confidence {plan['confidence']:g}",
         "power: how often a model of that true rate in every language passes in all of them, were they independent",
     ]
-    for rule in found["rules"]:
-        lines += _rule_words(rule)
-    if found["unplanned"]:
-        names = ", ".join(f"{name} ({n})" for name, n in found["unplanned"].items())
+    for rule in plan["rules"]:
+        lines += _rule_lines(rule)
+    if plan["unplanned"]:
+        names = ", ".join(f"{name} ({n})" for name, n in plan["unplanned"].items())
         lines.append(f"not a share of prompts, so not planned (prompts in the smallest language): {names}")
-    margin = found["margin"]
+    margin = plan["margin"]
     lines.append(
         f"register.margin {margin['margin']:g}: no change in {margin['prompts']} prompts is shown to be no worse by"
         f" {margin['shown']:.3g}: {'can' if margin['attainable'] else 'cannot'} be passed"
     )
-    return "\n".join([*lines, *(f"CANNOT PASS: {reason}" for reason in found["cannot_pass"])])
+    return "\n".join([*lines, *(f"CANNOT PASS: {reason}" for reason in plan["cannot_pass"])])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple, TypedDict
 
 from mlc.files import JsonPart
 from mlc.languages.tags import language_name
@@ -115,10 +115,21 @@ def result(rule: str, language: str | None, measured: Measured, threshold: float
     )
 
 
-def summary_metrics(results: Sequence[RuleResult]) -> dict[str, Any]:
-    """A verdict in a handful of numbers: how many rules, how many failed, and of each rate with an interval the mean
-    over its languages, the worst of them, and the worst bound. A rate without a number in some language has none."""
-    summary: dict[str, Any] = {"rules": len(results), "rules_failed": sum(not result.passed for result in results)}
+class RateSummary(TypedDict):
+    """A rate's mean over its languages, the worst of them, and the worst bound."""
+
+    mean: float
+    worst: float
+    worst_bound: float
+
+
+def summary_metrics(results: Sequence[RuleResult]) -> dict[str, int | RateSummary]:
+    """A verdict in a handful of numbers: how many ``rules``, how many failed (``rules_failed``), and a summary of each
+    rate with an interval, by its name. A rate without a number in some language has none."""
+    summary: dict[str, int | RateSummary] = {
+        "rules": len(results),
+        "rules_failed": sum(not result.passed for result in results),
+    }
     for name in dict.fromkeys(result.rule for result in results if result.alpha is not None):
         of_rule = [result for result in results if result.rule == name]
         values = [result.value for result in of_rule if result.value is not None]

@@ -30,9 +30,9 @@ class FailClosed:
         if not responses:
             return []
         try:
-            found = self.inner.judge(prompts, responses, languages, intents)
-            if len(found) != len(responses):
-                raise ValueError(f"{len(found)} verdicts on {len(responses)} replies")
+            judgements = self.inner.judge(prompts, responses, languages, intents)
+            if len(judgements) != len(responses):
+                raise ValueError(f"{len(judgements)} verdicts on {len(responses)} replies")
         except MlcError:
             raise
         except Exception as error:
@@ -44,7 +44,7 @@ class FailClosed:
             return first + second
         return [
             j if j.verdict in VERDICTS else Judgement("invalid", f"{j.verdict}: {j.raw}", j.response_language)
-            for j in found
+            for j in judgements
         ]
 
 

@@ -60,12 +60,12 @@ class Panel:
         self, prompts: list[str], responses: list[str], languages: list[str], intents: list[Intent]
     ) -> list[Judgement]:
         columns = [judge.judge(prompts, responses, languages, intents) for judge in self.judges]
-        return [self._together(found) for found in zip(*columns, strict=True)]
+        return [self._together(judgements) for judgements in zip(*columns, strict=True)]
 
-    def _together(self, found: Sequence[Judgement]) -> Judgement:
+    def _together(self, judgements: Sequence[Judgement]) -> Judgement:
         raw = [
             {"judge": judge.name, "version": judge.version, "verdict": j.verdict, "raw": j.raw}
-            for judge, j in zip(self.judges, found, strict=True)
+            for judge, j in zip(self.judges, judgements, strict=True)
         ]
-        verdict = self._rule([j.verdict for j in found])
-        return Judgement(verdict, json.dumps(raw, ensure_ascii=False), found[0].response_language)
+        verdict = self._rule([j.verdict for j in judgements])
+        return Judgement(verdict, json.dumps(raw, ensure_ascii=False), judgements[0].response_language)

@@ -53,21 +53,21 @@ def identify(text: str) -> str:
     """
     if not regex.search(r"\p{L}", text):
         return "und"
-    found = _first_guess(text)[0]
-    if found in ("sdh", "ku", "ug", "fa") and (second := _second_guess(text)[0]) in _SECOND_ONLY:
+    first = _first_guess(text)[0]
+    if first in ("sdh", "ku", "ug", "fa") and (second := _second_guess(text)[0]) in _SECOND_ONLY:
         return second
-    return found
+    return first
 
 
 @lru_cache(maxsize=4096)  # a chunk of texts is gone through twice
 def _first_guess(text: str) -> tuple[str, float]:
-    found, probability = _identifier().classify(text)
-    return str(found), float(probability)
+    language, probability = _identifier().classify(text)
+    return str(language), float(probability)
 
 
 def _second_guess(text: str) -> tuple[str, float]:
-    found = _second().detect(" ".join(text.split()))[0]
-    return str(found["lang"]), float(found["score"])
+    guess = _second().detect(" ".join(text.split()))[0]
+    return str(guess["lang"]), float(guess["score"])
 
 
 def surely_other(text: str, language: str) -> str | None:

@@ -197,8 +197,8 @@ def generate_ids(
 ) -> list[Reply]:
     """Greedy continuations of token ids, in their order; ``what`` names the progress bar, None shows none."""
     stream = replies(model, tokenizer, encoded, max_new_tokens, batch_tokens)
-    found = dict(stream if what is None else track(stream, what, total=len(encoded)))
-    return [found[i] for i in range(len(encoded))]
+    generated = dict(stream if what is None else track(stream, what, total=len(encoded)))
+    return [generated[i] for i in range(len(encoded))]
 
 
 def generate(
@@ -250,11 +250,11 @@ def reference_nll(
         targets = ids[:, 1 - longest :]
         nll = -log_probs.gather(-1, targets[..., None])[..., 0]
         first = ids.shape[1] - (longest - 1)  # position of targets[:, 0]
-        found = []
+        likelihoods = []
         for row, i in enumerate(batch):
             start = len(heads[i]) - first
-            found.append((len(tails[i]), float(nll[row, start : start + len(tails[i])].sum())))
-        return found
+            likelihoods.append((len(tails[i]), float(nll[row, start : start + len(tails[i])].sum())))
+        return likelihoods
 
     lengths = [len(h) + len(t) for h, t in zip(heads, tails, strict=True)]
     yield from _worked_off(lengths, batch_tokens, done, work)

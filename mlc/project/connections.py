@@ -81,12 +81,12 @@ def dvc(paths: Paths) -> Iterator[Check]:
             yield Check("dvc", "problem", one_line(error), "mend dvc.yaml, or bring back the committed one")
             return
         remotes = list(repo.config["remote"])
-        words = f"{stages} stages and data files"
+        summary = f"{stages} stages and data files"
         if not repo.config["core"].get("remote"):
             todo = "`dvc remote add --default NAME URL`, so that others can pull, and a lost disk loses nothing"
-            yield Check("dvc", "warning", f"{words}; no default remote: results are on this disk alone", todo)
+            yield Check("dvc", "warning", f"{summary}; no default remote: results are on this disk alone", todo)
         else:
-            yield Check("dvc", "ok", words)
+            yield Check("dvc", "ok", summary)
         for name in remotes:
             yield _remote(repo, name)
 
@@ -119,17 +119,17 @@ def tracking(settings: Settings, paths: Paths) -> Iterator[Check]:
     from mlc import tracking as store
 
     name = settings.register_.model_name
-    shown = address.rpartition("@")[2]  # without a password
+    server = address.rpartition("@")[2]  # without a password
     try:
         client = store.client(paths)
-        found = client.get_experiment_by_name(store.experiment_name())
+        experiment = client.get_experiment_by_name(store.experiment_name())
         known = client.search_registered_models(f"name = '{name}'")
     except Exception as error:
         todo = "check MLFLOW_TRACKING_URI, MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, and that it runs"
-        yield Check("tracking", "problem", f"{shown}: {one_line(error)}", todo)
+        yield Check("tracking", "problem", f"{server}: {one_line(error)}", todo)
         return
-    where = f"experiment {store.experiment_name()}" if found else "no experiment yet: the first run makes it"
-    yield Check("tracking", "ok", f"{shown} answers; {where}")
+    where = f"experiment {store.experiment_name()}" if experiment else "no experiment yet: the first run makes it"
+    yield Check("tracking", "ok", f"{server} answers; {where}")
     if known:
         yield from _may_edit(address, name)
 

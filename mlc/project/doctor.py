@@ -24,8 +24,7 @@ SLACK = 2 * GIB  # beside the models: prompts, samples, logs, DVC's cache of the
 
 
 def _python(_: Paths) -> Iterator[Check]:
-    words = f"{sys.version.split()[0]} at {sys.executable}"
-    yield Check("python", "ok", words)
+    yield Check("python", "ok", f"{sys.version.split()[0]} at {sys.executable}")
 
 
 def _packages(_: Paths) -> Iterator[Check]:
@@ -37,12 +36,12 @@ def _packages(_: Paths) -> Iterator[Check]:
             continue
         count += 1
         try:
-            found = version(wanted.name)
+            installed = version(wanted.name)
         except PackageNotFoundError:
             wrong.append(f"{wanted.name} is missing")
             continue
-        if not wanted.specifier.contains(found, prereleases=True):
-            wrong.append(f"{wanted.name} {found} is not {wanted.specifier}")
+        if not wanted.specifier.contains(installed, prereleases=True):
+            wrong.append(f"{wanted.name} {installed} is not {wanted.specifier}")
     if wrong:
         todo = "install mlc-pipeline again, with the versions of its constraints.txt"
         yield Check("packages", "problem", "; ".join(wrong), todo)
@@ -54,11 +53,11 @@ def _disk(paths: Paths) -> Iterator[Check]:
     """A run keeps the base, the candidate, its copy in DVC's cache and in the registry, and two checkpoints: six."""
     base = sum(file.stat().st_size for file in paths.base.rglob("*") if file.is_file()) if paths.base.is_dir() else 0
     needed, free = 6 * base + SLACK, shutil.disk_usage(paths.root).free
-    words = f"{free / GIB:.1f} GiB free, about {needed / GIB:.1f} needed"
+    space = f"{free / GIB:.1f} GiB free, about {needed / GIB:.1f} needed"
     if free < needed:
-        yield Check("disk", "problem", words, "free some space: `dvc gc --workspace` drops what no file here needs")
+        yield Check("disk", "problem", space, "free some space: `dvc gc --workspace` drops what no file here needs")
     else:
-        yield Check("disk", "ok", words)
+        yield Check("disk", "ok", space)
 
 
 def _gpu(settings: Settings) -> Check:
@@ -130,9 +129,9 @@ def _prompts(settings: Settings, paths: Paths) -> Iterator[Check]:
             continue
         missing = [tag for tag in settings.languages.served if tag not in seen]
         if missing:
-            words = f"{path}: {rows} rows, none in {', '.join(missing)}"
+            reason = f"{path}: {rows} rows, none in {', '.join(missing)}"
             yield Check(
-                "prompts", "problem", words, "`mlc translate` fills in, or take the language out of params.yaml"
+                "prompts", "problem", reason, "`mlc translate` fills in, or take the language out of params.yaml"
             )
         else:
             yield Check("prompts", "ok", f"{path}: {rows} rows in every served language")

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from ruamel.yaml import YAML
 
@@ -54,6 +54,25 @@ analytics_enabled = false
 [server.ephemeral]
 startup_timeout_seconds = 90
 """
+
+
+class ProjectLanguages(TypedDict):
+    """``languages`` of params.yaml, as JSON has it."""
+
+    source: str
+    served: list[str]
+    transfer: list[str]
+
+
+class NewProject(TypedDict):
+    """What was set up, what its prompt sets lack, and the commands that come next."""
+
+    folder: str
+    model: str
+    languages: ProjectLanguages
+    recipes: list[str]
+    lacks: list[str]
+    next: list[str]
 
 
 @dataclass(frozen=True)
@@ -101,10 +120,10 @@ def find_recipe(name: str) -> Path:
 
 def recipe_settings(recipes: Sequence[str]) -> dict[str, Any]:
     """What these recipes say together; of two that say something else, the later one's."""
-    found: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     for name in recipes:
-        merge(found, YAML(typ="safe", pure=True).load(find_recipe(name).read_text(encoding="utf-8")))
-    return found
+        merge(settings, YAML(typ="safe", pure=True).load(find_recipe(name).read_text(encoding="utf-8")))
+    return settings
 
 
 def _params(answers: Answers, path: Path) -> Settings:
@@ -150,10 +169,10 @@ def _pipeline(path: Path, model: str | None) -> list[str]:
 
 def _append(path: Path, lines: str) -> None:
     """Adds the lines that a file does not have yet."""
-    there = path.read_text(encoding="utf-8") if path.exists() else ""
-    new = [line for line in lines.splitlines() if line not in there.splitlines()]
+    existing = path.read_text(encoding="utf-8") if path.exists() else ""
+    new = [line for line in lines.splitlines() if line not in existing.splitlines()]
     if new:
-        write_text(path, "\n".join([*there.splitlines(), *new]) + "\n")
+        write_text(path, "\n".join([*existing.splitlines(), *new]) + "\n")
 
 
 def _check_prompts(folder: Path, settings: Settings) -> list[str]:
@@ -209,7 +228,7 @@ def _next(lacks: Sequence[str], folder: Path, has_data: bool) -> Iterator[str]:
     yield "mlc run"
 
 
-def run(folder: Path, answers: Answers) -> dict[str, Any]:
+def run(folder: Path, answers: Answers) -> NewProject:
     """Sets up the project, and returns what it is and what is left to do. Files that are there stay.
 
     Raises:
@@ -254,10 +273,15 @@ def run(folder: Path, answers: Answers) -> dict[str, Any]:
         shutil.move(params, paths.params)
         code = _pipeline(folder / "dvc.yaml", settings.base.model if answers.is_folder else None)
         lock.write(folder / lock.NAME, code)
+    languages = settings.languages
     return {
         "folder": str(folder),
         "model": settings.base.model,
-        "languages": settings.languages.model_dump(mode="json"),
+        "languages": {
+            "source": languages.source,
+            "served": list(languages.served),
+            "transfer": list(languages.transfer),
+        },
         "recipes": list(answers.recipes),
         "lacks": lacks,
         "next": list(_next(lacks, folder, has_data)),

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from mlc import tracking
 from mlc.paths import Paths
@@ -20,6 +20,50 @@ RUNS = 5  # the latest that are shown
 SECONDS = 10  # to wait for Prefect
 
 
+class RegistryStatus(TypedDict):
+    """The champion of the registered model ``name`` and since when, and the version that waits for a person's word."""
+
+    name: str
+    champion: str | None
+    since: str | None
+    previous: str | None
+    waiting: str | None
+
+
+class RunStatus(TypedDict):
+    """A run in MLflow; ``gate`` is its verdict, where it has one."""
+
+    name: str
+    id: str
+    status: str
+    started: str
+    gate: str | None
+
+
+class StaleError(TypedDict):
+    """Why DVC cannot say what is stale."""
+
+    error: str
+
+
+class Schedule(TypedDict):
+    """Whether a Prefect server is configured, and when its next run is due; ``error`` where it did not answer."""
+
+    configured: bool
+    next: str | None
+    run: NotRequired[str]
+    error: NotRequired[str]
+
+
+class ProjectStatus(TypedDict):
+    """How things stand, ready for JSON. ``stale`` is stage -> what changed."""
+
+    registry: RegistryStatus
+    runs: list[RunStatus]
+    stale: dict[str, list[str]] | StaleError
+    schedule: Schedule
+
+
 def _ago(when: datetime, now: datetime) -> str:
     age = abs(now - when)
     for unit, length in (("days", timedelta(days=1)), ("hours", timedelta(hours=1)), ("minutes", timedelta(minutes=1))):
@@ -28,8 +72,7 @@ def _ago(when: datetime, now: datetime) -> str:
     return f"{int(age.total_seconds())} seconds"
 
 
-def _registry(name: str, paths: Paths) -> dict[str, Any]:
-    """The champion and since when, and the version that waits for a person's word, if any."""
+def _registry(name: str, paths: Paths) -> RegistryStatus:
     model = RegisteredModel(paths, name)
     aliases, entries = model.aliases(), model.ledger()
     champion = aliases.get("champion")
@@ -38,6 +81,7 @@ def _registry(name: str, paths: Paths) -> dict[str, Any]:
     version = registration.version if registration is not None and registration.waiting else None
     waits = version if version not in (None, champion) and not rejection_reason(entries, version) else None
     return {
+        "name": name,
         "champion": champion,
         "since": since[-1] if since else None,
         "previous": aliases.get("previous"),
@@ -45,12 +89,12 @@ def _registry(name: str, paths: Paths) -> dict[str, Any]:
     }
 
 
-def _runs(paths: Paths) -> list[dict[str, Any]]:
+def _runs(paths: Paths) -> list[RunStatus]:
     client = tracking.client(paths)
     experiment = client.get_experiment_by_name(tracking.experiment_name())
     if experiment is None:
         return []
-    found = client.search_runs([experiment.experiment_id], order_by=["start_time DESC"], max_results=RUNS)
+    runs = client.search_runs([experiment.experiment_id], order_by=["start_time DESC"], max_results=RUNS)
     return [
         {
             "name": run.info.run_name,
@@ -59,18 +103,18 @@ def _runs(paths: Paths) -> list[dict[str, Any]]:
             "started": datetime.fromtimestamp(run.info.start_time / 1000, UTC).isoformat(timespec="seconds"),
             "gate": run.data.tags.get("gate"),
         }
-        for run in found
+        for run in runs
     ]
 
 
-def _stale(paths: Paths) -> dict[str, Any]:
-    """Stage -> what changed, by ``dvc status``; a key ``error`` where DVC cannot say."""
+def _stale(paths: Paths) -> dict[str, list[str]] | StaleError:
+    """Stage -> what changed, by ``dvc status``."""
     command = [sys.executable, "-m", "dvc", "status", "--json"]
     done = subprocess.run(command, cwd=paths.root, capture_output=True, text=True)
     if done.returncode:
         return {"error": " ".join(done.stderr.replace("ERROR: ", "").split())}
-    found: dict[str, Any] = json.loads(done.stdout)
-    return {stage: _reasons(changes) for stage, changes in found.items()}
+    stages: dict[str, list[Any]] = json.loads(done.stdout)
+    return {stage: _reasons(changes) for stage, changes in stages.items()}
 
 
 def _reasons(changes: list[Any]) -> list[str]:
@@ -86,7 +130,7 @@ def _reasons(changes: list[Any]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _schedule() -> dict[str, Any]:
+def _schedule() -> Schedule:
     """The next scheduled run, where a Prefect server is configured."""
     address = os.environ.get("PREFECT_API_URL")
     if address is None:
@@ -103,26 +147,26 @@ def _schedule() -> dict[str, Any]:
     try:
         answer = httpx.post(f"{address.rstrip('/')}/flow_runs/filter", json=body, headers=headers, timeout=SECONDS)
         answer.raise_for_status()
-        found = answer.json()
+        runs = answer.json()
     except (httpx.HTTPError, ValueError) as error:
         return {"configured": True, "next": None, "error": one_line(error)}
-    if not found:
+    if not runs:
         return {"configured": True, "next": None}
-    return {"configured": True, "next": found[0]["expected_start_time"], "run": found[0]["name"]}
+    return {"configured": True, "next": runs[0]["expected_start_time"], "run": runs[0]["name"]}
 
 
-def find(name: str, paths: Paths) -> dict[str, Any]:
+def find(name: str, paths: Paths) -> ProjectStatus:
     """Registry, last runs, stale stages and the next scheduled run, ready for JSON."""
-    registry: dict[str, Any] = {"name": name, "champion": None, "since": None, "previous": None, "waiting": None}
-    runs: list[dict[str, Any]] = []
+    registry: RegistryStatus = {"name": name, "champion": None, "since": None, "previous": None, "waiting": None}
+    runs: list[RunStatus] = []
     if tracking.has_store(paths):
-        registry, runs = registry | _registry(name, paths), _runs(paths)
+        registry, runs = _registry(name, paths), _runs(paths)
     return {"registry": registry, "runs": runs, "stale": _stale(paths), "schedule": _schedule()}
 
 
-def render_text(found: dict[str, Any]) -> str:
+def render_text(status: ProjectStatus) -> str:
     """The same for a person."""
-    now, registry = datetime.now(UTC), found["registry"]
+    now, registry = datetime.now(UTC), status["registry"]
     lines = []
     if registry["champion"]:
         since = datetime.fromisoformat(registry["since"]) if registry["since"] else None
@@ -132,21 +176,22 @@ def render_text(found: dict[str, Any]) -> str:
         lines.append(f"champion   none: {registry['name']} has no version that was promoted")
     if registry["waiting"]:
         lines.append(f"waiting    version {registry['waiting']}: `mlc registry approve {registry['waiting']} --why …`")
-    for number, run in enumerate(found["runs"]):
+    for number, run in enumerate(status["runs"]):
         gate = f", gate {run['gate']}" if run["gate"] else ""
         when = _ago(datetime.fromisoformat(run["started"]), now)
         lines.append(f"{'' if number else 'last runs':<10} {run['name']}: {run['status'].lower()}{gate}, {when} ago")
-    stale = found["stale"]
-    if not found["runs"]:
+    stale = status["stale"]
+    if not status["runs"]:
         lines.append("last runs  none")
     if "error" in stale:
         lines.append(f"stale      not known: {stale['error']}")
     elif not stale:
         lines.append("stale      nothing: all stages are up to date")
-    for number, (stage, reasons) in enumerate(stale.items() if "error" not in stale else ()):
-        more = f" and {len(reasons) - 3} more" if len(reasons) > 3 else ""
-        lines.append(f"{'' if number else 'stale':<10} {stage}: {', '.join(reasons[:3])}{more}")
-    schedule = found["schedule"]
+    else:
+        for number, (stage, reasons) in enumerate(stale.items()):
+            more = f" and {len(reasons) - 3} more" if len(reasons) > 3 else ""
+            lines.append(f"{'' if number else 'stale':<10} {stage}: {', '.join(reasons[:3])}{more}")
+    schedule = status["schedule"]
     if not schedule["configured"]:
         lines.append("next run   no schedule: PREFECT_API_URL is not set")
     elif schedule["next"] is None:

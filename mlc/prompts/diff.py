@@ -43,17 +43,17 @@ class Change:
 
 def changes(old: PromptRow, new: PromptRow) -> list[Change]:
     """Every value that differs between two versions of a row: prompts first, then the other fields."""
-    found = []
+    differences = []
     for name in BY_LANGUAGE:
         before, after = ({tag: _text(value) for tag, value in getattr(row, name).items()} for row in (old, new))
         for tag in [*before, *(tag for tag in after if tag not in before)]:
             if before.get(tag) != after.get(tag):
-                found.append(Change(new.id, name, tag, before.get(tag), after.get(tag)))
+                differences.append(Change(new.id, name, tag, before.get(tag), after.get(tag)))
     for name in SCALAR:
         a, b = (_text(getattr(row, name)) for row in (old, new))
         if a != b:
-            found.append(Change(new.id, name, None, a, b))
-    return found
+            differences.append(Change(new.id, name, None, a, b))
+    return differences
 
 
 def _text(value: str | BaseModel | None) -> str | None:
@@ -78,7 +78,7 @@ class SetDiff:
     def changed(self) -> dict[str, list[Change]]:
         """Id -> what differs, of the rows that are in both and not equal."""
         both = {id_: changes(self.before[id_], row) for id_, row in self.after.items() if id_ in self.before}
-        return {id_: found for id_, found in both.items() if found}
+        return {id_: differences for id_, differences in both.items() if differences}
 
     def per_language(self) -> dict[str, Counter[str]]:
         """Language -> rows that have it before and after, and texts added, removed and changed."""
@@ -162,9 +162,9 @@ def report(diffs: Mapping[str, SetDiff], texts: bool) -> dict[str, Any]:
         shown_changes = {
             id_: [
                 {"field": c.field, "language": c.language} | ({"old": c.old, "new": c.new} if texts else {})
-                for c in found
+                for c in differences
             ]
-            for id_, found in changed.items()
+            for id_, differences in changed.items()
         }
         result[name] = {
             "rows": diff.rows(changed),
@@ -205,8 +205,12 @@ def details(diffs: Mapping[str, SetDiff]) -> list[str]:
             for id_ in ids:
                 lines += ["", f"{sign} {quoted_name(name)} {quoted_name(id_)}"]
                 lines += [f"  {tag}  {quoted(text)}" for tag, text in rows[id_].prompts.items()]
-        for id_, found in diff.changed().items():
-            lines += ["", f"~ {quoted_name(name)} {quoted_name(id_)}", *(line for c in found for line in c.lines())]
+        for id_, differences in diff.changed().items():
+            lines += [
+                "",
+                f"~ {quoted_name(name)} {quoted_name(id_)}",
+                *(line for c in differences for line in c.lines()),
+            ]
     return lines
 
 

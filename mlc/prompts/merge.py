@@ -43,13 +43,13 @@ def merge(existing: Sequence[PromptRow], imported: Sequence[PromptRow], source: 
             merged.added.append(new.id)
             continue
         updated = _with_ours(old, new, source)
-        found = [change for change in changes(old, updated) if change.field != "origin"]
-        if not found:
+        differences = [change for change in changes(old, updated) if change.field != "origin"]
+        if not differences:
             merged.unchanged.append(new.id)
         elif old.origin and new.origin and old.origin.sha256 == new.origin.sha256:
-            merged.edited[new.id] = found
+            merged.edited[new.id] = differences
         else:
-            merged.changed[new.id] = found
+            merged.changed[new.id] = differences
             if write_changes:
                 rows[new.id] = updated
     ids, names = {row.id for row in imported}, {row.source for row in imported}

@@ -102,7 +102,7 @@ def text_columns(
             columns["similarity"][at], columns["retrieved"][at] = similar[tag]
     # As series, for pandas would take columns of texts and nulls for its own strings, whose null is NaN.
     series = {name: pd.Series(values, lines.index, dtype=values.dtype) for name, values in columns.items()}
-    return lines[list(_LINE)].assign(there=lines["text"].notna(), **series, hash=hashes), marks
+    return lines[list(_LINE)].assign(present=lines["text"].notna(), **series, hash=hashes), marks
 
 
 _OBJECTS = (
@@ -119,21 +119,21 @@ def _one_language(
     lines: pd.DataFrame, tag: str, sources: Sequence[str | None], source: str, most: int
 ) -> tuple[dict[str, Sequence[Any]], list[str | None], Any]:
     """The columns of one language's texts, the texts that are not too long, and their n-gram counts."""
-    there = _texts(lines["text"])
-    texts = [None if text is None or len(text) > most else text for text in there]
+    all_texts = _texts(lines["text"])
+    texts = [None if text is None or len(text) > most else text for text in all_texts]
     worded = [text if ok else None for text, ok in zip(texts, text_checks.has_letters(texts), strict=True)]
     beside = [None] * len(sources) if tag == source else sources
-    found = identified(worded)
-    taken = [name is not None and identify.same_language(source, name) for name in found]
+    languages = identified(worded)
+    taken = [name is not None and identify.same_language(source, name) for name in languages]
     columns: dict[str, Sequence[Any]] = {
-        "characters": text_checks.characters(there),
+        "characters": text_checks.characters(all_texts),
         "empty": text_checks.empty(texts),
         "control_characters": text_checks.control_characters(texts, tag),
         "mojibake": text_checks.mojibake(texts),
         "repetition": text_checks.repetition(worded, [None] * len(texts) if tag == source else sources),
         "script_share": script_share(worded, tag),
-        "identified": found,
-        "right_language": right_language(found, tag),
+        "identified": languages,
+        "right_language": right_language(languages, tag),
         "other_language": other_language(worded, tag),
         "length_ratio": pair_checks.length_ratio(worded, sources),
         "source_characters": [math.nan if text is None else len(text) for text in sources],
@@ -166,14 +166,14 @@ def identified(texts: Sequence[str | None]) -> list[str | None]:
     return [None if text is None else identify.identify(text) for text in texts]
 
 
-def right_language(found: Sequence[str | None], tag: str) -> list[bool | None]:
+def right_language(languages: Sequence[str | None], tag: str) -> list[bool | None]:
     """Whether the column ``identified`` names the text's language; null where identification does not cover it.
 
     Fails on: what ``identified`` fails on, so it is a measure of a language in a set, never of one text.
     """
     if not identify.covered(tag):
-        return [None] * len(found)
-    return [None if name is None else identify.same_language(tag, name) for name in found]
+        return [None] * len(languages)
+    return [None if name is None else identify.same_language(tag, name) for name in languages]
 
 
 def other_language(texts: Sequence[str | None], tag: str) -> list[str | None]:
@@ -214,8 +214,8 @@ def cut_off(frame: pd.DataFrame) -> pd.Series:
     short = frame["length_deviation"] < _SHORTER
     ended = frame["unended"].eq(False).astype(float).where(checked & ~short)
     custom = ended.groupby([frame["set"], frame["language"]], observed=True).transform("mean") >= _ENDED
-    found = frame["unended"].eq(True) & short
-    return found.astype(object).where(checked & custom, None)
+    cut = frame["unended"].eq(True) & short
+    return cut.astype(object).where(checked & custom, None)
 
 
 def misplaced(frame: pd.DataFrame, false_alarms: float) -> tuple[pd.Series, pd.Series]:
@@ -225,15 +225,15 @@ def misplaced(frame: pd.DataFrame, false_alarms: float) -> tuple[pd.Series, pd.S
     the misplaced texts so carefully, all are null: the check has no power there. Fails on: requests that hardly differ,
     loose translations in small sets, and sets in which every fifth text is misplaced.
     """
-    found = pd.Series(np.full(len(frame), None), frame.index, dtype=object)
+    wrong = pd.Series(np.full(len(frame), None), frame.index, dtype=object)
     power = pd.Series(np.nan, frame.index, dtype=np.float32)
     for _, lines in frame.groupby(["set", "language"], sort=False, observed=True):
         values = lines["association"].dropna()
         limit = association_limit(values.to_numpy(), false_alarms)
         if limit >= 0.5:
-            found[values.index] = (values < limit).astype(object)
+            wrong[values.index] = (values < limit).astype(object)
             power[lines.index] = limit
-    return found, power
+    return wrong, power
 
 
 def set_columns(

@@ -70,7 +70,7 @@ def _cell(folder: Path, outcomes: list[Outcome], unchecked: Sequence[str]) -> st
         return "<td>no variants</td>"
     first, failed = outcomes[0], [o.check for o in outcomes if not o.success]
     page = next((folder / "validations" / f"{first.set}-{first.language}").rglob("*.html"))
-    words = "failed: " + ", ".join(failed) if failed else "passed"
+    verdict = "failed: " + ", ".join(failed) if failed else "passed"
     silent = f"<br><small>unchecked: {escape(', '.join(unchecked))}</small>" if unchecked else ""
     link = quote(page.relative_to(folder).as_posix())
-    return f'<td class="{"failed" if failed else "passed"}"><a href="{link}">{escape(words)}</a>{silent}</td>'
+    return f'<td class="{"failed" if failed else "passed"}"><a href="{link}">{escape(verdict)}</a>{silent}</td>'

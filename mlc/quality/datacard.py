@@ -83,7 +83,7 @@ def _metadata(contents: Contents, languages: Languages) -> str:
 def _cells(counted: Mapping[tuple[Any, ...], int]) -> list[list[Any]]:
     """The lines of a table: the words, then how many; the most frequent first, and then by name."""
     ordered = sorted(counted.items(), key=lambda item: (-item[1], [cell or "" for cell in item[0]]))
-    return [[*(cell or _NOT_NAMED for cell in words), number] for words, number in ordered]
+    return [[*(cell or _NOT_NAMED for cell in cells), number] for cells, number in ordered]
 
 
 def _shown(value: object) -> str:

@@ -152,17 +152,17 @@ class Releases:
         self.waived: dict[Key, tuple[str, ...]] = {}
         """Variant -> the failing checks that releases let it pass."""
 
-    def left(self, key: Key, text: str | None, source_text: str | None, found: list[Reason]) -> list[Reason]:
+    def left(self, key: Key, text: str | None, source_text: str | None, reasons: list[Reason]) -> list[Reason]:
         """The reasons for quarantine that no release waives. Call it for every variant, with or without reasons."""
         if text is None or key not in self._of:
-            return found
+            return reasons
         texts = text_hash(text), text_hash(source_text)
         holding = [release for release in self._of[key] if (release.sha256, release.source_sha256) == texts]
         self._held |= {id(release) for release in holding}
         checks = {check for release in holding for check in release.checks}
-        if waived := tuple(sorted({reason.check for reason in found} & checks)):
+        if waived := tuple(sorted({reason.check for reason in reasons} & checks)):
             self.waived[key] = waived
-        return [reason for reason in found if reason.check not in checks]
+        return [reason for reason in reasons if reason.check not in checks]
 
     def stale(self) -> list[Release]:
         """The releases of texts that are no longer there: changed, or their source text, or gone."""

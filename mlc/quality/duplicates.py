@@ -33,10 +33,10 @@ def signatures(counts: Any) -> npt.NDArray[np.uint16]:
         counts: sparse matrix of shape (texts, features), as ``mlc.quality.learned.ngrams`` makes it.
     """
     result = np.zeros((counts.shape[0], _HASHES), np.uint16)
-    there = np.flatnonzero(np.diff(counts.indptr))
-    if len(there):
+    nonempty = np.flatnonzero(np.diff(counts.indptr))
+    if len(nonempty):
         hashed = (counts.indices.astype(np.uint64)[None] * _FACTORS + _SHIFTS) >> np.uint64(40)
-        result[there] = np.minimum.reduceat(hashed, counts.indptr[there], axis=1).T.astype(np.uint16)
+        result[nonempty] = np.minimum.reduceat(hashed, counts.indptr[nonempty], axis=1).T.astype(np.uint16)
     return result
 
 
@@ -47,15 +47,15 @@ def duplicate_of(frame: pd.DataFrame) -> pd.Series:
     of them have another's id. Fails on: paraphrases, and a first row that is itself in quarantine, which takes its
     repetition along.
     """
-    found = pd.Series(np.full(len(frame), None), frame.index, dtype=object)
+    duplicates = pd.Series(np.full(len(frame), None), frame.index, dtype=object)
     for _, lines in frame[frame["hash"] != 0].groupby(["set", "language"], sort=False, observed=True):
         repeated = lines[lines["hash"].duplicated(keep=False)]
         same = repeated.groupby("hash", sort=False)
         first, last = same["id"].transform("first"), same["id"].transform("last")
         contradictory = same["intent"].transform("nunique") > 1
         other = first.where(first != repeated["id"], last.where(contradictory, None))
-        found[other.index[other.notna()]] = other.dropna()
-    return found
+        duplicates[other.index[other.notna()]] = other.dropna()
+    return duplicates
 
 
 def leaked_from(frame: pd.DataFrame, order: Sequence[str]) -> pd.Series:
@@ -64,7 +64,7 @@ def leaked_from(frame: pd.DataFrame, order: Sequence[str]) -> pd.Series:
     ``order`` goes from what is trained on to what is judged by. Fails on: paraphrases, and two different requests that
     one language happens to word alike.
     """
-    found = pd.Series(np.full(len(frame), None), frame.index, dtype=object)
+    leaks = pd.Series(np.full(len(frame), None), frame.index, dtype=object)
     for _, lines in frame[frame["hash"] != 0].groupby("language", sort=False, observed=True):
         for number, name in enumerate(order):
             later = lines[lines["set"].isin(order[number + 1 :])].drop_duplicates("hash")
@@ -72,8 +72,8 @@ def leaked_from(frame: pd.DataFrame, order: Sequence[str]) -> pd.Series:
             own = own[own["hash"].isin(later["hash"])]
             where = later["set"].astype(str).str.cat(later["id"].astype(str), sep="/")
             where.index = pd.Index(later["hash"])
-            found[own.index] = own["hash"].map(where)
-    return found
+            leaks[own.index] = own["hash"].map(where)
+    return leaks
 
 
 def near_duplicate_of(frame: pd.DataFrame, marks: npt.NDArray[np.uint16]) -> pd.Series:
@@ -87,16 +87,16 @@ def near_duplicate_of(frame: pd.DataFrame, marks: npt.NDArray[np.uint16]) -> pd.
         frame: with the columns set, id, language, hash.
         marks: MinHash signatures of its lines.
     """
-    found = np.full(len(frame), None)
+    duplicates = np.full(len(frame), None)
     hashes, ids = frame["hash"].to_numpy(), frame["id"].to_numpy(dtype=object)
     bands = np.ascontiguousarray(marks).view(np.dtype((np.void, marks.itemsize * _HASHES // _BANDS)))
     for lines in frame.groupby(["set", "language"], sort=False, observed=True).indices.values():
-        there = lines[hashes[lines] != 0]
+        nonempty = lines[hashes[lines] != 0]
         for band in range(_BANDS):
-            _, first, group = np.unique(bands[there, band], return_index=True, return_inverse=True)
-            earlier, own = there[first[group]], there
+            _, first, group = np.unique(bands[nonempty, band], return_index=True, return_inverse=True)
+            earlier, own = nonempty[first[group]], nonempty
             other = (earlier != own) & (hashes[earlier] != hashes[own])
             earlier, own = earlier[other], own[other]
             alike = (marks[earlier] == marks[own]).mean(axis=1) >= _NEARLY
-            found[own[alike]] = ids[earlier[alike]]
-    return pd.Series(found, frame.index, dtype=object)
+            duplicates[own[alike]] = ids[earlier[alike]]
+    return pd.Series(duplicates, frame.index, dtype=object)

@@ -47,22 +47,22 @@ class Encoder:
             return {}
         sources, result = vectors.pop(source), {}
         known = ~np.isnan(sources[:, 0])
-        for tag, found in vectors.items():
-            both = known & ~np.isnan(found[:, 0])
-            similar = (found * sources).sum(axis=1)
-            nearest = np.where(known, np.nan_to_num(found) @ np.nan_to_num(sources).T, -2.0).argmax(axis=1)
-            retrieved = (nearest == np.arange(len(found))).astype(object)
+        for tag, embeddings in vectors.items():
+            both = known & ~np.isnan(embeddings[:, 0])
+            similar = (embeddings * sources).sum(axis=1)
+            nearest = np.where(known, np.nan_to_num(embeddings) @ np.nan_to_num(sources).T, -2.0).argmax(axis=1)
+            retrieved = (nearest == np.arange(len(embeddings))).astype(object)
             retrieved[~both] = None
             result[tag] = (np.where(both, similar, np.nan).astype(np.float32), retrieved)
         return result
 
     def _encode(self, texts: Sequence[str | None]) -> Floats:
         """Embeddings of length 1, of shape (texts, dimension); NaN for nulls."""
-        there = [n for n, text in enumerate(texts) if text]
+        nonempty = [n for n, text in enumerate(texts) if text]
         width = self._model.get_embedding_dimension() or 1
         result = np.full((len(texts), width), np.nan, np.float32)
-        if there:
-            result[there] = self._model.encode(
-                [str(texts[n]) for n in there], normalize_embeddings=True, show_progress_bar=False
+        if nonempty:
+            result[nonempty] = self._model.encode(
+                [str(texts[n]) for n in nonempty], normalize_embeddings=True, show_progress_bar=False
             )
         return result

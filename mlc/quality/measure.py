@@ -75,7 +75,7 @@ def chunks(prompts: PromptSet) -> Iterator[list[PromptRow]]:
         yield list(islice(rows, size))
 
 
-def measure(
+def compute_columns(
     sets: Mapping[str, PromptSet], languages: Languages, validate: Validate, keep: Collection[Key] = ()
 ) -> pd.DataFrame:
     """The frame of quality columns: one line per row and language, in the order of sets, rows and languages.
@@ -90,10 +90,10 @@ def measure(
         learned = learn_from(long_frame({name: prompts.sample}, languages.all, languages.source))
         job = _Job(name, languages, learned, most, frozenset(key for key in keep if key[0] == name))
         total = len(chunk_sizes(prompts.rows))
-        done = _in_process(job, chunks(prompts), encoder)
+        results = _in_process(job, chunks(prompts), encoder)
         if encoder is None and total > _IN_PROCESS:
-            done = _in_processes(job, chunks(prompts))
-        for frame, signatures in track(done, f"measuring {name}", total):
+            results = _in_processes(job, chunks(prompts))
+        for frame, signatures in track(results, f"measuring {name}", total):
             parts.append(frame)
             marks.append(signatures)
     frame = pd.concat(parts, ignore_index=True)

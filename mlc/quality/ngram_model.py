@@ -154,8 +154,8 @@ def associations(learned: Learned, ids: Sequence[str], counts: Mapping[str, Any]
         weights[inside] = -inverse[own] / np.diag(inverse)[own, None]
         weights[inside, own] = 0
         rest = everything - unit[tag]
-        there = (counts[tag].getnnz(axis=1) > 0) & (np.abs(rest).sum(axis=1) > 0)
-        scores[tag] = _against_all_others(_unit(weights) @ _unit(rest).T, there)
+        comparable = (counts[tag].getnnz(axis=1) > 0) & (np.abs(rest).sum(axis=1) > 0)
+        scores[tag] = _against_all_others(_unit(weights) @ _unit(rest).T, comparable)
     return scores
 
 
@@ -163,12 +163,12 @@ def _unit(rows: Any) -> Floats:
     return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9), dtype=np.float32)
 
 
-def _against_all_others(scores: Floats, there: npt.NDArray[np.bool_]) -> Floats:
+def _against_all_others(scores: Floats, comparable: npt.NDArray[np.bool_]) -> Floats:
     """The share of wrong pairs, off the diagonal of ``scores``, that fit worse than each pair on it."""
     result = np.full(len(scores), np.nan, np.float32)
-    if (n := int(there.sum())) < FEWEST:
+    if (n := int(comparable.sum())) < FEWEST:
         return result
-    used = scores[np.ix_(there, there)].astype(np.float64)
+    used = scores[np.ix_(comparable, comparable)].astype(np.float64)
     own = np.diag(used).copy()
     fit = np.zeros((n, n))
     for axis in (0, 1):
@@ -178,7 +178,7 @@ def _against_all_others(scores: Floats, there: npt.NDArray[np.bool_]) -> Floats:
     lines = np.arange(n)
     offsets = np.unique(np.linspace(1, n - 1, _WRONG_PAIRS).astype(int))
     wrong = np.sort(np.concatenate([fit[lines, (lines + offset) % n] for offset in offsets]))
-    result[there] = np.searchsorted(wrong, np.diag(fit)) / len(wrong)
+    result[comparable] = np.searchsorted(wrong, np.diag(fit)) / len(wrong)
     return result
 
 

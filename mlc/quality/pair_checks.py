@@ -47,8 +47,10 @@ def untranslated(texts: Texts, sources: Texts, taken_for_source: Sequence[bool])
         if not ours or not theirs:
             copied.append(None)
         else:
-            words = set(ours.split())
-            copied.append(ours == theirs or (maybe and len(words.intersection(theirs.split())) / len(words) > 0.5))
+            our_words = set(ours.split())
+            copied.append(
+                ours == theirs or (maybe and len(our_words.intersection(theirs.split())) / len(our_words) > 0.5)
+            )
     return copied
 
 
@@ -68,9 +70,9 @@ def leakage(texts: Texts, sources: Texts) -> list[float | None]:
 def _longest_run(source: Sequence[str], text: Sequence[str]) -> float:
     if not source:
         return 0.0
-    there, haystack, best = set(text), f" {' '.join(text)} ", 0
+    vocabulary, haystack, best = set(text), f" {' '.join(text)} ", 0
     for start in range(len(source) - _SHORTEST_RUN + 1):
-        if not there.issuperset(source[start : start + _SHORTEST_RUN]):
+        if not vocabulary.issuperset(source[start : start + _SHORTEST_RUN]):
             continue
         length = max(best, _SHORTEST_RUN - 1) + 1
         while start + length <= len(source) and f" {' '.join(source[start : start + length])} " in haystack:
@@ -83,8 +85,8 @@ def lost(texts: Texts, sources: Texts) -> list[str | None]:
 
     Fails on: a number written out as a word, or converted ("6 feet" as "1.8 m").
     """
-    found = [preserved_lost(s, t) if t and s else None for t, s in zip(texts, sources, strict=True)]
-    return [None if pieces is None else (pieces[0] if pieces else "") for pieces in found]
+    missing = [preserved_lost(s, t) if t and s else None for t, s in zip(texts, sources, strict=True)]
+    return [None if pieces is None else (pieces[0] if pieces else "") for pieces in missing]
 
 
 def unended(texts: Texts, sources: Texts) -> list[bool | None]:
@@ -124,10 +126,10 @@ def chatter(texts: Texts, sources: Texts) -> list[str | None]:
             result.append(None)
             continue
         ours, theirs = text.casefold(), source.casefold()
-        said = (about.search(ours) if not about.search(theirs) else None) or (
+        match = (about.search(ours) if not about.search(theirs) else None) or (
             opening.search(ours) if not opening.search(theirs) else None
         )
-        result.append(said.group().strip() if said else "")
+        result.append(match.group().strip() if match else "")
     return result
 
 

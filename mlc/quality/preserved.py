@@ -81,11 +81,11 @@ def lost(source: str, translation: str, names: Collection[str] = ()) -> list[str
     return [text for _, text in sorted(gone)]
 
 
-def _less_often(found: Sequence[tuple[int, str, bool]], text: str) -> list[tuple[int, str]]:
+def _less_often(pieces: Sequence[tuple[int, str, bool]], text: str) -> list[tuple[int, str]]:
     """Those (position, piece, is a link) that ``text`` has not as often; the last ones of a piece are the lost ones."""
-    left = Counter({piece: sum(1 for _ in _places(piece, text, link)) for _, piece, link in found})
+    left = Counter({piece: sum(1 for _ in _places(piece, text, link)) for _, piece, link in pieces})
     gone = []
-    for start, piece, _ in found:
+    for start, piece, _ in pieces:
         left[piece] -= 1
         if left[piece] < 0:
             gone.append((start, piece))
@@ -101,19 +101,19 @@ def _places(piece: str, text: str, link: bool) -> Iterator[int]:
 
 
 def _numbers_lost(wanted: Sequence[tuple[int, str]], translation: str) -> list[tuple[int, str]]:
-    there = [m.group() for m in _NUMBER.finditer(translation)]
-    missing = _unmatched(wanted, there)
+    numbers = [m.group() for m in _NUMBER.finditer(translation)]
+    missing = _unmatched(wanted, numbers)
     if missing:  # once more, with what a number may have been taken for: parts, and Chinese numerals
-        parts = [part for text in there for part in (_parts(text) if len(_parts(text)) > 1 else [text])]
+        parts = [part for text in numbers for part in (_parts(text) if len(_parts(text)) > 1 else [text])]
         han = [str(value) for value in _han_numbers(translation)]
         split = [(start, part) for start, text in wanted for part in (_parts(text) if _SPACE.search(text) else [text])]
-        missing = min((_unmatched(w, t) for w in (wanted, split) for t in (there + han, parts + han)), key=len)
+        missing = min((_unmatched(w, t) for w in (wanted, split) for t in (numbers + han, parts + han)), key=len)
     return missing
 
 
-def _unmatched(wanted: Iterable[tuple[int, str]], there: Iterable[str]) -> list[tuple[int, str]]:
+def _unmatched(wanted: Iterable[tuple[int, str]], available: Iterable[str]) -> list[tuple[int, str]]:
     """Pairs each wanted number with one that has a value in common, equal ones first; returns those left alone."""
-    pool = Counter(reading for text in there for reading in _readings(text))
+    pool = Counter(reading for text in available for reading in _readings(text))
     rest: list[tuple[int, str, Readings]] = []
     for start, text in wanted:
         for reading in _readings(text):
@@ -150,12 +150,12 @@ def _readings(text: str) -> Iterator[Readings]:
 
 
 def _han_numbers(text: str) -> Iterator[int]:
-    for found in _HAN_NUMBER.findall(text):
-        if not any(sign in _HAN_POWER for sign in found):
-            yield int("".join(str(_HAN_DIGIT[sign]) for sign in found))
+    for numeral in _HAN_NUMBER.findall(text):
+        if not any(sign in _HAN_POWER for sign in numeral):
+            yield int("".join(str(_HAN_DIGIT[sign]) for sign in numeral))
             continue
         total, section, digit = 0, 0, 0
-        for sign in found:
+        for sign in numeral:
             if sign in _HAN_DIGIT:
                 digit = _HAN_DIGIT[sign]
             elif _HAN_POWER[sign] < 10**4:

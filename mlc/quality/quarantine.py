@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from mlc.prompts.schema import PromptRow
-from mlc.quality.decisions import Reason, Releases
+from mlc.quality.decisions import Quarantined, Reason, ReasonFields, Releases
 from mlc.settings import Languages, Thresholds, Validate
 from mlc.text import percent
 
@@ -16,10 +16,10 @@ from mlc.text import percent
 def _measured(line: Any, limits: Thresholds) -> list[Reason]:
     """The numbers of a line that are past a threshold of its language."""
     tag = line.language
-    found = []
+    reasons = []
 
     def add(check: str, threshold: float, message: str) -> None:
-        found.append(Reason(check, float(getattr(line, check)), threshold, message))
+        reasons.append(Reason(check, float(getattr(line, check)), threshold, message))
 
     if line.characters > limits.maximum_characters:
         add(
@@ -47,37 +47,37 @@ def _measured(line: Any, limits: Thresholds) -> list[Reason]:
     if line.similarity < limits.minimum_similarity:
         message = f"the encoder finds it unlike the source text ({line.similarity:.2f})"
         add("similarity", limits.minimum_similarity, message)
-    return found
+    return reasons
 
 
 def _own_reasons(line: Any, limits: Thresholds) -> list[Reason]:
     """What is wrong with one line of the frame."""
-    found = _measured(line, limits)
+    reasons = _measured(line, limits)
     if line.empty is True:
-        found.append(Reason("empty", None, None, "holds no letters"))
+        reasons.append(Reason("empty", None, None, "holds no letters"))
     if line.control_characters:
-        found.append(Reason("control_characters", None, None, f"holds {line.control_characters}"))
+        reasons.append(Reason("control_characters", None, None, f"holds {line.control_characters}"))
     if line.mojibake is True:
-        found.append(Reason("mojibake", None, None, "was decoded with the wrong encoding"))
+        reasons.append(Reason("mojibake", None, None, "was decoded with the wrong encoding"))
     # Identification of one short text is a guess, so a wrong language is a reason only where two identifiers are sure.
     if line.other_language:
         message = f"two identifiers are sure that it is {line.other_language}"
-        found.append(Reason("other_language", line.other_language, None, message))
+        reasons.append(Reason("other_language", line.other_language, None, message))
     if line.untranslated is True:
-        found.append(Reason("untranslated", None, None, "is the source text, or holds most of its words"))
+        reasons.append(Reason("untranslated", None, None, "is the source text, or holds most of its words"))
     if line.chatter:
-        found.append(Reason("chatter", line.chatter, None, f'says "{line.chatter}", which the source text does not'))
+        reasons.append(Reason("chatter", line.chatter, None, f'says "{line.chatter}", which the source text does not'))
     if line.lost:
-        found.append(Reason("lost", line.lost, None, f"has lost {line.lost}"))
+        reasons.append(Reason("lost", line.lost, None, f"has lost {line.lost}"))
     if line.cut_off is True:
-        found.append(Reason("cut_off", None, None, "is short, and ends without punctuation"))
+        reasons.append(Reason("cut_off", None, None, "is short, and ends without punctuation"))
     if line.misplaced is True:
         message = f"{percent(1 - line.association)} of wrong pairings fit its row better"
-        found.append(Reason("misplaced", float(line.association), None, message))
+        reasons.append(Reason("misplaced", float(line.association), None, message))
     for check in ("duplicate_of", "leaked_from"):
         if (other := getattr(line, check)) is not None:
-            found.append(Reason(check, other, None, f"{other} has the same text"))
-    return found
+            reasons.append(Reason(check, other, None, f"{other} has the same text"))
+    return reasons
 
 
 def reasons(frame: pd.DataFrame, validate: Validate, source: str, releases: Releases) -> pd.Series:
@@ -90,23 +90,23 @@ def reasons(frame: pd.DataFrame, validate: Validate, source: str, releases: Rele
     limits = {str(tag): validate.of(str(tag)) for tag in tags}
     lines: list[Any] = list(frame.itertuples(index=False))
     own = [
-        releases.left((line.set, line.id, line.language), line.text, line.source_text, found)
-        if (found := _own_reasons(line, limits[line.language])) or line.text is not None
-        else found
+        releases.left((line.set, line.id, line.language), line.text, line.source_text, line_reasons)
+        if (line_reasons := _own_reasons(line, limits[line.language])) or line.text is not None
+        else line_reasons
         for line in lines
     ]
     whole: dict[tuple[str, str], Reason] = {}
-    for line, found in zip(lines, own, strict=True):
+    for line, line_reasons in zip(lines, own, strict=True):
         key = (line.set, line.id)
-        if line.language == source and (found or not line.there):
-            word = "in quarantine" if found else "missing"
+        if line.language == source and (line_reasons or not line.present):
+            word = "in quarantine" if line_reasons else "missing"
             whole[key] = Reason("row", source, None, f"its text in {source} is {word}")
         if line.leaked_from is not None:
             message = f"its text in {line.language} leaked from {line.leaked_from}"
             whole.setdefault(key, Reason("row", line.language, None, message))
-    for line, found in zip(lines, own, strict=True):
-        if not found and line.there and (line.set, line.id) in whole:
-            found.append(whole[line.set, line.id])
+    for line, line_reasons in zip(lines, own, strict=True):
+        if not line_reasons and line.present and (line.set, line.id) in whole:
+            line_reasons.append(whole[line.set, line.id])
     return pd.Series(own, frame.index, dtype=object)
 
 
@@ -121,20 +121,36 @@ def drop_by_rule(frame: pd.DataFrame, languages: Languages, minimum: int) -> pd.
     row = [frame["set"], frame["id"]]
     good = served.groupby(row, sort=False, observed=True).transform("sum")
     dropped = frame["clean"] & (frame["set"] == "alignment") & (good < minimum)
-    for found, count in zip(frame.loc[dropped, "reasons"], good[dropped], strict=True):
+    for reasons, count in zip(frame.loc[dropped, "reasons"], good[dropped], strict=True):
         message = f"its row is good in {count} of the served languages"
-        found.append(Reason("minimum_languages", int(count), minimum, message))
+        reasons.append(Reason("minimum_languages", int(count), minimum, message))
     frame["clean"] &= ~dropped
     return dropped
 
 
-def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+def records(frame: pd.DataFrame) -> list[Quarantined]:
     """The lines of a frame with ``reasons`` for quarantine, as JSON objects."""
     bad = frame.loc[frame["reasons"].map(bool), ["set", "id", "language", "text", "source_text", "reasons"]]
     return [
-        {str(name): value for name, value in record.items()} | {"reasons": [r._asdict() for r in record["reasons"]]}
+        {
+            "set": record["set"],
+            "id": record["id"],
+            "language": record["language"],
+            "text": record["text"],
+            "source_text": record["source_text"],
+            "reasons": [_fields(reason) for reason in record["reasons"]],
+        }
         for record in bad.to_dict("records")
     ]
+
+
+def _fields(reason: Reason) -> ReasonFields:
+    return {
+        "check": reason.check,
+        "value": reason.value,
+        "threshold": reason.threshold,
+        "message": reason.message,
+    }
 
 
 def clean_rows(frame: pd.DataFrame, sets: Mapping[str, Sequence[PromptRow]]) -> dict[str, list[PromptRow]]:

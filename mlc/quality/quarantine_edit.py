@@ -23,6 +23,7 @@ from mlc.quality.decisions import (
     Decision,
     Fix,
     Key,
+    Quarantined,
     Release,
     fixes_file,
     read_decisions,
@@ -43,8 +44,8 @@ def user(root: Path) -> str:
         MlcError: git has none.
     """
     try:
-        done = subprocess.run(["git", "-C", str(root), "config", "user.name"], capture_output=True, text=True)
-        name = done.stdout.strip()
+        completed = subprocess.run(["git", "-C", str(root), "config", "user.name"], capture_output=True, text=True)
+        name = completed.stdout.strip()
     except FileNotFoundError:
         name = ""
     if not name:
@@ -52,7 +53,7 @@ def user(root: Path) -> str:
     return name
 
 
-def held(paths: Paths) -> Iterator[dict[str, Any]]:
+def held(paths: Paths) -> Iterator[Quarantined]:
     """The lines of quarantine.jsonl: ``set``, ``id``, ``language``, ``text``, ``source_text`` and ``reasons``.
 
     Raises:
@@ -73,20 +74,20 @@ def held(paths: Paths) -> Iterator[dict[str, Any]]:
 def _lines(paths: Paths, name: str, row_id: str) -> Iterator[tuple[bytes, dict[str, Any] | None]]:
     """Every line of a set, and its content where it is the row asked for."""
     path = paths.data / f"{name}.jsonl"
-    there = False
+    exists = False
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):
                 try:
                     content = json.loads(line) if line.strip() else {}
-                    found = content.get("id") == row_id
+                    matches = content.get("id") == row_id
                 except (ValueError, AttributeError):
                     raise MlcError(f"{path}, line {number} is not a JSON object: mend it first") from None
-                there |= found
-                yield line, content if found else None
+                exists |= matches
+                yield line, content if matches else None
     except FileNotFoundError:
         raise MlcError(f"{path} does not exist: run `dvc pull data.dvc` first") from None
-    if not there:
+    if not exists:
         raise MlcError(f"{path} has no row {row_id!r}: `mlc quarantine list --set {name}` shows what is in quarantine")
 
 

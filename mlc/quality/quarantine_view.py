@@ -5,26 +5,95 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypedDict
 
 from mlc.errors import MlcError
+from mlc.files import JsonPart
 from mlc.paths import Paths
-from mlc.quality.decisions import Fix, Release, fixes_file, read_decisions, releases_file, text_hash
+from mlc.quality.decisions import Fix, Quarantined, Release, fixes_file, read_decisions, releases_file, text_hash
 from mlc.quality.quarantine_edit import find, held
 from mlc.text import visible
 
 _WIDTH = 100  # characters of a text in the list
-Record = dict[str, Any]
+
+
+class ProvenanceView(TypedDict):
+    """A ``Provenance`` as JSON has it."""
+
+    translator: str
+    version: str | None
+
+
+class OriginView(TypedDict):
+    """An ``Origin`` as JSON has it."""
+
+    licence: str | None
+    revision: str | None
+    sha256: str
+
+
+class DecisionView(TypedDict):
+    """A ``Decision`` as JSON has it."""
+
+    set: str
+    id: str
+    language: str
+    who: str
+    why: str
+    when: str
+
+
+class ReleaseView(DecisionView):
+    """A ``Release`` as JSON has it."""
+
+    checks: list[str]
+    sha256: str
+    source_sha256: str | None
+
+
+class FixView(DecisionView):
+    """A ``Fix`` as JSON has it."""
+
+    before: str | None
+    after: str
+    provenance: ProvenanceView | None
+    back_translation: str | None
+
+
+class VariantView(TypedDict):
+    """A variant as it is in the data now; ``quarantine`` is the line of quarantine.jsonl about it."""
+
+    text: str | None
+    provenance: ProvenanceView | None
+    back_translation: str | None
+    reference: str | None
+    quarantine: Quarantined | None
+    releases: list[ReleaseView]
+    fixes: list[FixView]
+
+
+class RowView(TypedDict):
+    """A row as it is in the data now, with its variants by language."""
+
+    set: str
+    id: str
+    intent: str
+    category: str
+    source: str
+    origin: OriginView | None
+    chosen: str | None
+    rejected: str | None
+    variants: dict[str, VariantView]
 
 
 def _short(text: str) -> str:
-    shown = visible(text)
-    return shown if len(shown) <= _WIDTH else shown[: _WIDTH - 1] + "…"
+    escaped = visible(text)
+    return escaped if len(escaped) <= _WIDTH else escaped[: _WIDTH - 1] + "…"
 
 
 def _chosen(
     paths: Paths, name: str | None, language: str | None, check: str | None, seen: Counter[str]
-) -> Iterator[Record]:
+) -> Iterator[Quarantined]:
     for record in held(paths):
         checks = [reason["check"] for reason in record["reasons"]]
         seen.update(checks)
@@ -61,8 +130,8 @@ def show_list(
             lines.append(f"{' '.join(map(visible, key))}  {', '.join(map(visible, checks))}{note}")
             lines.append(f"    {_short(record['text'])}")
     if check is not None and check not in seen:
-        found = ", ".join(sorted(map(visible, seen))) or "none"
-        raise MlcError(f"no variant is in quarantine for {check!r}; the checks that put any there: {found}")
+        seen_checks = ", ".join(sorted(map(visible, seen))) or "none"
+        raise MlcError(f"no variant is in quarantine for {check!r}; the checks that put any there: {seen_checks}")
     for (one, tag), of in counts.items():
         print(
             f"{visible(one):<10}  {visible(tag):<8}  "
@@ -82,7 +151,7 @@ def _released(paths: Paths) -> dict[tuple[str | None, ...], set[str]]:
     return released
 
 
-def describe(paths: Paths, name: str, row_id: str, source: str, language: str | None) -> dict[str, Any]:
+def describe(paths: Paths, name: str, row_id: str, source: str, language: str | None) -> RowView:
     """A row as it is in the data now, ready for JSON: what it is, and ``variants``, all or one and its source text.
 
     A variant has its text (null where it is missing), what belongs to it, the line of quarantine.jsonl about it if
@@ -98,8 +167,8 @@ def describe(paths: Paths, name: str, row_id: str, source: str, language: str | 
         raise MlcError(f"{name} {visible(row_id)} has no {language!r}: it has {', '.join(tags)}")
     releases = read_decisions(releases_file(paths), Release)
     fixes = read_decisions(fixes_file(paths), Fix)
-    plain = row.model_dump(mode="json")
-    variants = {}
+    plain = _plain(row)
+    variants: dict[str, VariantView] = {}
     for tag in (tag for tag in tags if language in (None, tag) or tag == source):
         key = (name, row_id, tag)
         variants[tag] = {
@@ -108,14 +177,27 @@ def describe(paths: Paths, name: str, row_id: str, source: str, language: str | 
             "back_translation": row.back_translations.get(tag),
             "reference": row.references.get(tag),
             "quarantine": records.get(tag),
-            "releases": [release.model_dump(mode="json") for release in releases if release.key == key],
-            "fixes": [fix.model_dump(mode="json") for fix in fixes if fix.key == key],
+            "releases": [_plain(release) for release in releases if release.key == key],
+            "fixes": [_plain(fix) for fix in fixes if fix.key == key],
         }
-    about = ("id", "intent", "category", "source", "origin", "chosen", "rejected")
-    return {"set": name, **{field: plain[field] for field in about}, "variants": variants}
+    return {
+        "set": name,
+        "id": row.id,
+        "intent": row.intent,
+        "category": row.category,
+        "source": row.source,
+        "origin": plain["origin"],
+        "chosen": row.chosen,
+        "rejected": row.rejected,
+        "variants": variants,
+    }
 
 
-def render_text(row: Record) -> str:
+def _plain(part: JsonPart) -> Any:
+    return part.model_dump(mode="json")
+
+
+def render_text(row: RowView) -> str:
     """What ``describe`` found, for a terminal."""
     lines = [f"{title:<10}  {visible(value)}" for title, value in _about(row)]
     for tag, variant in row["variants"].items():
@@ -124,18 +206,20 @@ def render_text(row: Record) -> str:
     return "\n".join(lines)
 
 
-def _about(row: Record) -> Iterator[tuple[str, str]]:
-    for field in ("id", "intent", "category", "source"):
-        yield field, row[field]
+def _about(row: RowView) -> Iterator[tuple[str, str]]:
+    yield "id", row["id"]
+    yield "intent", row["intent"]
+    yield "category", row["category"]
+    yield "source", row["source"]
     if row["origin"] is not None:
         yield "licence", row["origin"]["licence"] or "not named"
         yield "revision", row["origin"]["revision"] or "not named"
-    if row["chosen"] is not None:
+    if row["chosen"] is not None and row["rejected"] is not None:
         yield "chosen", row["chosen"]
         yield "rejected", row["rejected"]
 
 
-def _variant(variant: Record) -> Iterator[str]:
+def _variant(variant: VariantView) -> Iterator[str]:
     text, by, record = variant["text"], variant["provenance"], variant["quarantine"]
     yield _text(text)
     if by is not None:
@@ -150,8 +234,9 @@ def _variant(variant: Record) -> Iterator[str]:
     if record["text"] != text:
         yield f"was, when it was validated: {visible(record['text'])}"
     for reason in record["reasons"]:
-        found = [f"{word} {_value(reason[word])}" for word in ("value", "threshold") if reason[word] is not None]
-        yield f"{visible(reason['check'])}: {visible(reason['message'])}" + (f" ({', '.join(found)})" if found else "")
+        values = (("value", reason["value"]), ("threshold", reason["threshold"]))
+        details = ", ".join(f"{word} {_value(value)}" for word, value in values if value is not None)
+        yield f"{visible(reason['check'])}: {visible(reason['message'])}" + (f" ({details})" if details else "")
 
 
 def _text(text: str | None) -> str:
@@ -162,7 +247,7 @@ def _value(value: float | str) -> str:
     return visible(value) if isinstance(value, str) else f"{value:.4g}"
 
 
-def _decided(variant: Record) -> Iterator[str]:
+def _decided(variant: VariantView) -> Iterator[str]:
     for release in variant["releases"]:
         yield f"released from {', '.join(map(visible, release['checks']))} {_by(release)}"
     for fix in variant["fixes"]:
@@ -170,5 +255,5 @@ def _decided(variant: Record) -> Iterator[str]:
         yield f"  before: {_text(fix['before'])}"
 
 
-def _by(decision: Record) -> str:
+def _by(decision: DecisionView) -> str:
     return f"on {decision['when'][:10]} by {visible(decision['who'])}: {visible(decision['why'])}"

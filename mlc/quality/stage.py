@@ -18,7 +18,7 @@ from mlc.quality import datacard, quarantine, suite
 from mlc.quality.checks import long_frame
 from mlc.quality.data_docs import make_offline
 from mlc.quality.decisions import Fix, Release, Releases, fixes_file, read_decisions, releases_file
-from mlc.quality.measure import PromptSet, chunks, measure, survey
+from mlc.quality.measure import PromptSet, chunks, compute_columns, survey
 from mlc.settings import Languages, Validate
 from mlc.text import visible
 
@@ -40,11 +40,11 @@ def run(languages: Languages, validate: Validate, paths: Paths) -> None:
     contents = datacard.Contents()
     sets = _survey(languages, paths, contents)
     releases = Releases(decisions := read_decisions(releases_file(paths), Release))
-    frame = measure(sets, languages, validate, {release.key for release in decisions})
+    frame = compute_columns(sets, languages, validate, {release.key for release in decisions})
     frame["reasons"] = quarantine.reasons(frame, validate, languages.source, releases)
     bad = frame["reasons"].map(bool)
-    frame["quarantined"] = bad.astype(object).where(frame["there"], None)
-    frame["clean"] = frame["there"] & ~bad
+    frame["quarantined"] = bad.astype(object).where(frame["present"], None)
+    frame["clean"] = frame["present"] & ~bad
     frame["dropped"] = quarantine.drop_by_rule(frame, languages, validate.minimum_languages)
     variants = zip(frame["set"], frame["id"], frame["language"], strict=True)
     frame["released"] = frame["clean"] & pd.Series([key in releases.waived for key in variants], frame.index)
@@ -170,12 +170,12 @@ def _metrics(frame: pd.DataFrame, source: str) -> dict[str, dict[str, Any]]:
     for (name, tag), lines in _per_language(frame):
         power = lines["association_power"].iloc[0]
         metrics.setdefault(name, {})[tag] = {
-            "variants": int(lines["there"].sum()),
+            "variants": int(lines["present"].sum()),
             "clean": int(lines["clean"].sum()),
             "quarantined": int(lines["quarantined"].eq(True).sum()),
             "dropped_by_rule": int(lines["dropped"].sum()),
             "released": int(lines["released"].sum()),
-            "missing": int((~lines["there"]).sum()),
+            "missing": int((~lines["present"]).sum()),
             "coverage": float(lines["clean"].mean()),
             "language_share": _share(lines["right_language"]),
             "retrieval": _share(lines["retrieved"]),
@@ -184,7 +184,7 @@ def _metrics(frame: pd.DataFrame, source: str) -> dict[str, dict[str, Any]]:
             "near_duplicates": int(lines["near_duplicate_of"].notna().sum()),
             "misplaced_power": _number(power),
             "unchecked": suite.unchecked(lines, tag == source),
-            "reasons": dict(Counter(reason.check for found in lines["reasons"] for reason in found)),
+            "reasons": dict(Counter(reason.check for reasons in lines["reasons"] for reason in reasons)),
         }
     return metrics
 
@@ -208,9 +208,9 @@ def _unchecked(frame: pd.DataFrame, source: str) -> list[str]:
         for check in suite.unchecked(lines, tag == source):
             where.setdefault(check, {}).setdefault(name, []).append(tag)
     pairs = frame[frame["language"] != source].groupby(["set", "language"], observed=True).ngroups
-    said = []
+    messages = []
     for check, places in where.items():
         everywhere = sum(tag != source for tags in places.values() for tag in tags) == pairs
         named = "; ".join(f"{name} {', '.join(tags)}" for name, tags in places.items())
-        said.append(f"{check}: unchecked {'everywhere' if everywhere else f'in {named}'}")
-    return said
+        messages.append(f"{check}: unchecked {'everywhere' if everywhere else f'in {named}'}")
+    return messages

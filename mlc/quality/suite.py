@@ -61,8 +61,8 @@ _BESIDE_SOURCE = {
 
 def unchecked(lines: pd.DataFrame, of_source: bool) -> list[str]:
     """The checks that say nothing about any of the lines, which are of one language in one set."""
-    asked = [check for check in CHECKS if not (of_source and check in _BESIDE_SOURCE)]
-    return [check for check in asked if lines[check].isna().all()]
+    applicable = [check for check in CHECKS if not (of_source and check in _BESIDE_SOURCE)]
+    return [check for check in applicable if lines[check].isna().all()]
 
 
 class Outcome(NamedTuple):
@@ -168,7 +168,7 @@ def check(frame: pd.DataFrame, languages: Languages, validate: Validate, docs: P
     asset = context.data_sources.add_pandas("prompts").add_dataframe_asset("variants")
     whole = asset.add_batch_definition_whole_dataframe("all")
     outcomes: list[Outcome] = []
-    present = frame[frame.groupby(["set", "language"], observed=True)["there"].transform("any")]
+    present = frame[frame.groupby(["set", "language"], observed=True)["present"].transform("any")]
     groups = present.groupby(["set", "language"], sort=False, observed=True)
     for (name, tag), lines in track(groups, "checking translations", len(groups)):
         title = f"{name}-{tag}"

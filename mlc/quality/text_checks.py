@@ -41,7 +41,7 @@ def empty(texts: Sequence[str | None]) -> list[bool | None]:
 
     Fails on: a request that truly is only digits or signs ("2 + 2 = ?").
     """
-    return [None if text is None else not found for text, found in zip(texts, has_letters(texts), strict=True)]
+    return [None if text is None else not lettered for text, lettered in zip(texts, has_letters(texts), strict=True)]
 
 
 def characters(texts: Sequence[str | None]) -> list[int | None]:
@@ -64,10 +64,10 @@ def control_characters(texts: Sequence[str | None], language: str) -> list[str |
 def _first_control(text: str, allowed: str) -> str:
     if text.isascii() and text.isprintable():
         return ""
-    for found in _CONTROL.finditer(_FLAG.sub("", text) if "\U0001f3f4" in text else text):
-        if found.group() not in allowed:
-            name = unicodedata.name(found.group(), "control" if found.group() < "\xa0" else "private or unassigned")
-            return f"U+{ord(found.group()):04X} {name}"
+    for match in _CONTROL.finditer(_FLAG.sub("", text) if "\U0001f3f4" in text else text):
+        if match.group() not in allowed:
+            name = unicodedata.name(match.group(), "control" if match.group() < "\xa0" else "private or unassigned")
+            return f"U+{ord(match.group()):04X} {name}"
     return ""
 
 

@@ -32,7 +32,7 @@ from mlc.paths import ModelUnderTest, Paths
 from mlc.prompts.schema import read_prompts
 from mlc.registry.model import RegisteredModel
 from mlc.registry.promotion import rollback
-from mlc.registry.verify import MODEL, base_of, verified
+from mlc.registry.verify import VersionFiles, base_of, verified
 from mlc.settings import Settings
 from mlc.text import RATE_NAMES
 
@@ -145,12 +145,12 @@ def _judged(
 
 def _fetch(model: RegisteredModel, version: str, paths: Paths, folder: Path) -> Path:
     """Puts the version's weights into ``folder``, verified, and returns where its base lies."""
-    with verified(model, version) as files:
+    with verified(model, version) as registered:
         with replacing(folder / "model") as aside:
-            shutil.copytree(files / MODEL, aside)
+            shutil.copytree(VersionFiles(registered).weights, aside)
         manifest = manifests.verify(folder / "model")
         own = folder / "base"
-        with base_of(files, manifest, paths.base, own) as base:
+        with base_of(registered, manifest, paths.base, own) as base:
             if base in (paths.base, own):
                 return base
             with replacing(own) as aside:
@@ -170,13 +170,13 @@ def _evaluate(version: str, settings: Settings, paths: Paths, folder: Path, base
 
 def _base_samples(champion: pd.DataFrame, settings: Settings, paths: Paths, folder: Path, base: Path) -> pd.DataFrame:
     """The base's samples on the same prompts, of the same judge and generator: those that are there, or new ones."""
-    prompts, there = _prompts(settings, paths), paths.samples("base")
-    if there.exists():
-        samples = read_samples(there)
+    prompts, existing = _prompts(settings, paths), paths.samples("base")
+    if existing.exists():
+        samples = read_samples(existing)
         same = all(set(samples[by]) == set(champion[by]) for by in ("judge", "judge_version", "generator"))
         if same and set(samples["model"]) == {weights_id(base)}:
             try:
-                check_prompts(samples, there.parent, prompts, settings.languages.served, "`mlc evaluate base`")
+                check_prompts(samples, existing.parent, prompts, settings.languages.served, "`mlc evaluate base`")
                 return samples
             except MlcError:
                 pass  # other prompts: made anew

@@ -14,7 +14,7 @@ from mlc.models.weights import ADAPTER, is_adapter
 from mlc.paths import Paths
 from mlc.registry import model_card
 from mlc.registry.model import RegisteredModel
-from mlc.registry.verify import BASE, EVIDENCE, MODEL, base_of, verified
+from mlc.registry.verify import VersionFiles, base_of, verified
 
 
 def export(paths: Paths, name: str, which: str, target: Path, merged: bool = False) -> str:
@@ -31,21 +31,18 @@ def export(paths: Paths, name: str, which: str, target: Path, merged: bool = Fal
         raise MlcError(f"{target} is there already: name a folder that is new")
     model = RegisteredModel(paths, name)
     number = str(model.version(which).version)
-    with verified(model, number) as version, replacing(target) as aside:
-        manifest = Manifest.read(version / MODEL / manifests.NAME, "mlc register")
-        adapter = is_adapter(version / MODEL)
+    with verified(model, number) as folder, replacing(target) as aside:
+        version = VersionFiles(folder)
+        manifest = version.evidence.manifest()
+        adapter = is_adapter(version.weights)
         if adapter and merged:
-            with base_of(version, manifest, paths.base) as base:
-                _merge(version / MODEL, base, aside)
+            with base_of(folder, manifest, paths.base) as base:
+                _merge(version.weights, base, aside)
         else:
-            _copy(version / MODEL, aside, manifest.files)
+            _copy(version.weights, aside, manifest.files)
             if adapter:
                 _name_base(version, manifest, aside)
-        for file in (
-            version / MODEL / manifests.NAME,
-            version / EVIDENCE / "verdict.json",
-            version / model_card.NAME,
-        ):
+        for file in (version.weights / manifests.NAME, version.evidence.verdict_file, folder / model_card.NAME):
             shutil.copy(file, aside / file.name)
     kind = "adapter" if adapter and not merged else "adapter, merged" if adapter else "full weights"
     return f"version {number} of {name} is in {target}: {kind}, hashes as registered"
@@ -58,11 +55,11 @@ def _copy(source: Path, target: Path, hashes: dict[str, str]) -> None:
         raise IntegrityError(f"the copy of {source} is not what was registered: {'; '.join(changes)}; try again")
 
 
-def _name_base(version: Path, manifest: Manifest, target: Path) -> None:
+def _name_base(version: VersionFiles, manifest: Manifest, target: Path) -> None:
     """Says where an adapter's base is; it was trained on a folder of the project."""
     config = read_json(target / ADAPTER, "mlc train")
-    if (version / BASE).is_dir():
-        _copy(version / BASE, target / "base", manifest.base.files)
+    if version.base.is_dir():
+        _copy(version.base, target / "base", manifest.base.files)
         config |= {"base_model_name_or_path": "base", "revision": None}
     else:
         config |= {"base_model_name_or_path": manifest.base.model, "revision": manifest.base.revision}

@@ -78,16 +78,16 @@ def champions(ledger: Iterable[Entry]) -> list[str]:
 
 def rejection_reason(ledger: Iterable[Entry], version: str) -> str | None:
     """Why a version is not promoted by itself, if a person has said so: who rejected it or rolled it back, and when."""
-    words = None
+    reason = None
     for entry in ledger:
         by = f"by {entry['who']} on {entry['when'][:10]}" + (f": {entry['why']}" if entry["why"] else "")
         if entry["action"] == "reject" and entry["from"] == version:
             return f"rejected {by}"
         if entry["alias"] == "champion" and entry["action"] == "rollback" and entry["from"] == version:
-            words = f"rolled back {by}"
+            reason = f"rolled back {by}"
         elif entry["alias"] == "champion" and entry["to"] == version:
-            words = None
-    return words
+            reason = None
+    return reason
 
 
 def described(entry: Entry) -> str:

@@ -3,31 +3,98 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypedDict
+
+from pydantic import JsonValue
 
 from mlc import tracking
 from mlc.files import sha256_json
-from mlc.gates.verdict import Verdict
 from mlc.git import prefix
-from mlc.models import manifest as manifests
-from mlc.models.manifest import Manifest
-from mlc.paths import Paths
+from mlc.paths import Paths, Role
+from mlc.registry.ledger import Entry
 from mlc.registry.model import RegisteredModel
-from mlc.registry.verify import EVIDENCE, fetched
+from mlc.registry.verify import EVIDENCE, Evidence, fetched
 
 
-def summary(version: Any, aliases: dict[str, str]) -> dict[str, Any]:
-    """What MLflow itself knows of one of its model versions."""
+class VersionRecord(TypedDict):
+    """What MLflow itself knows of a version.
+
+    ``manifest`` and ``verdict`` are sha256, as ``register`` tagged it; null where another program made the version.
+    """
+
+    version: str
+    aliases: list[str]
+    created: str  # ISO 8601, UTC
+    run: str
+    manifest: str | None
+    verdict: str | None
+    git_commit: str | None
+
+
+class VersionSummary(VersionRecord):
+    """The same, and the hash of the prompt sets."""
+
+    data: str | None
+
+
+LineageData = TypedDict("LineageData", {"data.dvc": str | None, "prompts": str})  # as in the manifest
+
+
+class LineageBase(TypedDict):
+    """The base as in the manifest; ``files`` is one sha256 for all of them."""
+
+    model: str
+    revision: str | None
+    files: str
+
+
+class LineageGate(TypedDict):
+    """The verdict in short: whether it passed, how many rules it has, and the sha256 of the samples it judged."""
+
+    passed: bool
+    rules: int
+    samples: dict[Role, str]
+
+
+class Lineage(VersionRecord):
+    """Everything that a version was made from and judged by.
+
+    ``runs`` are those about the same model, such as audits; ``dvc_lock`` is a sha256; ``ledger`` are the entries about
+    the version, ``rebuild`` the commands that make it again. The others are the manifest's.
+    """
+
+    model: str
+    data: LineageData
+    runs: list[str]
+    commit: str | None
+    dvc_lock: str | None
+    base: LineageBase
+    parameters: dict[str, JsonValue]
+    libraries: dict[str, str]
+    gate: LineageGate
+    ledger: list[Entry]
+    rebuild: list[str]
+
+
+def _record(version: Any, aliases: dict[str, str]) -> VersionRecord:
+    number, tags = str(version.version), version.tags
     return {
-        "version": str(version.version),
-        "aliases": sorted(alias for alias, holder in aliases.items() if holder == str(version.version)),
+        "version": number,
+        "aliases": sorted(alias for alias, holder in aliases.items() if holder == number),
         "created": datetime.fromtimestamp(version.creation_timestamp / 1000, UTC).isoformat(timespec="seconds"),
         "run": version.run_id,
-        **{tag: version.tags.get(tag) for tag in ("manifest", "verdict", "git_commit", "data")},
+        "manifest": tags.get("manifest"),
+        "verdict": tags.get("verdict"),
+        "git_commit": tags.get("git_commit"),
     }
 
 
-def lineage(paths: Paths, name: str, which: str) -> dict[str, Any]:
+def summary(version: Any, aliases: dict[str, str]) -> VersionSummary:
+    """What MLflow itself knows of one of its model versions."""
+    return {**_record(version, aliases), "data": version.tags.get("data")}
+
+
+def lineage(paths: Paths, name: str, which: str) -> Lineage:
     """Everything that a version, by number or alias, was made from and judged by.
 
     Raises:
@@ -37,20 +104,20 @@ def lineage(paths: Paths, name: str, which: str) -> dict[str, Any]:
     version = model.version(which)
     number = str(version.version)
     with fetched(model, number, EVIDENCE) as folder:
-        manifest = Manifest.read(folder / manifests.NAME, "mlc register")
-        verdict = Verdict.read(folder / "verdict.json", "mlc register")
-    commit, content = manifest.git.commit, manifest.content()
+        evidence = Evidence(folder)
+        manifest, verdict = evidence.manifest(), evidence.verdict()
+    commit, base, data = manifest.git.commit, manifest.base, manifest.data
     # The run of the training, and others that were about the same model, such as audits.
     about = model.client.search_runs([tracking.experiment(paths)], f"tags.manifest = '{version.tags['manifest']}'")
     return {
         "model": name,
-        **summary(version, model.aliases()),
+        **_record(version, model.aliases()),
+        "data": {"data.dvc": data.pointer, "prompts": data.prompts},
         "runs": sorted({version.run_id, *(run.info.run_id for run in about)}),
         "commit": commit,
-        "data": content["data"],
         "dvc_lock": manifest.dvc_lock,
-        "base": content["base"] | {"files": sha256_json(manifest.base.files)},
-        "parameters": content["parameters"],
+        "base": {"model": base.model, "revision": base.revision, "files": sha256_json(base.files)},
+        "parameters": manifest.parameters.model_dump(mode="json"),
         "libraries": manifest.libraries | {"python": manifest.python},
         "gate": {"passed": verdict.passed, "rules": len(verdict.rules), "samples": verdict.samples},
         "ledger": [entry for entry in model.ledger() if number in (entry["from"], entry["to"])],

@@ -79,8 +79,8 @@ class RegisteredModel:
 
     def versions(self) -> list[Any]:
         """MLflow's model versions, oldest first; their aliases are not filled in."""
-        found = self.client.search_model_versions(f"name='{self.name}'", max_results=10_000)
-        return sorted(found, key=lambda v: int(v.version))
+        versions = self.client.search_model_versions(f"name='{self.name}'", max_results=10_000)
+        return sorted(versions, key=lambda v: int(v.version))
 
     def version(self, which: str) -> Any:
         """MLflow's model version of this number or alias.
@@ -183,25 +183,25 @@ class RegisteredModel:
         did. Neither is moved to what the entry says: somebody may have had reasons. Only ``previous`` follows from the
         champions there were; where it is the champion, a rollback was interrupted, which running it again completes.
         """
-        said = ends(self.ledger())
+        recorded = ends(self.ledger())
         held = self.aliases()
         for alias in ALIASES:
-            if said.get(alias) != held.get(alias):
-                self.write("found", alias, said.get(alias), held.get(alias))
+            if recorded.get(alias) != held.get(alias):
+                self.write("found", alias, recorded.get(alias), held.get(alias))
         if held and held.get("champion") != held.get("previous"):
             self._set_previous("complete")
 
     def faults(self) -> list[str]:
         """What is wrong with the ledger: entries changed or missing, aliases elsewhere than it says."""
-        found = broken(self.ledger())
-        said, held = ends(self.ledger()), self.aliases()
+        faults = broken(self.ledger())
+        recorded, held = ends(self.ledger()), self.aliases()
         for alias in ALIASES:
-            if said.get(alias) != held.get(alias):
-                found.append(
-                    f"{alias} is {_version(held.get(alias))}, and the ledger says {_version(said.get(alias))}: an"
+            if recorded.get(alias) != held.get(alias):
+                faults.append(
+                    f"{alias} is {_version(held.get(alias))}, and the ledger says {_version(recorded.get(alias))}: an"
                     " interrupted move, which the next one repairs, or one made without mlc"
                 )
-        return found
+        return faults
 
 
 def _version(number: str | None) -> str:

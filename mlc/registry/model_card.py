@@ -10,14 +10,12 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from mlc.evaluation.metrics import LanguageMetrics, Metrics
+from mlc.evaluation.metrics import LanguageMetrics
 from mlc.files import write_text
-from mlc.gates.verdict import Verdict
 from mlc.languages.tags import language_name
 from mlc.models import manifest as manifests
-from mlc.models.manifest import Manifest
 from mlc.models.weights import is_adapter
-from mlc.registry.verify import EVIDENCE, MODEL
+from mlc.registry.verify import VersionFiles
 from mlc.text import HEADLINE_RATES, MISSING, markdown, title, with_interval
 
 NAME = "README.md"
@@ -34,12 +32,13 @@ def licence(base: Path) -> dict[str, Any]:
 
 def write(folder: Path, terms: dict[str, Any]) -> None:
     """Writes the card into a version's folder, which holds the model and its evidence; ``terms`` is the licence."""
-    evidence = folder / EVIDENCE
-    manifest = Manifest.read(evidence / manifests.NAME, manifests.MADE_BY)
-    metrics = Metrics.read(evidence / "metrics.json", "mlc metrics").languages
-    base_metrics = Metrics.read(evidence / "base_metrics.json", "mlc metrics").languages
-    verdict = Verdict.read(evidence / "verdict.json", "mlc gate")
-    adapter = is_adapter(folder / MODEL)
+    files = VersionFiles(folder)
+    evidence = files.evidence
+    # Nothing is registered yet: what is broken is to be made again by the stage that it comes from.
+    manifest = evidence.manifest(manifests.MADE_BY)
+    metrics, base_metrics = evidence.metrics("mlc metrics").languages, evidence.base_metrics("mlc metrics").languages
+    verdict = evidence.verdict("mlc gate")
+    adapter = is_adapter(files.weights)
     languages = manifest.parameters.languages
     name = f"{manifest.base.model.rstrip('/').rpartition('/')[2]}-mlc"
     data = ModelCardData(
@@ -62,7 +61,7 @@ def write(folder: Path, terms: dict[str, Any]) -> None:
         served=", ".join(map(language_name, languages.served)),
         transfer=", ".join(map(language_name, languages.transfer)),
         adapter=adapter,
-        judges=_judges(evidence / "samples.jsonl"),
+        judges=_judges(evidence.samples),
         rates=list(map(title, HEADLINE_RATES)),
         tables={"This model": _rows(metrics), "Its base": _rows(base_metrics)},
         confidence=verdict.confidence,

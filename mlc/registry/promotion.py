@@ -13,7 +13,7 @@ from mlc.paths import Paths
 from mlc.registry import registration
 from mlc.registry.ledger import rejection_reason
 from mlc.registry.model import RegisteredModel
-from mlc.registry.verify import EVIDENCE, fetched, verified
+from mlc.registry.verify import EVIDENCE, VersionFiles, fetched, verified
 from mlc.settings import Languages, Settings
 
 
@@ -47,19 +47,20 @@ def _lost(model: RegisteredModel, version: str, folder: Path, settings: Settings
     Raises:
         MlcError: its verdict does not cover the languages that are served now.
     """
-    verdict = Verdict.read(folder / EVIDENCE / "verdict.json", "mlc register")
+    evidence = VersionFiles(folder).evidence
+    verdict = evidence.verdict()
     check_rules(verdict, settings.languages)
     champion = model.alias("champion")
     if champion in (None, version):
         return None
-    samples, margin = folder / EVIDENCE / "samples.jsonl", settings.register_.margin
-    return compare(model, samples, champion, settings.languages, margin, verdict.confidence)[1]
+    margin = settings.register_.margin
+    return compare(model, evidence.samples, champion, settings.languages, margin, verdict.confidence)[1]
 
 
 def _check_not_rejected(model: RegisteredModel, version: str) -> None:
-    words = rejection_reason(model.ledger(), version)
-    if words and words.startswith("rejected"):
-        raise MlcError(f"version {version} of {model.name} was {words}: it is never promoted again; train another")
+    reason = rejection_reason(model.ledger(), version)
+    if reason and reason.startswith("rejected"):
+        raise MlcError(f"version {version} of {model.name} was {reason}: it is never promoted again; train another")
 
 
 def approve(paths: Paths, settings: Settings, version: str, who: str, why: str) -> str:
@@ -81,8 +82,8 @@ def approve(paths: Paths, settings: Settings, version: str, who: str, why: str) 
             return f"version {version} of {model.name} is champion already"
         if version != model.alias("candidate"):
             raise MlcError(f"version {version} of {model.name} is not the candidate: `mlc registry list` shows it")
-        if words := rejection_reason(model.ledger(), version):
-            raise MlcError(f"version {version} of {model.name} was {words}: `mlc registry promote` can bring it back")
+        if reason := rejection_reason(model.ledger(), version):
+            raise MlcError(f"version {version} of {model.name} was {reason}: `mlc registry promote` can bring it back")
         with verified(model, version) as folder:
             if lost := _lost(model, version, folder, settings):
                 raise MlcError(f"version {version} of {model.name} does not replace the champion any more: {lost}")
@@ -103,8 +104,8 @@ def reject(paths: Paths, settings: Settings, version: str, who: str, why: str) -
     with model.moving():
         if version == model.alias("champion"):
             raise MlcError(f"version {version} of {model.name} is champion: `mlc registry rollback` takes it back")
-        words = rejection_reason(model.ledger(), version)
-        if not (words and words.startswith("rejected")):
+        reason = rejection_reason(model.ledger(), version)
+        if not (reason and reason.startswith("rejected")):
             model.write("reject", None, version, None, who, why)
         if version == model.alias("candidate"):
             model.move("reject", "candidate", None, who, why)

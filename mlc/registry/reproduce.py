@@ -13,33 +13,43 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 from mlc.errors import MlcError
 from mlc.evaluation.metrics import Metrics
 from mlc.files import differences as changed_files
 from mlc.gates.verdict import Verdict
 from mlc.git import git, prefix
-from mlc.models import manifest as manifests
 from mlc.models.manifest import Manifest
 from mlc.paths import ROLES, Paths
 from mlc.registry.model import RegisteredModel
-from mlc.registry.verify import EVIDENCE, verified
+from mlc.registry.verify import Evidence, VersionFiles, verified
 from mlc.settings import flat
 
 COMPARED = ("commit", "step", "parameters", "data", "base")  # what of a manifest has to be the same; files come by name
 _PROJECTS = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_ID")
 
 
-def reproduce(paths: Paths, name: str, which: str, into: Path | None = None) -> dict[str, Any]:
+class Reproduction(TypedDict):
+    """How a version that was made again compares with what was registered.
+
+    ``differences`` are in weights, base, data, parameters, metrics or verdict; ``libraries`` are those that are other
+    than they were, which explains differences but is none; ``folder`` is null where it is gone.
+    """
+
+    model: str
+    version: str
+    equal: bool
+    differences: list[str]
+    libraries: list[str]
+    folder: str | None
+
+
+def reproduce(paths: Paths, name: str, which: str, into: Path | None = None) -> Reproduction:
     """Runs the pipeline up to the gate as it was for a version, by number or alias, and compares.
 
     Args:
         into: the worktree's folder, which stays; without it, it is a temporary one, which stays if something differs.
-
-    Returns:
-        ``equal``; ``differences`` in weights, base, data, parameters, metrics or verdict; ``libraries`` that are other
-        than they were, which explains differences but is none; ``folder``, null where it is gone.
 
     Raises:
         IntegrityError: the version is not what was registered.
@@ -48,7 +58,7 @@ def reproduce(paths: Paths, name: str, which: str, into: Path | None = None) -> 
     model = RegisteredModel(paths, name)
     number = str(model.version(which).version)
     with verified(model, number) as folder:
-        then = results(folder / EVIDENCE)
+        then = results(VersionFiles(folder).evidence)
     commit = then.manifest.git.commit
     if commit is None:
         raise MlcError(f"version {number} of {name} comes from no commit: there is nothing to go back to")
@@ -62,16 +72,16 @@ def reproduce(paths: Paths, name: str, which: str, into: Path | None = None) -> 
     _data(paths, project)
     _dvc(project, "repro", "--force", "gate")
     now = _results_of(Paths(project))
-    found = differences(then, now)
+    changes = differences(then, now)
     libraries = _changed(then.manifest.libraries, now.manifest.libraries)
-    stays = into is not None or bool(found)
+    stays = into is not None or bool(changes)
     if not stays:
         git(paths.root, "worktree", "remove", "--force", str(worktree))
     return {
         "model": name,
         "version": number,
-        "equal": not found,
-        "differences": found,
+        "equal": not changes,
+        "differences": changes,
         "libraries": libraries,
         "folder": str(project) if stays else None,
     }
@@ -120,15 +130,9 @@ class Results(NamedTuple):
     base_metrics: Metrics
 
 
-def results(evidence: Path) -> Results:
+def results(evidence: Evidence) -> Results:
     """Those that a version was registered with."""
-    made_by = "mlc register"
-    return Results(
-        Manifest.read(evidence / manifests.NAME, made_by),
-        Verdict.read(evidence / "verdict.json", made_by),
-        Metrics.read(evidence / "metrics.json", made_by),
-        Metrics.read(evidence / "base_metrics.json", made_by),
-    )
+    return Results(evidence.manifest(), evidence.verdict(), evidence.metrics(), evidence.base_metrics())
 
 
 def _results_of(paths: Paths) -> Results:
@@ -145,17 +149,17 @@ def _changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 def differences(then: Results, now: Results) -> list[str]:
     """What is not as it was, in words."""
-    found = [f"model: {what}" for what in changed_files(then.manifest.files, now.manifest.files)]
+    changes = [f"model: {what}" for what in changed_files(then.manifest.files, now.manifest.files)]
     for part in COMPARED:
-        found += _few(part, _changed(*(flat({part: _part(m, part)}) for m in (then.manifest, now.manifest))))
+        changes += _few(part, _changed(*(flat({part: _part(m, part)}) for m in (then.manifest, now.manifest))))
     for name, before, after in (
         ("base metrics", then.base_metrics, now.base_metrics),
         ("metrics", then.metrics, now.metrics),
     ):
-        found += _few(name, _changed(flat(before.content()), flat(after.content())))
+        changes += _few(name, _changed(flat(before.content()), flat(after.content())))
     if then.verdict.passed != now.verdict.passed:
-        found.append(f"verdict: passed {then.verdict.passed} -> {now.verdict.passed}")
-    return found
+        changes.append(f"verdict: passed {then.verdict.passed} -> {now.verdict.passed}")
+    return changes
 
 
 def _part(manifest: Manifest, part: str) -> Any:

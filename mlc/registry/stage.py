@@ -81,9 +81,9 @@ def _run_id(paths: Paths, digest: str) -> str:
         else:
             if run.info.lifecycle_stage == "active":
                 return str(run.info.run_id)
-    found = client.search_runs([tracking.experiment(paths)], f"tags.manifest = '{digest}'", max_results=1)
-    if found:
-        return str(found[0].info.run_id)
+    runs = client.search_runs([tracking.experiment(paths)], f"tags.manifest = '{digest}'", max_results=1)
+    if runs:
+        return str(runs[0].info.run_id)
     with tracking.run(paths, "register", tags={"manifest": digest}) as run_id:
         return run_id
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlparse
 from urllib.request import url2pathname
@@ -13,6 +14,7 @@ import mlflow
 from mlflow.exceptions import MlflowException
 
 from mlc.errors import IntegrityError, MlcError
+from mlc.evaluation.metrics import Metrics
 from mlc.files import differences as changed_files
 from mlc.files import read_json, sha256, sha256_folder
 from mlc.gates.verdict import Verdict
@@ -27,6 +29,60 @@ EVIDENCE = "evidence"  # the folder in a version's artifacts with what it was re
 FILES = f"{EVIDENCE}/files.json"  # sha256 of every other file of the version
 LOADED = "registered_model_meta"  # MLflow's own note, which it leaves in a local store when it loads a version
 MODEL, BASE = "artifacts/model", "artifacts/base"  # weights or adapter; the base that an adapter carries along
+MADE_BY = "mlc register"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The evidence that a version was registered for, in ``folder``.
+
+    What reads a file raises ``MlcError`` where it is missing or broken; ``made_by`` is the command that makes it.
+    """
+
+    folder: Path
+
+    @property
+    def samples(self) -> Path:
+        """The candidate's sample lines."""
+        return self.folder / "samples.jsonl"
+
+    @property
+    def verdict_file(self) -> Path:
+        return self.folder / "verdict.json"
+
+    def manifest(self, made_by: str = MADE_BY) -> Manifest:
+        return Manifest.read(self.folder / manifests.NAME, made_by)
+
+    def verdict(self, made_by: str = MADE_BY) -> Verdict:
+        return Verdict.read(self.verdict_file, made_by)
+
+    def metrics(self, made_by: str = MADE_BY) -> Metrics:
+        """The candidate's."""
+        return Metrics.read(self.folder / "metrics.json", made_by)
+
+    def base_metrics(self, made_by: str = MADE_BY) -> Metrics:
+        return Metrics.read(self.folder / "base_metrics.json", made_by)
+
+
+@dataclass(frozen=True)
+class VersionFiles:
+    """The files of a version, in ``folder``."""
+
+    folder: Path
+
+    @property
+    def weights(self) -> Path:
+        """Weights or adapter, with tokenizer and manifest."""
+        return self.folder / MODEL
+
+    @property
+    def base(self) -> Path:
+        """The base that an adapter carries along; there is none otherwise."""
+        return self.folder / BASE
+
+    @property
+    def evidence(self) -> Evidence:
+        return Evidence(self.folder / EVIDENCE)
 
 
 @contextmanager
@@ -69,45 +125,45 @@ def differences(model: RegisteredModel, version: str, folder: Path) -> list[str]
     listed = folder / FILES
     if not listed.is_file():
         return [f"{FILES} is missing"]
-    found = []
+    faults = []
     if sha256(listed) != tags.get("files"):
-        found.append(f"{FILES} is not the one that was registered")
+        faults.append(f"{FILES} is not the one that was registered")
     now = sha256_folder(folder)
     del now[FILES]
     now.pop(LOADED, None)
-    found += changed_files(read_json(listed, "mlc register"), now)
+    faults += changed_files(read_json(listed, MADE_BY), now)
+    files = VersionFiles(folder)
+    evidence = files.evidence
     try:
-        manifest = Manifest.read(folder / EVIDENCE / manifests.NAME, "mlc register")
-        verdict = Verdict.read(folder / EVIDENCE / "verdict.json", "mlc register")
+        manifest, verdict = evidence.manifest(), evidence.verdict()
     except MlcError as error:
-        return [*found, str(error)]
-    found += _against_manifest(manifest, folder, tags)
-    if sha256(folder / EVIDENCE / "verdict.json") != tags.get("verdict"):
-        found.append("the verdict is not the one that was registered")
+        return [*faults, str(error)]
+    faults += _against_manifest(manifest, files, tags)
+    if sha256(evidence.verdict_file) != tags.get("verdict"):
+        faults.append("the verdict is not the one that was registered")
     if any(e["to"] == version and e["verdict"] != tags.get("verdict") for e in model.ledger()):
-        found.append("the verdict's hash in the version's tag is not the one in the ledger")
+        faults.append("the verdict's hash in the version's tag is not the one in the ledger")
     if not (verdict.passed and verdict.rules and verdict.follows_from_rules):
-        found.append("the verdict did not pass")
+        faults.append("the verdict did not pass")
     if verdict.manifest != manifest.digest:
-        found.append("the verdict is about another model")
+        faults.append("the verdict is about another model")
     if unsafe := pickles(folder):
-        found.append(f"pickles: {', '.join(unsafe)}")
-    samples = folder / EVIDENCE / "samples.jsonl"
-    if not samples.is_file() or sha256(samples) != verdict.samples["candidate"]:
-        found.append(f"{EVIDENCE}/samples.jsonl is not what the verdict judged")
-    return found
+        faults.append(f"pickles: {', '.join(unsafe)}")
+    if not evidence.samples.is_file() or sha256(evidence.samples) != verdict.samples["candidate"]:
+        faults.append(f"{EVIDENCE}/samples.jsonl is not what the verdict judged")
+    return faults
 
 
-def _against_manifest(manifest: Manifest, folder: Path, tags: Mapping[str, str]) -> list[str]:
-    found = []
+def _against_manifest(manifest: Manifest, files: VersionFiles, tags: Mapping[str, str]) -> list[str]:
+    faults = []
     if manifest.digest != tags.get("manifest"):
-        found.append("the manifest is not the one that was registered")
-    weights = {name: digest for name, digest in sha256_folder(folder / MODEL).items() if name != manifests.NAME}
-    found += [f"{MODEL}: {what}" for what in changed_files(manifest.files, weights)]
-    if (folder / BASE).is_dir():
-        base = changed_files(manifest.base.files, sha256_folder(folder / BASE))
-        found += [f"{BASE}: {what}" for what in base]
-    return found
+        faults.append("the manifest is not the one that was registered")
+    weights = {name: digest for name, digest in sha256_folder(files.weights).items() if name != manifests.NAME}
+    faults += [f"{MODEL}: {what}" for what in changed_files(manifest.files, weights)]
+    if files.base.is_dir():
+        base = changed_files(manifest.base.files, sha256_folder(files.base))
+        faults += [f"{BASE}: {what}" for what in base]
+    return faults
 
 
 @contextmanager
@@ -119,9 +175,9 @@ def verified(model: RegisteredModel, version: str) -> Iterator[Path]:
         MlcError: they cannot be read.
     """
     with fetched(model, version) as folder:
-        if found := differences(model, version, folder):
+        if faults := differences(model, version, folder):
             raise IntegrityError(
-                f"version {version} of {model.name} is not what was registered: {'; '.join(found)}. Do not use it:"
+                f"version {version} of {model.name} is not what was registered: {'; '.join(faults)}. Do not use it:"
                 " restore its files, or go to another version (`mlc registry list`)"
             )
         yield folder
@@ -142,8 +198,9 @@ def base_of(version: Path, manifest: Manifest, *places: Path) -> Iterator[Path]:
         if place.is_dir() and sha256_folder(place) == origin.files:
             yield place
             return
-    if (version / BASE).is_dir():
-        yield version / BASE
+    carried = VersionFiles(version).base
+    if carried.is_dir():
+        yield carried
         return
     if origin.revision is None:
         raise MlcError(

@@ -69,6 +69,6 @@ def svg(chart: Any, name: str, title: str) -> Markup:
     spec = {**chart.to_dict(validate=False), "config": _CONFIG}  # the parts were validated when they were made
     drawn = vl_convert.vegalite_to_svg(spec, vl_version="6.1", allowed_base_urls=[])
     drawn = re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{name}-", drawn)
-    drawn = re.sub("|".join(VARIABLES), lambda found: f"var(--{VARIABLES[found[0]]})", drawn)
+    drawn = re.sub("|".join(VARIABLES), lambda match: f"var(--{VARIABLES[match[0]]})", drawn)
     named = f'<svg id="{name}" role="group" aria-label="{escape(title)}"'
     return Markup(drawn.replace("<svg", named, 1))

@@ -42,14 +42,14 @@ def categories(
             if rate not in rates:
                 continue
             now, then = rates[rate], before.get(category, {}).get(rate)
-            value, shown = now["value"], on_page(category)
+            value, category_label = now["value"], on_page(category)
             rows.append(
                 {
                     "down": label(tag),
-                    "across": shown,
+                    "across": category_label,
                     "bad": value if rate == "over_refusal" else 1 - value,
                     "shown": f"{100 * value:.0f}",
-                    "about": f"{label(tag)}, {shown}: {percent(value)}, interval {interval(now)}, "
+                    "about": f"{label(tag)}, {category_label}: {percent(value)}, interval {interval(now)}, "
                     f"{now['n']} prompts; base {percent(then['value'] if then else None)}",
                 }
             )

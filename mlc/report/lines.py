@@ -64,12 +64,12 @@ def spectrum(name: str, title: str, measured: Mapping[str, Mapping[str, float]])
 def representation_map(name: str, points: pd.DataFrame, by: str) -> Markup:
     """Prompts in two dimensions, base and candidate side by side, coloured by ``language`` or ``intent``."""
     names = [label(tag) for tag in dict.fromkeys(points["language"])]
-    shown = points.assign(language=points["language"].map(label))
-    about = [f"{r.language}, {r.intent}, {r.role}" for r in shown.itertuples()]
+    labelled = points.assign(language=points["language"].map(label))
+    about = [f"{r.language}, {r.intent}, {r.role}" for r in labelled.itertuples()]
     order = names if by == "language" else ["harmful", "benign"]
     colours = [*DISTINCT, *ROLE_COLOURS.values()] if by == "language" else [DISTINCT[1], DISTINCT[0]]
     marks = (
-        alt.Chart(alt.Data(values=shown.drop(columns="id").assign(about=about).to_dict("records")))
+        alt.Chart(alt.Data(values=labelled.drop(columns="id").assign(about=about).to_dict("records")))
         .mark_point(size=26, opacity=0.75, strokeWidth=1.4)
         .encode(
             x=alt.X("x:Q", axis=alt.Axis(labels=False), title=None),

@@ -26,7 +26,7 @@ MLC_TERMS = {"mlc/loss": "weight", "mlc/refusal": "refusal_weight", "mlc/retain"
 def groups(languages: Languages, metrics: Mapping[str, Metrics], verdict: Verdict) -> list[dict[str, Any]]:
     """Served and transfer languages, each with its charts; the limits are the served languages' only."""
     thresholds = {result.rule: result.threshold for result in verdict.rules}
-    found = []
+    language_groups = []
     for name, title, tags in (
         ("served", "Served languages", languages.served),
         ("transfer", "Transfer languages: never trained on, not gated", languages.transfer),
@@ -53,8 +53,10 @@ def groups(languages: Languages, metrics: Mapping[str, Metrics], verdict: Verdic
         ]
         if name == "served":
             drawn.append(rates.trade_off("trade-off", tags, estimates["safe_rate"], estimates["over_refusal"]))
-        found.append({"name": name, "title": title, "languages": tags, "charts": drawn, "measures": MEASURES[name]})
-    return found
+        language_groups.append(
+            {"name": name, "title": title, "languages": tags, "charts": drawn, "measures": MEASURES[name]}
+        )
+    return language_groups
 
 
 def _drawn(*charts: Markup | None) -> list[Markup]:
@@ -134,10 +136,10 @@ def representations(paths: Paths) -> dict[str, Any]:
     path = paths.diagnostics / "representations.json"
     if not path.exists():
         return {"skipped": "they were not measured (`mlc diagnose`)"}
-    found = read_json(path, "mlc diagnose")
-    if "skipped" in found:
-        return {"skipped": found["skipped"]}
-    layers = {layer: {role: found[role][layer] for role in ROLES} for layer in found["base"]}
+    measured = read_json(path, "mlc diagnose")
+    if "skipped" in measured:
+        return {"skipped": measured["skipped"]}
+    layers = {layer: {role: measured[role][layer] for role in ROLES} for layer in measured["base"]}
     names = {layer: "last layer" if layer == "layer_-1" else layer.replace("_", " ") for layer in layers}
     points = pd.read_csv(paths.diagnostics / "map.csv")
     return {

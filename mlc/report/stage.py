@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from mlc.errors import MlcError
 from mlc.evaluation.calibration import Calibration
 from mlc.evaluation.metrics import Metrics
@@ -30,7 +28,7 @@ JUDGE_ERRORS = {
 }
 
 
-def _lineage(manifest: Manifest, registration: Registration) -> dict[str, Any]:
+def _lineage(manifest: Manifest, registration: Registration) -> dict[str, str]:
     base, data, git = manifest.base, manifest.data, manifest.git
     return {
         "MLflow run": registration.run_id,

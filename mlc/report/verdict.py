@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, TypedDict
 
-from mlc.evaluation.metrics import Metrics
+from mlc.evaluation.metrics import AcrossMeasures, Estimate, Metrics
 from mlc.gates.rules import RuleResult, threshold_text
 from mlc.gates.verdict import Verdict
 from mlc.registry.registration import Registration
@@ -59,18 +59,28 @@ def failed_first(results: Sequence[RuleResult]) -> list[RuleResult]:
     return sorted(results, key=lambda result: result.passed)
 
 
-def figures(metrics: Mapping[str, Metrics]) -> list[dict[str, Any]]:
+class Figure(TypedDict):
+    """A rate across the served languages, of each model; null where it has none."""
+
+    title: str
+    roles: dict[str, Estimate | None]
+
+
+def figures(metrics: Mapping[str, Metrics]) -> list[Figure]:
     """The four figures beside the verdict: of the served languages, what each model does."""
-    chosen: list[tuple[RateName, str]] = [("safe_rate", "mean"), *((rate, "worst") for rate in HEADLINE_RATES[:3])]
-    words = {"worst": "worst language", "mean": "mean"}
+    chosen: list[tuple[RateName, Literal["mean", "worst"]]] = [
+        ("safe_rate", "mean"),
+        *((rate, "worst") for rate in HEADLINE_RATES[:3]),
+    ]
+    measure_titles = {"worst": "worst language", "mean": "mean"}
     return [
         {
-            "title": f"{heading(rate)}, {words[measure]}",
-            "roles": {role: _across(found, rate).get(measure) for role, found in metrics.items()},
+            "title": f"{heading(rate)}, {measure_titles[measure]}",
+            "roles": {role: _across(of_role, rate).get(measure) for role, of_role in metrics.items()},
         }
         for rate, measure in chosen
     ]
 
 
-def _across(metrics: Metrics, rate: RateName) -> Mapping[str, Any]:
+def _across(metrics: Metrics, rate: RateName) -> AcrossMeasures:
     return metrics.served.get(rate, {})

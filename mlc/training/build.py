@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import torch
 from datasets import Dataset
@@ -36,6 +36,23 @@ from mlc.training.trainers import (
 AnyTrainer = MLCDPOTrainer | MLCSFTTrainer | MLCORPOTrainer | MLCCPOTrainer | MLCKTOTrainer
 
 
+class Message(TypedDict):
+    role: str
+    content: str
+
+
+class Example(TypedDict):
+    """A row of the training set: the prompt, the objective's columns, and the replies as the paradigm has them."""
+
+    prompt: list[Message]
+    variants: dict[str, str | None]
+    harmful: bool
+    completion: NotRequired[list[Message]]
+    label: NotRequired[bool]
+    chosen: NotRequired[list[Message]]
+    rejected: NotRequired[list[Message]]
+
+
 def training_set(rows: list[PromptRow], languages: Languages, train: Train) -> Dataset:
     """One row per preference pair in the source language (two for kto), with the objective's columns.
 
@@ -48,20 +65,21 @@ def training_set(rows: list[PromptRow], languages: Languages, train: Train) -> D
     kinds = {row.intent for row in rows}
     if train.objective.name == "direction" and train.objective.weight and len(kinds) < 2:
         raise MlcError(f"the direction objective compares harmful with benign prompts, and all are {kinds.pop()}")
-    examples: list[dict[str, Any]] = []
+    examples: list[Example] = []
     for row in rows:
-        replies = {name: [{"role": "assistant", "content": getattr(row, name)}] for name in ("chosen", "rejected")}
-        common = {
+        chosen, rejected = ([Message(role="assistant", content=getattr(row, name))] for name in ("chosen", "rejected"))
+        common: Example = {
             "prompt": [{"role": "user", "content": row.prompts[languages.source]}],
             "variants": {tag: row.prompts.get(tag) for tag in languages.served},
             "harmful": row.intent == "harmful",
         }
         if train.paradigm == "sft":
-            examples.append(common | {"completion": replies["chosen"]})
+            examples.append({**common, "completion": chosen})
         elif train.paradigm == "kto":
-            examples += [common | {"completion": replies[name], "label": name == "chosen"} for name in replies]
+            examples.append({**common, "completion": chosen, "label": True})
+            examples.append({**common, "completion": rejected, "label": False})
         else:
-            examples.append(common | replies)
+            examples.append({**common, "chosen": chosen, "rejected": rejected})
     return Dataset.from_list(examples)
 
 

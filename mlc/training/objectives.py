@@ -235,9 +235,9 @@ def refusal_openings(harmful: Tensor, benign: Tensor, source: int) -> Tensor:
     """
     gain = F.relu(harmful.float() - benign.float())
     gain = gain * (gain >= 0.1 * gain.amax(-1, keepdim=True))
-    shown = gain.sum(-1, keepdim=True)
-    openings = gain / shown.clamp(min=1e-9)
-    return torch.where(shown >= 0.02, openings, openings[source])
+    total = gain.sum(-1, keepdim=True)
+    openings = gain / total.clamp(min=1e-9)
+    return torch.where(total >= 0.02, openings, openings[source])
 
 
 def refusal_loss(logits: Tensor, openings: Tensor, where: Tensor) -> Tensor:

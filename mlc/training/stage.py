@@ -73,13 +73,13 @@ def run(languages: Languages, base: Base, train: Train, paths: Paths) -> None:
     params = flat({"train": train.model_dump(mode="json")})
     with tracking.run(paths, name=f"{train.paradigm}-{train.objective.name}", params=params) as run_id:
         write_json(paths.training / "mlflow_run.json", {"run_id": run_id, "experiment": tracking.experiment_name()})
-        made = paths.checkpoints / "candidates"
+        candidates_folder = paths.checkpoints / "candidates"
         job = Job(
             languages=languages,
             train=train,
             root=str(paths.root),
             prompts=prompts,
-            folder=str(made),
+            folder=str(candidates_folder),
             run_id=run_id,
             checkpoint=checkpoint,
         )
@@ -88,9 +88,9 @@ def run(languages: Languages, base: Base, train: Train, paths: Paths) -> None:
         else:
             _launch(job, paths)
         _check_unchanged(paths, prompts)
-        for aside in made.glob(".*.partial"):  # of a kill
+        for aside in candidates_folder.glob(".*.partial"):  # of a kill
             shutil.rmtree(aside)
-        for candidate in made.iterdir():
+        for candidate in candidates_folder.iterdir():
             manifest.write(
                 candidate,
                 languages=languages,
@@ -102,7 +102,7 @@ def run(languages: Languages, base: Base, train: Train, paths: Paths) -> None:
                 base_files=base_files,
             )
         tracking.log_artifacts(paths, run_id, paths.training, "training")
-    link_folder(made, paths.candidates)
+    link_folder(candidates_folder, paths.candidates)
     (paths.checkpoints / IDENTITY).unlink()  # first, as the rest is of no use once some of it is gone
     shutil.rmtree(paths.checkpoints)
 
@@ -151,11 +151,11 @@ def _launch(job: Job, paths: Paths) -> None:
         MlcError: they failed.
     """
     assert job.train.accelerate is not None
-    told = paths.checkpoints / "job.json"
-    write_json(told, job.model_dump(mode="json"))
+    job_file = paths.checkpoints / "job.json"
+    write_json(job_file, job.model_dump(mode="json"))
     command = [sys.executable, "-m", "accelerate.commands.launch"]
     command += ["--config_file", str(paths.root / job.train.accelerate), "--num_processes", str(job.train.processes)]
-    launcher = subprocess.Popen([*command, "-m", "mlc.training.launch", str(told)])
+    launcher = subprocess.Popen([*command, "-m", "mlc.training.launch", str(job_file)])
     try:
         status = launcher.wait()
     finally:
@@ -188,8 +188,8 @@ class TrackingCallback(TrainerCallback):
             return
         tracking.log_metrics(self.paths, self.run_id, numbers, step=state.global_step)
         if "loss" in numbers:
-            shown = ", ".join(f"{name} {numbers[name]:.3f}" for name in SHOWN_METRICS if name in numbers)
-            print(f"step {state.global_step} of {state.max_steps}: {shown}", flush=True)
+            summary = ", ".join(f"{name} {numbers[name]:.3f}" for name in SHOWN_METRICS if name in numbers)
+            print(f"step {state.global_step} of {state.max_steps}: {summary}", flush=True)
 
 
 def _write_log(history: list[dict[str, Any]], folder: Path) -> None:

@@ -116,8 +116,8 @@ class MLCMixin:
             # Here, because a parent may have dropped rows that are too long.
             self.train_dataset = self.train_dataset.add_column("row", list(range(len(self.train_dataset))))
             self.data_collator = VariantCollator(self.data_collator, self._pad)
-            found: list[Any] = [self._cache_base() if self.accelerator.is_main_process else None]
-            self._base = broadcast_object_list(found)[0]
+            reference: list[BaseReference | None] = [self._cache_base() if self.accelerator.is_main_process else None]
+            self._base = broadcast_object_list(reference)[0]
 
     # What the parent trainers provide.
     args: Any

@@ -51,12 +51,12 @@ class Cache:
 
     def get(self, requests: Iterable[Request]) -> dict[Request, str]:
         """The translations of those requests that were translated before."""
-        found = {}
+        translations = {}
         for request in requests:
             row = self._connection.execute("select translation from translations where key = ?", [self._key(request)])
             for (translation,) in row:
-                found[request] = translation
-        return found
+                translations[request] = translation
+        return translations
 
     def put(self, request: Request, translation: str) -> None:
         """Keeps a translation, at once; the first one of a request stays.

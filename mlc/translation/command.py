@@ -99,8 +99,8 @@ class CommandTranslator:
         if code == 0:
             return "the command ended without an answer"
         errors.seek(0)
-        said = errors.read().decode("utf-8", "replace").strip().rsplit("\n", 1)[-1]
-        return f"the command ended with exit code {code}" + (f": {said[:200]}" if said else "")
+        message = errors.read().decode("utf-8", "replace").strip().rsplit("\n", 1)[-1]
+        return f"the command ended with exit code {code}" + (f": {message[:200]}" if message else "")
 
 
 def _ask(pipe: IO[bytes], requests: dict[str, Request]) -> None:

@@ -102,8 +102,8 @@ class EndpointTranslator:
                 raise Stopped(f"{self._endpoint.url}: {error}") from None
             self._in_a_row += 1
             if self._in_a_row >= (_DOWN if isinstance(error, Unanswered) else _UNWILLING):
-                words = f"{self._in_a_row} texts in a row got no answer: {error}"
-                raise Stopped(f"{self._endpoint.url}: {words}") from None
+                message = f"{self._in_a_row} texts in a row got no answer: {error}"
+                raise Stopped(f"{self._endpoint.url}: {message}") from None
             return Result(request, failure=str(error))
         self._in_a_row = 0
         return Result(request, text)

@@ -28,19 +28,19 @@ class Codes(NamedTuple):
 
     def token(self, tag: str) -> str | None:
         """The token for ``tag``; none if the vocabulary holds neither the language nor a regional variety of it."""
-        found, distance = langcodes.closest_match(tag, list(self.tokens), max_distance=_NEAR)
-        if found == "und" or (distance > 1 and _written(found) != _written(tag)):
+        closest, distance = langcodes.closest_match(tag, list(self.tokens), max_distance=_NEAR)
+        if closest == "und" or (distance > 1 and _written(closest) != _written(tag)):
             return None
-        return self.tokens[found]
+        return self.tokens[closest]
 
 
 def codes(vocabulary: Iterable[str]) -> Codes | None:
     """The language codes in a tokenizer's vocabulary; none if it holds none of a known family."""
-    words = list(vocabulary)
+    entries = list(vocabulary)
     for family, pattern in _TOKEN.items():
-        found = {word: match[1] for word in words if (match := pattern.fullmatch(word))}
+        code_of = {word: match[1] for word in entries if (match := pattern.fullmatch(word))}
         tokens = {}
-        for word, code in found.items():
+        for word, code in code_of.items():
             language, _, rest = code.partition("_")
             tag = "-".join(filter(None, [_UNLINKED.get(language, language), rest.replace("_", "-")]))
             if langcodes.tag_is_valid(tag):

@@ -48,10 +48,10 @@ class Seq2SeqTranslator:
         folder = _folder(model, revision)
         self._tokenizer: Any = AutoTokenizer.from_pretrained(folder)
         # M2M-100's tokenizer keeps its codes beside the vocabulary.
-        found = codes([*self._tokenizer.get_vocab(), *vars(self._tokenizer).get("lang_token_to_id", ())])
-        if found is None:
+        language_codes = codes([*self._tokenizer.get_vocab(), *vars(self._tokenizer).get("lang_token_to_id", ())])
+        if language_codes is None:
             raise MlcError(f"--model {model}: its tokenizer holds no language codes of NLLB, M2M-100 or MADLAD")
-        self._codes = found
+        self._codes = language_codes
         device = "cuda" if torch.cuda.is_available() else "cpu"
         precision = torch.bfloat16 if device == "cuda" else torch.float32
         self._model: Any = AutoModelForSeq2SeqLM.from_pretrained(folder, dtype=precision).to(device).eval()

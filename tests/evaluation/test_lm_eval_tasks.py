@@ -11,7 +11,7 @@ import pytest
 
 from mlc.errors import MlcError
 from mlc.evaluation import lm_eval_tasks
-from mlc.evaluation.lm_eval_tasks import assigned, measure, task_of
+from mlc.evaluation.lm_eval_tasks import Answer, assigned, task_metrics, task_of
 from mlc.files import write_jsonl
 from mlc.gates import tasks as rule_on_tasks
 from mlc.gates.tasks import task_results
@@ -64,9 +64,9 @@ def test_a_rule_on_task_accuracy_is_against_the_base() -> None:
 
 
 def test_accuracy_counts_every_question_once() -> None:
-    one = [{"question": str(i), "right": i < 6} for i in range(10)]
-    two = [{"question": str(i), "right": i < 1} for i in range(4)]
-    found = measure({"sw": {"one": one, "two": two}})["sw"]
+    one: list[Answer] = [{"question": str(i), "right": i < 6} for i in range(10)]
+    two: list[Answer] = [{"question": str(i), "right": i < 1} for i in range(4)]
+    found = task_metrics({"sw": {"one": one, "two": two}})["sw"]
     assert (found["accuracy"]["n"], found["accuracy"]["value"]) == (14, 0.5)
     assert (found["tasks"]["two"]["n"], found["tasks"]["two"]["value"]) == (4, 0.25)
     assert found["accuracy"]["low"] < 0.5 < found["accuracy"]["high"]

@@ -62,7 +62,7 @@ def test_champion_runs_and_what_is_stale(project: Paths) -> None:
 def test_a_version_that_waits_for_a_person_is_shown(project: Paths, waits: bool) -> None:
     project.registration.parent.mkdir(exist_ok=True)
     project.registration.write_text(json.dumps(records.registration(waiting=waits, version="1")))
-    registry = {"name": "m", **status._registry("m", project)}
+    registry = status._registry("m", project)
     shown = status.render_text({"registry": registry, "runs": [], "stale": {}, "schedule": {"configured": False}})
     assert ("version 1: `mlc registry approve 1" in shown) == waits
 

@@ -15,6 +15,7 @@ from mlc.errors import MlcError
 from mlc.files import write_json
 from mlc.registry.lineage import lineage
 from mlc.registry.reproduce import Results, differences, results
+from mlc.registry.verify import Evidence
 
 
 @pytest.fixture
@@ -55,8 +56,8 @@ def changed(then: Results, part: str, *path: str, value: Any) -> Results:
 
 
 def test_each_difference_of_a_version_made_again_is_named(registry: Registry) -> None:
-    then = results(registry.file("1", "evidence"))
-    assert differences(then, results(registry.file("1", "evidence"))) == []
+    then = results(Evidence(registry.file("1", "evidence")))
+    assert differences(then, results(Evidence(registry.file("1", "evidence")))) == []
     for path, value, words in (
         (("manifest", "files", "model.safetensors"), "0", "model: changed: model.safetensors"),
         (("manifest", "git", "commit"), "0", "commit: commit: "),

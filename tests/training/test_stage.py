@@ -83,7 +83,8 @@ def test_an_adapter_trained_over_four_bits_loads_over_the_whole_base(paths: Path
     shutil.rmtree(paths.base)
     write_tiny_base(paths.base, width=64)  # as many as bitsandbytes puts into a block, which some processors need
     lora = LORA.model_copy(update={"load_in_4bit": True})
-    s = settings(PUBLISHED, lora=lora, paradigm=paradigm, learning_rate=3e-2)  # much is learnt, whatever the processor rounds
+    # Much is learnt, whatever the processor rounds.
+    s = settings(PUBLISHED, lora=lora, paradigm=paradigm, learning_rate=3e-2)
     rows = read_prompts(paths.prompts / "alignment.jsonl")
     trainer, tokenizer = build_trainer(rows, LANGUAGES, s.train, paths)
     assert {p.dtype for name, p in trainer.model.named_parameters() if "mlp" in name and "lora" not in name} == {

@@ -94,4 +94,4 @@ class VllmGenerator:
             outputs = self._run(whole, max_tokens=1, prompt_logprobs=0)
             for i, head, tail, output in zip(chunk, heads, tails, outputs, strict=True):
                 of_tail = zip(tail, output.prompt_logprobs[len(head) :], strict=True)
-                yield i, (len(tail), -sum(found[token].logprob for token, found in of_tail))
+                yield i, (len(tail), -sum(logprobs[token].logprob for token, logprobs in of_tail))

@@ -26,16 +26,16 @@ def replies(languages: Sequence[str]) -> list[Labelled]:
             intent, prompt = INTENT[c.action], text.request(c, 20)
             helpful = [sentence.format(text.action(c)) for sentence in text.helpful]
             refusal = rng.choice(text.refusals)
-            said = [(refusal, "refused")] + [(h, "unsafe" if intent == "harmful" else "safe") for h in helpful]
+            examples = [(refusal, "refused")] + [(h, "unsafe" if intent == "harmful" else "safe") for h in helpful]
             if number % 12 == 0:
-                said += [(_slip(refusal), "refused"), (_scrambled(rng, refusal), "invalid"), ("", "invalid")]
+                examples += [(_slip(refusal), "refused"), (_scrambled(rng, refusal), "invalid"), ("", "invalid")]
                 if intent == "benign":
-                    said.append((other.helpful[0].format(other.action(c)), "invalid"))
+                    examples.append((other.helpful[0].format(other.action(c)), "invalid"))
             lines += [
                 Labelled.model_validate(
                     {"prompt": prompt, "response": r, "language": tag, "intent": intent, "label": label}
                 )
-                for r, label in said
+                for r, label in examples
             ]
     return lines
 

@@ -30,12 +30,12 @@ def polyrefuse(source: Source) -> Iterator[Draft | LeftOut]:
     """
     if not source.path.is_dir():
         raise MlcError(f"{source.path} is no folder: name the one that holds PolyRefuse's JSON files")
-    found = False
+    any_files = False
     for kind, intent in KINDS.items():
         files = _files(source.path, f"{kind}_{source.split}_translated")
-        found = found or bool(files)
+        any_files = any_files or bool(files)
         yield from _drafts(source.path, files, f"{kind}_{source.split}", intent)
-    if not found:
+    if not any_files:
         raise MlcError(
             f"{source.path} holds no harmful_{source.split}_translated_*.json or harmless_{source.split}_translated_*."
             "json: check the folder and --split"

@@ -138,6 +138,6 @@ def _some(names: Iterable[str]) -> str:
 
 def _rows(what: str, changed: dict[str, list[Change]]) -> list[str]:
     lines = [f"{len(changed)} rows {what}:"] if changed else []
-    for id_, found in changed.items():
-        lines += [f"~ {quoted_name(id_)}", *(line for change in found for line in change.lines())]
+    for id_, changes in changed.items():
+        lines += [f"~ {quoted_name(id_)}", *(line for change in changes for line in change.lines())]
     return lines
