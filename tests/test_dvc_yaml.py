@@ -87,7 +87,7 @@ ENTRY = {
     "select": "mlc.gates.select",
     "evaluate_base": "mlc.evaluation.stage",
     "evaluate_candidate": "mlc.evaluation.stage",
-    "metrics": "mlc.evaluation.summarize",
+    "metrics": "mlc.evaluation.metrics_stage",
     "calibrate": "mlc.evaluation.judge_check",
     "diagnose": "mlc.evaluation.diagnostics",
     "tasks": "mlc.evaluation.lm_eval_tasks",

@@ -83,7 +83,7 @@ def evaluate(which: Annotated[Evaluated, typer.Argument(help="which model, or tu
 def metrics() -> None:
     """Compute the metrics of base and candidate from their sample lines, with an interval each."""
     settings, paths = pinned_project()
-    from mlc.evaluation import summarize as stage
+    from mlc.evaluation import metrics_stage as stage
 
     stage.run(settings.languages, paths)
 

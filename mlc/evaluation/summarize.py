@@ -1,4 +1,4 @@
-"""The metrics stage: every metric of base and candidate, computed from their sample lines."""
+"""All metrics of a file of sample lines, and the files that they are written into."""
 
 from __future__ import annotations
 
@@ -10,21 +10,20 @@ from mlc.evaluation.metrics import Metrics
 from mlc.evaluation.rates import summarize
 from mlc.evaluation.samples import read_samples
 from mlc.files import replacing
-from mlc.paths import ROLES, Paths
 from mlc.settings import Languages
 from mlc.text import HEADLINE_RATES, MISSING, percent, title
 
 PLOTTED = HEADLINE_RATES[:3]
 
 
-def run(languages: Languages, paths: Paths) -> None:
-    """Writes ``metrics.json`` and ``per_language.csv`` beside the sample lines of base and candidate.
+def metrics_of(path: Path, languages: Languages, made_by: str) -> Metrics:
+    """The metrics of the sample lines of one file, which the command ``made_by`` makes.
 
     Raises:
-        MlcError: sample lines are missing or broken.
+        MlcError: the file is missing or broken.
     """
-    for role in ROLES:
-        summarize_folder(paths.evaluation(role), role, languages, f"mlc evaluate {role}")
+    samples = read_samples(path, made_by)
+    return summarize(samples, languages.served, languages.transfer, languages.source, kappas(samples))
 
 
 def summarize_folder(folder: Path, name: str, languages: Languages, made_by: str) -> Metrics:
@@ -35,8 +34,7 @@ def summarize_folder(folder: Path, name: str, languages: Languages, made_by: str
     Raises:
         MlcError: the sample lines are missing or broken.
     """
-    samples = read_samples(folder / "samples.jsonl", made_by)
-    metrics = summarize(samples, languages.served, languages.transfer, languages.source, kappas(samples))
+    metrics = metrics_of(folder / "samples.jsonl", languages, made_by)
     metrics.write(folder / "metrics.json")
     _write_plot(folder / "per_language.csv", metrics)
     if metrics.judges is not None:

@@ -194,7 +194,7 @@ def _summarise(frame: pd.DataFrame, rows: Mapping[str, Mapping[str, int]], check
         lines = frame[frame["set"] == name]
         print(
             f"{name}: {counts['clean']} of {counts['read']} rows clean; {lines['clean'].sum()} variants, "
-            f"{lines['quarantined'].eq(True).sum()} in quarantine, {(~lines['there']).sum()} missing"
+            f"{lines['quarantined'].eq(True).sum()} in quarantine, {(~lines['present']).sum()} missing"
         )
     for line in _unchecked(frame, source):
         print(line)

@@ -18,14 +18,15 @@ from mlflow.exceptions import MlflowException
 from mlc import tracking
 from mlc.errors import MlcError
 from mlc.evaluation.metrics import Metrics
-from mlc.files import read_json, sha256, sha256_folder
+from mlc.evaluation.summarize import metrics_of
+from mlc.files import JsonFile, read_json, sha256, sha256_folder
 from mlc.gates.apply_rules import verdict_on
 from mlc.gates.evidence import check_verdict
 from mlc.gates.rules import RuleResult
 from mlc.gates.verdict import Verdict
 from mlc.models import manifest as manifests
 from mlc.models.manifest import Manifest
-from mlc.paths import Paths
+from mlc.paths import ROLES, Paths
 from mlc.registry import package
 from mlc.registry.ledger import rejection_reason
 from mlc.registry.model import RegisteredModel
@@ -51,9 +52,18 @@ def _check_gate(verdict: Verdict, settings: Settings, paths: Paths) -> None:
         raise MlcError(f"{paths.verdict} is not what the gate says of these samples: run `mlc gate` again")
 
 
-def _rounded(verdict: Verdict) -> Any:
+def _check_metrics(languages: Languages, paths: Paths) -> None:
+    """The metrics are those of these samples: they go into the version, and a command run by hand may be left out."""
+    for role in ROLES:
+        path, samples = paths.evaluation(role) / "metrics.json", paths.samples(role)
+        metrics = Metrics.read(path, "mlc metrics")
+        if _rounded(metrics) != _rounded(metrics_of(samples, languages, f"mlc evaluate {role}")):
+            raise MlcError(f"{path} does not hold the metrics of {samples}: run `mlc metrics` again")
+
+
+def _rounded(record: JsonFile) -> Any:
     """As JSON, with nine digits: the last ones differ between machines."""
-    return json.loads(json.dumps(verdict.content()), parse_float=lambda number: f"{float(number):.9g}")
+    return json.loads(json.dumps(record.content()), parse_float=lambda number: f"{float(number):.9g}")
 
 
 def _check_origin(manifest: Manifest, paths: Paths) -> None:
@@ -143,8 +153,9 @@ def run(settings: Settings, paths: Paths) -> None:
 
     Raises:
         IntegrityError: the candidate is registered already, and is not what was registered.
-        MlcError: the verdict is not about this model, these samples and languages, or not the gate's; a file changed
-            since training; or the model comes from uncommitted changes or no commit.
+        MlcError: the verdict is not about this model, these samples and languages, or not the gate's; the metrics are
+            not of these samples; a file changed since training; or the model comes from uncommitted changes or no
+            commit.
     """
     verdict = Verdict.read(paths.verdict, "mlc gate")
     manifest = Manifest.of(paths.model)
@@ -152,6 +163,7 @@ def run(settings: Settings, paths: Paths) -> None:
     if verdict.passed:
         _check_origin(manifest, paths)
         _check_gate(verdict, settings, paths)
+        _check_metrics(settings.languages, paths)
     run_id = _run_id(paths, verdict.manifest)
     _log(paths, run_id, verdict)
     model = RegisteredModel(paths, settings.register_.model_name)

@@ -111,8 +111,8 @@ def build(folder: Path, base: Path) -> Project:
 
     import mlc.cli
     import mlc.evaluation.diagnostics
+    import mlc.evaluation.metrics_stage
     import mlc.evaluation.statistics
-    import mlc.evaluation.summarize
     import mlc.evaluation.tuning
     import mlc.quality.stage
     import mlc.registry.export

@@ -19,16 +19,14 @@ import httpx
 import mlflow
 import pandas as pd
 import pytest
-import records
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from mlc import tracking
 from mlc.errors import MlcError
 from mlc.evaluation import statistics
-from mlc.evaluation.rates import hits
-from mlc.evaluation.samples import Sample, read_samples, write_samples
-from mlc.evaluation.statistics import proportion
+from mlc.evaluation.samples import Sample, write_samples
+from mlc.evaluation.summarize import summarize_folder
 from mlc.files import write_json
 from mlc.gates import stage as gate_stage
 from mlc.models import manifest
@@ -144,9 +142,7 @@ class Project:
                 for i, verdict in enumerate(verdicts[intent][:25])
             ),
         )
-        safe = hits(read_samples(folder / "samples.jsonl"), "safe_rate")
-        rates = {tag: {"safe_rate": proportion(int(safe[tag].sum()), 25)} for tag in LANGUAGES.served}
-        write_json(folder / "metrics.json", records.metrics(rates))
+        summarize_folder(folder, role, LANGUAGES, f"mlc evaluate {role}")
 
     def gate(self) -> None:
         gate_stage.run(LANGUAGES, "evaluation", GATE, self.paths)
@@ -275,9 +271,19 @@ def forge(project: Project) -> None:
     write_json(project.paths.verdict, {**verdict, "passed": True, "failed": [], "rules": rules})
 
 
+def stale_metrics(project: Project) -> None:
+    """The candidate is sampled and judged again, and its metrics are not computed again."""
+    metrics = project.paths.evaluation("candidate") / "metrics.json"
+    stale = metrics.read_bytes()
+    project.samples("candidate", refused=1)
+    project.gate()
+    metrics.write_bytes(stale)
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
+        (stale_metrics, r"does not hold the metrics of .*samples\.jsonl: run `mlc metrics` again"),
         (forge, "is not what the gate says of these samples"),
         (tamper, r"changed: model\.safetensors"),
         (resample, r"samples\.jsonl is not what .* judged"),
