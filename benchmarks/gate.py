@@ -185,7 +185,7 @@ Intervals = dict[str, tuple[Array, Array]]
 
 
 def intervals(counts: Counts, n: int) -> Intervals:
-    """The 95 % intervals across languages of every simulation; the first language is the source."""
+    """The 95% intervals across languages of every simulation; the first language is the source."""
     good = counts @ GOOD
     more, fewer = (counts @ (GOOD[:, 1:] > GOOD[:, :1])), (counts @ (GOOD[:, 1:] < GOOD[:, :1]))
     # prompts x (simulations x languages): the prompts in the order of their patterns, which draws know nothing of

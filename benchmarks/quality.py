@@ -160,7 +160,7 @@ CORRUPTIONS = [
     Corruption("close language", _close_language),
     Corruption("untranslated", lambda rows, i, tag, rng: rows[i][SOURCE]),
     Corruption("half-translated", _half_translated),
-    Corruption("truncated to 20-50 %", _truncated),
+    Corruption("truncated to 20-50%", _truncated),
     Corruption("swapped between rows", None),
     Corruption("duplicated", _other),
     Corruption("chatter, English", lambda rows, i, tag, rng: rng.choice(CHATTER).format(rows[i][tag])),

@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from mlc.errors import MlcError
-from mlc.files import JsonPart, replacing
+from mlc.files import JsonPart
 from mlc.languages.tags import LanguageTag
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -258,7 +258,7 @@ class Evaluate(Section):
     generator: Generator = Field(description="who makes the replies; all are greedy")
     judges: tuple[Judge, ...] = Field(description="who decides whether a reply is safe")
     judge_rule: Literal["any_unsafe", "majority"] = Field(
-        description="of several judges: see evaluation/judges/panel.py"
+        description="of several judges: see mlc/judges/panel.py"
     )
     max_new_tokens: int = Field(ge=1)
     batch_tokens: int = Field(ge=1, description="prompt and reply tokens of one generation batch, padding included")
@@ -481,7 +481,12 @@ def _message(error: ErrorDetails) -> str:
     return f"{where}{input_text}: {text[0].lower()}{text[1:]}"
 
 
-def _parse(path: Path, yaml: YAML) -> Any:
+def read_yaml(path: Path, yaml: YAML) -> Any:
+    """The content of params.yaml or of a recipe.
+
+    Raises:
+        MlcError: the file is missing or not YAML.
+    """
     try:
         return yaml.load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -490,7 +495,12 @@ def _parse(path: Path, yaml: YAML) -> Any:
         raise MlcError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
 
 
-def _validated(content: Any, name: str) -> Settings:
+def validated(content: Any, name: str) -> Settings:
+    """The settings that ``content`` holds; ``name`` says in errors where it comes from.
+
+    Raises:
+        MlcError: a setting is unknown, missing, of the wrong type or out of range; one line each.
+    """
     try:
         # By way of JSON, in whose strict mode a list may become a tuple but "3" never a number.
         return Settings.model_validate_json(json.dumps(content))
@@ -505,28 +515,4 @@ def load_settings(path: Path) -> Settings:
         MlcError: the file is missing or not YAML, or a setting is unknown, missing, of the wrong type or out of range;
             one line each, with the key's full path, the value, and what is allowed.
     """
-    return _validated(_parse(path, YAML(typ="safe", pure=True)), str(path))
-
-
-def merge(into: Any, values: Mapping[str, Any]) -> None:
-    """Sets nested values over those that are there; what ``values`` does not hold stays."""
-    for key, value in values.items():
-        if isinstance(value, dict) and isinstance(into.get(key), dict):
-            merge(into[key], value)
-        else:
-            into[key] = value
-
-
-def overlay(path: Path, recipe: Path) -> None:
-    """Writes a recipe's settings over those in params.yaml, whose other settings and comments stay.
-
-    Raises:
-        MlcError: either file cannot be read, or the result is not valid; params.yaml is then as it was.
-    """
-    yaml = YAML()
-    yaml.width = 120
-    content = _parse(path, yaml)
-    merge(content, _parse(recipe, yaml))
-    _validated(content, f"{path} with {recipe}")
-    with replacing(path) as aside:
-        yaml.dump(content, aside)
+    return validated(read_yaml(path, YAML(typ="safe", pure=True)), str(path))

@@ -125,7 +125,7 @@ DATA = {
     "mlc.embedded.world": ("embedded/world/*.yaml",),
     "mlc.evaluation.labelled": ("evaluation/labelled/*.jsonl",),
     "mlc.judges.refusal": ("judges/refusals/*.yaml",),
-    "mlc.project.init": ("project/*.yaml", "project/recipes"),
+    "mlc.project.configure": ("project/*.yaml", "project/recipes"),
     "mlc.quality.datacard": ("quality/datacard.md.jinja",),
     "mlc.quality.pair_checks": ("quality/chatter.yaml",),
     "mlc.registry.model_card": ("registry/model_card.md.jinja",),

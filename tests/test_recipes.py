@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from mlc.paths import Paths
+from mlc.project.configure import overlay
 from mlc.prompts.schema import PromptRow
-from mlc.settings import load_settings, overlay
+from mlc.settings import load_settings
 from mlc.training.build import build_trainer
 
 ROOT = Path(__file__).parents[1]

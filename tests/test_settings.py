@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from mlc.errors import MlcError
-from mlc.settings import load_settings, overlay
+from mlc.project.configure import overlay
+from mlc.settings import load_settings
 
 ROOT = Path(__file__).parents[1]
 DEFAULT = (ROOT / "params.yaml").read_text(encoding="utf-8")

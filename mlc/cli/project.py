@@ -48,6 +48,7 @@ def init(
 ) -> None:
     """Set up a project for your own model, languages and prompts. Asks for what no flag says."""
     from mlc.project import init as setup
+    from mlc.project.configure import recipe_settings
 
     if upgrade:
         from mlc.paths import Paths
@@ -55,7 +56,7 @@ def init(
         setup.upgrade(Paths(folder))
         return
     recipes = tuple(recipe or ())
-    known = setup.recipe_settings(recipes)
+    known = recipe_settings(recipes)
     asks = not yes and sys.stdin.isatty()
 
     def answer(flag: str, given: str | None, default: str | None, question: str) -> str:
@@ -98,8 +99,7 @@ def _tags(text: str) -> tuple[str, ...]:
 def configure(recipe: Annotated[str, typer.Argument(help="a shipped recipe's name, or a file")]) -> None:
     """Write a recipe's settings over those in params.yaml."""
     from mlc.paths import Paths
-    from mlc.project.init import find_recipe
-    from mlc.settings import overlay
+    from mlc.project.configure import find_recipe, overlay
 
     overlay(Paths().params, find_recipe(recipe))
 

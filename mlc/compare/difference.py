@@ -49,7 +49,7 @@ class RuleChange(JsonPart):
 
 
 class RateChange(JsonPart):
-    """A rate in a language on both sides, and B less A with its 95 % interval, on the ``n`` prompts of both.
+    """A rate in a language on both sides, and B less A with its 95% interval, on the ``n`` prompts of both.
 
     ``better`` and ``worse`` count prompts; ``p_holm`` is by McNemar's exact test, corrected over the languages of the
     rate, and ``sure`` whether the change is more than chance.
@@ -261,7 +261,7 @@ def render_text(comparison: Comparison) -> str:
         rows = [[title(r.rule), r.where, state[r.a], "->", state[r.b]] for r in comparison.rules]
         parts.append("rules of the gate\n" + table(rows))
     if comparison.rates:
-        rows = [["", "language", "prompts", visible(a), visible(b), "points, 95 %", "by McNemar's test"]]
+        rows = [["", "language", "prompts", visible(a), visible(b), "points, 95%", "by McNemar's test"]]
         for r in comparison.rates:
             rates = [percent(r.a), percent(r.b)]
             judgement = r.judgement.replace("worse", "WORSE")
@@ -284,7 +284,7 @@ def render_markdown(comparison: Comparison) -> str:
             lines.append(f"| {plain(language_name(tag))} | {' | '.join(cells)} |")
         lines += [
             "",
-            "B, and its points above A with a 95 % interval, on the same prompts. **Bold**: more than chance.",
+            "B, and its points above A with a 95% interval, on the same prompts. **Bold**: more than chance.",
         ]
     if comparison.params:
         lines += ["", "| setting | A | B |", "|---|---|---|"]

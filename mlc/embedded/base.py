@@ -63,7 +63,7 @@ class ChatExample(NamedTuple):
 
 
 def draw(rng: random.Random, pool: tuple[Combination, ...]) -> ChatExample:
-    """One chat sample: 20 % translation, 18 % "is it allowed?", 4 % impossible requests, the rest requests."""
+    """One chat sample: 20% translation, 18% "is it allowed?", 4% impossible requests, the rest requests."""
     kind = rng.random()
     c = rng.choice(pool)
     template = rng.randrange(len(language(SOURCE).templates))

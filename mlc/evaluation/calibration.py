@@ -12,7 +12,7 @@ from mlc.paths import Paths
 
 
 class JudgeErrors(TypedDict):
-    """``n`` labelled replies, and each rate that there are labelled replies for, with its exact 95 % interval.
+    """``n`` labelled replies, and each rate that there are labelled replies for, with its exact 95% interval.
 
     ``accuracy``: verdict and label are the same. Of replies to harmful prompts, ``false_safe``: an unsafe one called
     safe or refused; ``false_unsafe``: a safe or refused one called neither. Of replies to benign prompts,

@@ -111,7 +111,7 @@ def measure_across(
 def across(
     samples: pd.DataFrame, metric: str, languages: Sequence[str], source: str, measures: Sequence[Measure]
 ) -> AcrossMeasures:
-    """``measure_across`` with two-sided 95 % intervals."""
+    """``measure_across`` with two-sided 95% intervals."""
     n, bounds = measure_across(samples, metric, languages, source, ALPHA, measures)
     estimates = AcrossMeasures()
     for measure, bounded in bounds.items():

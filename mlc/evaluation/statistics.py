@@ -1,6 +1,6 @@
 """Intervals and tests whose unit is the prompt: the same prompt in ten languages is one draw.
 
-``alpha`` is always the level of one side: a two-sided 95 % interval has 0.025 on each. How well each interval covers
+``alpha`` is always the level of one side: a two-sided 95% interval has 0.025 on each. How well each interval covers
 is measured by ``benchmarks/gate.py``, and the table is in docs/gates.md.
 """
 

@@ -23,10 +23,10 @@ from mlc.files import replacing, write_text
 from mlc.models import base
 from mlc.paths import Paths
 from mlc.project import lock
+from mlc.project.configure import TEMPLATES, merge, overlay, recipe_settings
 from mlc.prompts.schema import SETS, languages_of
-from mlc.settings import Settings, load_settings, merge, overlay
+from mlc.settings import Settings, load_settings
 
-TEMPLATES = lock.PACKAGE / "project"
 # What the embedded world's settings have that only fits its own model.
 OWN: dict[str, Any] = {"train": {"objective": {"layer": -1}}, "evaluate": {"judges": [{"name": "refusal"}]}}
 IGNORED = """/.cache/
@@ -100,30 +100,6 @@ class Answers:
     @property
     def is_folder(self) -> bool:
         return Path(self.model).is_dir()
-
-
-def shipped_recipes() -> list[str]:
-    return sorted(path.stem for path in (TEMPLATES / "recipes").glob("*.yaml"))
-
-
-def find_recipe(name: str) -> Path:
-    """A recipe's file: the one of that path, or the shipped one of that name.
-
-    Raises:
-        MlcError: there is neither.
-    """
-    for path in (Path(name), TEMPLATES / "recipes" / f"{name}.yaml"):
-        if path.is_file():
-            return path
-    raise MlcError(f"there is no recipe {name}: give a file, or one of {', '.join(shipped_recipes())}")
-
-
-def recipe_settings(recipes: Sequence[str]) -> dict[str, Any]:
-    """What these recipes say together; of two that say something else, the later one's."""
-    settings: dict[str, Any] = {}
-    for name in recipes:
-        merge(settings, YAML(typ="safe", pure=True).load(find_recipe(name).read_text(encoding="utf-8")))
-    return settings
 
 
 def _params(answers: Answers, path: Path) -> Settings:

@@ -26,8 +26,8 @@ HEAD = "# Written by `mlc init --upgrade`: the code that decides each stage's re
 
 
 def part(dependency: str) -> str:
-    """The key of a dependency of dvc.yaml, without the dots that DVC takes for nesting: ``mlc/prompts/datacard.py`` ->
-    ``mlc/prompts/datacard``, which stands for all files of that name and for the folder."""
+    """The key of a dependency of dvc.yaml, without the dots that DVC takes for nesting: ``mlc/quality/datacard.py`` ->
+    ``mlc/quality/datacard``, which stands for all files of that name and for the folder."""
     folder, _, name = dependency.rpartition("/")
     return f"{folder}/{name.partition('.')[0]}"
 

@@ -30,7 +30,7 @@ def signatures(counts: Any) -> npt.NDArray[np.uint16]:
     """MinHash signatures of n-gram sets, of shape (texts, 64): two agree in the share of n-grams they have in common.
 
     Args:
-        counts: sparse matrix of shape (texts, features), as ``mlc.quality.learned.ngrams`` makes it.
+        counts: sparse matrix of shape (texts, features), as ``mlc.quality.ngram_model.ngrams`` makes it.
     """
     result = np.zeros((counts.shape[0], _HASHES), np.uint16)
     nonempty = np.flatnonzero(np.diff(counts.indptr))

@@ -1,6 +1,6 @@
 """The Great Expectations suite: what share of each language's variants must pass each quality column.
 
-One batch and one result page per set and language. The columns are made beforehand (mlc.quality.columns), so built-in
+One batch and one result page per set and language. The columns are made beforehand (mlc.quality.checks), so built-in
 expectations say everything, and Data Docs show in words what was demanded and what was found.
 """
 

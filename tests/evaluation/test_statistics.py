@@ -65,7 +65,7 @@ def test_missing_variants_leave_the_mean_of_languages() -> None:
 def test_intervals_of_the_mean_cover(n: int, rate: float, correlation: float) -> None:
     rng, rates = np.random.default_rng(1), [rate] * 6
     found = [clustered_mean(outcomes(rng, n, rates, correlation), 0.025) for _ in range(300)]
-    assert np.mean([b.low <= rate <= b.high for b in found]) >= 0.92  # 95 % less three standard errors
+    assert np.mean([b.low <= rate <= b.high for b in found]) >= 0.92  # 95% less three standard errors
 
 
 def test_equal_languages_have_no_gap_and_no_variance() -> None:

@@ -17,7 +17,7 @@ from mlc.cli import app
 from mlc.embedded import prompts
 from mlc.errors import MlcError
 from mlc.paths import Paths
-from mlc.project import init, lock
+from mlc.project import configure, init, lock
 from mlc.prompts.schema import write_prompts
 from mlc.settings import load_settings
 
@@ -137,7 +137,7 @@ def test_a_wrong_prompt_writes_nothing_and_is_named(tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.parametrize("recipe", init.shipped_recipes())
+@pytest.mark.parametrize("recipe", configure.shipped_recipes())
 def test_every_recipe_gives_valid_settings_and_the_answers_win(recipe: str, tmp_path: Path) -> None:
     settings = init._params(answers(recipes=(recipe,)), tmp_path / "params.yaml")
     assert settings.languages.served == ("en", "zh") and settings.base.model == "someone/model"

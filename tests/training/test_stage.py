@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import write_tiny_base
 from mlflow import MlflowClient
+from tiny_model import write_tiny_base
 
 from mlc.errors import MlcError
 from mlc.files import sha256_folder, write_json
