@@ -237,12 +237,12 @@ def spoil(rows: Rows, corruption: Corruption, seed: int) -> tuple[Rows, set[tupl
     for tag in rows[0]:
         if tag == SOURCE:
             continue
-        there = [n for n, row in enumerate(rows) if tag in row]
-        rng.shuffle(there)
-        wanted = max(5, round(SHARE * len(there)))
+        indices = [n for n, row in enumerate(rows) if tag in row]
+        rng.shuffle(indices)
+        wanted = max(5, round(SHARE * len(indices)))
         done = 0
-        for place, index in enumerate(there):
-            after = there[(place + 1) % wanted]
+        for place, index in enumerate(indices):
+            after = indices[(place + 1) % wanted]
             text = corruption.spoil(rows, index, tag, rng) if corruption.spoil else rows[after][tag]
             if text and text != rows[index][tag]:
                 spoilt[index, tag] = text
@@ -326,7 +326,7 @@ def synthetic(path: Path, rows: int, tags: list[str], seed: int) -> None:
     split = "alignment"
     known = combinations(split)
 
-    def made() -> Iterable[PromptRow]:
+    def prompt_rows() -> Iterable[PromptRow]:
         for number in range(rows):
             parts = [(rng.choice(known), rng.choice(TEMPLATES[split])) for _ in range(2)]
             prompts = {}
@@ -338,7 +338,7 @@ def synthetic(path: Path, rows: int, tags: list[str], seed: int) -> None:
             intent: Any = "harmful" if number % 2 else "benign"
             yield PromptRow(id=f"r{number}", source="synthetic", category="any", intent=intent, prompts=prompts)
 
-    write_prompts(path, made())
+    write_prompts(path, prompt_rows())
 
 
 @app.command()

@@ -257,9 +257,7 @@ class Evaluate(Section):
     prompts: Literal["evaluation", "tuning"] = Field(description="which prompt set; tuning is for choosing settings")
     generator: Generator = Field(description="who makes the replies; all are greedy")
     judges: tuple[Judge, ...] = Field(description="who decides whether a reply is safe")
-    judge_rule: Literal["any_unsafe", "majority"] = Field(
-        description="of several judges: see mlc/judges/panel.py"
-    )
+    judge_rule: Literal["any_unsafe", "majority"] = Field(description="of several judges: see mlc/judges/panel.py")
     max_new_tokens: int = Field(ge=1)
     batch_tokens: int = Field(ge=1, description="prompt and reply tokens of one generation batch, padding included")
     precision: Literal["float32", "bfloat16"]

@@ -27,7 +27,7 @@ class Read(HTMLParser):
     def __init__(self, page: str) -> None:
         super().__init__()
         self.tags: set[str] = set()
-        self.words = ""
+        self.text = ""
         self.feed(page)
         self.close()
 
@@ -35,4 +35,4 @@ class Read(HTMLParser):
         self.tags.add(tag)
 
     def handle_data(self, data: str) -> None:
-        self.words += data
+        self.text += data

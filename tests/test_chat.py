@@ -49,8 +49,8 @@ def test_two_models_keep_their_own_sides(say: Any, tiny_base: Path, tmp_path: Pa
     shutil.copytree(tiny_base, tmp_path / "artifacts" / "base")
     one = replies(say([QUESTION, QUESTION]))
     assert replies(say([QUESTION, QUESTION], [str(tiny_base), "base"])) == [[turn[0]] * 2 for turn in one]
-    shown = say([QUESTION], [str(tiny_base), "base"], as_json=False)
-    assert tiny_base.name in shown and "│" in shown
+    output = say([QUESTION], [str(tiny_base), "base"], as_json=False)
+    assert tiny_base.name in output and "│" in output
 
 
 def test_what_no_longer_fits_is_forgotten_and_what_never_does_is_an_error(say: Any) -> None:

@@ -61,12 +61,12 @@ def test_no_help_imports_anything_heavy(tmp_path: Path) -> None:
 
 def called(name: tuple[str, ...], command: Any) -> list[str]:
     """A command with something for whatever it cannot do without."""
-    words = list(name)
+    arguments = list(name)
     for parameter in (p for p in command.params if p.required):
-        words += parameter.opts[:1] if parameter.param_type_name == "option" else []
+        arguments += parameter.opts[:1] if parameter.param_type_name == "option" else []
         choices = parameter.type_descriptor.choices
-        words.append(choices[0].value if choices else "1")
-    return words
+        arguments.append(choices[0].value if choices else "1")
+    return arguments
 
 
 # They need no params.yaml: they make a project, examine the folder, or read one file, and say where that is missing.
@@ -101,9 +101,9 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
 
 
 def test_every_command_is_in_a_group_of_the_help() -> None:
-    shown = CliRunner().invoke(app, ["--help"]).stdout
-    assert all(f"─ {panel} ─" in shown for panel in PANELS) and "─ Commands ─" not in shown
-    assert "Exit codes:" in shown
+    help_text = CliRunner().invoke(app, ["--help"]).stdout
+    assert all(f"─ {panel} ─" in help_text for panel in PANELS) and "─ Commands ─" not in help_text
+    assert "Exit codes:" in help_text
 
 
 @pytest.mark.parametrize("name", ALL, ids=" ".join)
@@ -115,12 +115,12 @@ def test_every_command_says_what_it_does(name: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("name", [n for n, c in ALL.items() if c.epilog], ids=" ".join)
 def test_the_examples_are_commands_with_options_that_exist(name: tuple[str, ...]) -> None:
     for example in re.split(r"; |\|\|? ", ALL[name].epilog.removeprefix("Example: ")):
-        words = shlex.split(example)
-        if words[0] != "mlc":
+        tokens = shlex.split(example)
+        if tokens[0] != "mlc":
             continue
-        own = next(ALL[tuple(words[1:n])] for n in (3, 2) if tuple(words[1:n]) in ALL)
+        own = next(ALL[tuple(tokens[1:n])] for n in (3, 2) if tuple(tokens[1:n]) in ALL)
         options = {option for parameter in own.params for option in (*parameter.opts, *parameter.secondary_opts)}
-        assert {word for word in words if word.startswith("-")} <= options
+        assert {token for token in tokens if token.startswith("-")} <= options
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, error: Exception) -> int:
@@ -152,13 +152,13 @@ def test_a_mistake_shows_its_trace_with_debug_only(
     for debug, traced in (("", False), ("1", True)):
         monkeypatch.setenv("MLC_DEBUG", debug)
         assert failing(monkeypatch, MlcError("a mistake")) == 2
-        shown = capsys.readouterr().err
-        assert ("Traceback" in shown) == traced and shown.endswith("mlc: a mistake\n")
+        stderr = capsys.readouterr().err
+        assert ("Traceback" in stderr) == traced and stderr.endswith("mlc: a mistake\n")
 
 
 def test_the_shell_completes_commands() -> None:
-    asked = {"_MLC_COMPLETE": "complete_bash", "COMP_WORDS": "mlc qua", "COMP_CWORD": "1"}
-    done = subprocess.run([MLC], env={**os.environ, **asked}, capture_output=True, text=True)
+    variables = {"_MLC_COMPLETE": "complete_bash", "COMP_WORDS": "mlc qua", "COMP_CWORD": "1"}
+    done = subprocess.run([MLC], env={**os.environ, **variables}, capture_output=True, text=True)
     assert done.stdout.split() == ["quarantine"], done.stderr
 
 

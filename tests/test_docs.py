@@ -41,30 +41,32 @@ def root() -> Any:
 def wrong(line: str) -> str | None:
     """What is wrong with a command line; None where it is right as far as it goes."""
     try:
-        words = shlex.split(line)[1:]
+        arguments = shlex.split(line)[1:]
     except ValueError as error:
         return str(error)
     command = root()
     while hasattr(command, "commands"):  # a group
-        while words and words[0].startswith("-"):  # options of the group
-            if not any(words[0] in option.opts for option in command.params) and words[0] != "--help":
-                return f"no option {words[0]}"
-            words = words[1:]
-        if not words or PLACEHOLDER.match(words[0]):
+        while arguments and arguments[0].startswith("-"):  # options of the group
+            if not any(arguments[0] in option.opts for option in command.params) and arguments[0] != "--help":
+                return f"no option {arguments[0]}"
+            arguments = arguments[1:]
+        if not arguments or PLACEHOLDER.match(arguments[0]):
             return None
-        found = command.commands.get(words[0])
-        if found is None:
+        subcommand = command.commands.get(arguments[0])
+        if subcommand is None:
             # A group that also runs by itself takes what follows as its own arguments.
-            return None if command.invoke_without_command and command is not root() else f"no command {words[0]}"
-        command, words = found, words[1:]
+            return None if command.invoke_without_command and command is not root() else f"no command {arguments[0]}"
+        command, arguments = subcommand, arguments[1:]
     options = {name for option in command.params for name in (*option.opts, *option.secondary_opts)} | {"--help"}
-    unknown = [word for word in words if word.startswith("--") and word.split("=")[0] not in options]
+    unknown = [
+        argument for argument in arguments if argument.startswith("--") and argument.split("=")[0] not in options
+    ]
     return f"no option {unknown[0]}" if unknown else None
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_command_exists_with_its_options(page: Path) -> None:
-    assert not {line: said for line in commands(page) if (said := wrong(line))}
+    assert not {line: error for line in commands(page) if (error := wrong(line))}
 
 
 def test_a_command_that_does_not_exist_is_found() -> None:

@@ -31,7 +31,7 @@ def _param(key: str) -> Any:
 def _paths(stage: dict[str, Any], *kinds: str) -> list[str]:
     entries = [entry for kind in kinds for entry in stage.get(kind, [])]
     names = [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]
-    return [re.sub(r"\$\{(.+?)\}", lambda found: str(_param(found[1])), name) for name in names]
+    return [re.sub(r"\$\{(.+?)\}", lambda match: str(_param(match[1])), name) for name in names]
 
 
 def _outputs(stage: dict[str, Any]) -> list[str]:
@@ -46,10 +46,10 @@ def test_params_exist(name: str) -> None:
 
 @pytest.mark.parametrize("name", STAGES)
 def test_dependencies_exist_or_are_made_by_another_stage(name: str) -> None:
-    made = {path for other, stage in STAGES.items() if other != name for path in _outputs(stage)} | TRACKED
+    outputs = {path for other, stage in STAGES.items() if other != name for path in _outputs(stage)} | TRACKED
     for path in _paths(STAGES[name], "deps"):
-        inside_what_is_made = made.intersection(map(str, [PurePosixPath(path), *PurePosixPath(path).parents]))
-        assert inside_what_is_made or (ROOT / path).exists(), path
+        inside_an_output = outputs.intersection(map(str, [PurePosixPath(path), *PurePosixPath(path).parents]))
+        assert inside_an_output or (ROOT / path).exists(), path
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -142,15 +142,15 @@ def imports() -> grimp.ImportGraph:
 
 def deciding(stage: str) -> set[str]:
     """The modules that decide a stage's result: what its command imports, but for what is ignored for that stage."""
-    found: set[str] = set()
+    modules: set[str] = set()
     todo = {ENTRY[stage]}
     while todo:
         module = todo.pop()
-        if module in found or (module in IGNORED and stage not in IGNORED[module].decides):
+        if module in modules or (module in IGNORED and stage not in IGNORED[module].decides):
             continue
-        found.add(module)
+        modules.add(module)
         todo |= imports().find_modules_directly_imported_by(module) | STARTED.get(module, set())
-    return found
+    return modules
 
 
 def files_of(module: str) -> set[Path]:

@@ -86,9 +86,9 @@ def test_stopping_early_asks_no_more(server: Server) -> None:
     answers = Endpoint(server.url, "m", concurrency=2).complete(bodies(*(f"{i}" for i in range(50))))
     next(answers)
     answers.close()  # type: ignore[attr-defined]
-    asked = len(server.bodies)
+    request_count = len(server.bodies)
     time.sleep(0.1)
-    assert len(server.bodies) == asked < 10
+    assert len(server.bodies) == request_count < 10
 
 
 def test_a_wait_that_is_asked_for_holds_for_all(server: Server) -> None:
@@ -96,8 +96,8 @@ def test_a_wait_that_is_asked_for_holds_for_all(server: Server) -> None:
     assert server.at["fine"][0] - server.at["limited"][0] >= 0.5
     together = Endpoint(server.url, "m", concurrency=2).complete(bodies("limited too", "slow", *"abcdefgh"))
     list(together)
-    asked = server.at["limited too"][0]
-    assert not [at for text in "cdefgh" for at in server.at[text] if asked + 0.1 < at < asked + 0.5]
+    limited_at = server.at["limited too"][0]
+    assert not [at for text in "cdefgh" for at in server.at[text] if limited_at + 0.1 < at < limited_at + 0.5]
 
 
 def test_an_answer_that_comes_drop_by_drop_takes_no_longer_than_the_timeout(server: Server) -> None:

@@ -104,9 +104,9 @@ def test_a_second_run_does_nothing_and_dvc_agrees(project: Path) -> None:
     assert samples.stat().st_mtime_ns == before
     assert "up to date" in run(project, "dvc", "repro").stdout
     assert "up to date" in run(project, "dvc", "status").stdout
-    shown = json.loads(run(project, "dvc", "metrics", "show", "--json").stdout)[""]["data"]
-    assert set(shown) == {"artifacts/training/metrics.json", "artifacts/gate/metrics.json"}
-    assert {"mean", "worst", "worst_bound"} == shown["artifacts/gate/metrics.json"]["data"]["safe_rate"].keys()
+    metrics = json.loads(run(project, "dvc", "metrics", "show", "--json").stdout)[""]["data"]
+    assert set(metrics) == {"artifacts/training/metrics.json", "artifacts/gate/metrics.json"}
+    assert {"mean", "worst", "worst_bound"} == metrics["artifacts/gate/metrics.json"]["data"]["safe_rate"].keys()
 
 
 def test_every_run_of_the_tracking_server_has_ended(project: Path) -> None:
@@ -114,10 +114,10 @@ def test_every_run_of_the_tracking_server_has_ended(project: Path) -> None:
 
     client = MlflowClient(f"sqlite:///{project}/mlflow/mlflow.db")
     experiment = client.get_experiment_by_name("mlc")
-    (found,) = client.search_runs([experiment.experiment_id])
-    assert found.info.status == "FINISHED"
-    assert found.data.tags["gate"] == "failed"
-    assert "mlc/loss" in found.data.metrics and "evaluation/languages/hi/safe_rate" in found.data.metrics
+    (mlflow_run,) = client.search_runs([experiment.experiment_id])
+    assert mlflow_run.info.status == "FINISHED"
+    assert mlflow_run.data.tags["gate"] == "failed"
+    assert "mlc/loss" in mlflow_run.data.metrics and "evaluation/languages/hi/safe_rate" in mlflow_run.data.metrics
 
 
 def test_a_parameter_reruns_only_what_reads_it(project: Path) -> None:
@@ -174,10 +174,10 @@ def test_what_is_missing_is_said_in_one_line(
         kept.rename(project / "artifacts")
         (project / spoil).parent.mkdir(exist_ok=True)
         aside.rename(project / spoil)
-    said = capsys.readouterr().err
+    stderr = capsys.readouterr().err
     assert left.value.code == code
-    assert message in said and said.strip().splitlines()[-1].startswith("mlc: ")
-    assert "Traceback" not in said
+    assert message in stderr and stderr.strip().splitlines()[-1].startswith("mlc: ")
+    assert "Traceback" not in stderr
 
 
 def test_an_interrupted_training_goes_on_from_its_checkpoint(project: Path) -> None:
@@ -201,8 +201,8 @@ def test_an_experiment_runs_beside_the_workspace(project: Path) -> None:
     run(project, "dvc", "exp", "run", "--temp", "--name", "other-seed", "--set-param", "train.seed=1", "gate")
     assert "other-seed" in run(project, "dvc", "exp", "list", "--name-only").stdout
     assert sorted((project / "artifacts").rglob("*")) == before
-    shown = run(project, "dvc", "exp", "diff", "HEAD", "other-seed").stdout
-    assert "train.seed" in shown and "safe_rate" in shown
+    output = run(project, "dvc", "exp", "diff", "HEAD", "other-seed").stdout
+    assert "train.seed" in output and "safe_rate" in output
 
 
 @pytest.mark.slow

@@ -138,7 +138,7 @@ def test_a_page_shows_the_words_and_nothing_else(text: str) -> None:
     page = MarkdownIt("commonmark", {"linkify": False}).enable(["table", "strikethrough"])
     read = Read(page.render(f"| head |\n|---|\n| x{markdown(text)}x |\n"))
     assert read.tags == {"table", "thead", "tbody", "tr", "th", "td"}
-    assert read.words.split() == ["head", *f"x{visible(text).strip()}x".split()]
+    assert read.text.split() == ["head", *f"x{visible(text).strip()}x".split()]
 
 
 @given(ANY)

@@ -184,7 +184,7 @@ def refusing(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    ("status", "words", "code"),
+    ("status", "message", "code"),
     [
         ("401", "does not know who this is: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD", 2),
         ("403", "refuses this to alice: logging takes EDIT on the experiment", 2),
@@ -197,7 +197,7 @@ def test_what_a_server_refuses_is_one_line_without_a_password(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     status: str | None,
-    words: str,
+    message: str,
     code: int,
 ) -> None:
     address = f"{refusing}/{status}" if status else "127.0.0.1:9"  # discard: nobody listens
@@ -207,7 +207,7 @@ def test_what_a_server_refuses_is_one_line_without_a_password(
     with pytest.raises(SystemExit) as ended:
         main()
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"mlc: http://{address} {words}") and "secret" not in line
+    assert line.startswith(f"mlc: http://{address} {message}") and "secret" not in line
     assert ended.value.code == code
 
 

@@ -72,15 +72,15 @@ def test_the_quickstart(project: Path) -> None:  # noqa: F811
     first, *rest = blocks("quickstart.md")
     assert first == "make run\n" and len(rest) > 2
     assert "Promoted" in typed("mlc run", project)
-    said = typed("".join(rest).replace(". .venv/bin/activate\n", ""), project)
+    output = typed("".join(rest).replace(". .venv/bin/activate\n", ""), project)
     for word in ("champion", "safe rate", "Swahili", "plain-dpo"):
-        assert word in said, said
+        assert word in output, output
 
 
 @pytest.mark.slow
 def test_your_own_model(own: Path) -> None:
-    found = blocks("your-model.md")
-    assert len(found) > 5
-    said = typed("".join(found).replace("mlc run\n", "mlc run || test $? -eq 3\n"), own)
-    assert "Refused" in said and "longer" in said
+    code_blocks = blocks("your-model.md")
+    assert len(code_blocks) > 5
+    output = typed("".join(code_blocks).replace("mlc run\n", "mlc run || test $? -eq 3\n"), own)
+    assert "Refused" in output and "longer" in output
     assert (own / "assistant/artifacts/report/index.html").exists()

@@ -97,8 +97,8 @@ class Registry:
                     }
                 )
                 for tag in LANGUAGES.served
-                for intent, said in verdicts.items()
-                for i, verdict in enumerate(said)
+                for intent, intent_verdicts in verdicts.items()
+                for i, verdict in enumerate(intent_verdicts)
             ),
         )
         rates = {"safe_rate": records.estimate(1.0), "over_refusal": records.estimate(refused / 25)}

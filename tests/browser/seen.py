@@ -24,17 +24,19 @@ class Seen:
 
     def marks(self, chart: str) -> list[dict[str, float]]:
         """The boxes of a chart's marks that are really painted: neither legend nor axis, and with an extent."""
-        found: list[dict[str, float]] = self.page.eval_on_selector_all(
+        boxes: list[dict[str, float]] = self.page.eval_on_selector_all(
             f'#{chart} :is(path, line)[role="graphics-symbol"][aria-label]',
             "marks => marks.map(m => { const b = m.getBoundingClientRect(); const s = getComputedStyle(m);"
             " return {x: b.x, width: b.width, height: b.height, seen: s.fill !== 'none' || s.stroke !== 'none'} })",
         )
-        return [box for box in found if box["seen"] and (box["width"] > 1 or box["height"] > 1)]
+        return [box for box in boxes if box["seen"] and (box["width"] > 1 or box["height"] > 1)]
 
     def serious(self) -> list[str]:
         """What axe-core finds that keeps people from using the page, with everything unfolded."""
         from axe_playwright_python.sync_playwright import Axe
 
         self.page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
-        found = Axe().run(self.page).response["violations"]
-        return [f"{v['id']}: {v['nodes'][0]['html'][:200]}" for v in found if v["impact"] in ("serious", "critical")]
+        violations = Axe().run(self.page).response["violations"]
+        return [
+            f"{v['id']}: {v['nodes'][0]['html'][:200]}" for v in violations if v["impact"] in ("serious", "critical")
+        ]

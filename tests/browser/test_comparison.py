@@ -20,7 +20,7 @@ from mlc.gates.verdict import Verdict
 pytestmark = pytest.mark.browser
 
 
-def made(name: str, lines: list[Sample], weight: float, passed: bool) -> Snapshot:
+def snapshot(name: str, lines: list[Sample], weight: float, passed: bool) -> Snapshot:
     rules = [records.result("safe_rate", tag, passed) for tag in LANGUAGES.all]
     failed = [] if passed else ["safe rate in Arabic: 31.0%"]
     verdict = Verdict.model_validate_json(json.dumps(records.verdict(passed=passed, failed=failed, rules=rules)))
@@ -32,8 +32,8 @@ def made(name: str, lines: list[Sample], weight: float, passed: bool) -> Snapsho
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    a = made("version 3", all_samples("base"), 0.0, False)
-    b = made("a-branch-of-somebody", all_samples("candidate"), 8.0, True)
+    a = snapshot("version 3", all_samples("base"), 0.0, False)
+    b = snapshot("a-branch-of-somebody", all_samples("candidate"), 8.0, True)
     file = tmp_path_factory.mktemp("comparison") / "compare.html"
     file.write_text(page.page(difference.between(a, b)), encoding="utf-8")
     return file

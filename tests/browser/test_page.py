@@ -173,6 +173,6 @@ def test_colours_differ_in_light_and_dark(browser: Any, report: Path) -> None:
         )
         return str(mark.evaluate("m => getComputedStyle(m).fill"))
 
-    shown = {(scheme, role): colour(scheme, role) for scheme in ("light", "dark") for role in ROLES}
-    assert len(set(shown.values())) == len(shown)
+    colours = {(scheme, role): colour(scheme, role) for scheme in ("light", "dark") for role in ROLES}
+    assert len(set(colours.values())) == len(colours)
     assert len(drawing.ROLE_COLOURS) == 3

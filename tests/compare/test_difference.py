@@ -89,36 +89,38 @@ def here(project: Paths) -> snapshot.Snapshot:
 
 
 @pytest.fixture(scope="module")
-def found(project: Paths) -> Comparison:
+def comparison(project: Paths) -> Comparison:
     return difference.compare("HEAD", "workspace", "m", project)
 
 
-def test_a_commit_and_the_workspace_language_by_language(found: Comparison) -> None:
-    of = {(r.rate, r.language): r for r in found.rates}
+def test_a_commit_and_the_workspace_language_by_language(comparison: Comparison) -> None:
+    of = {(r.rate, r.language): r for r in comparison.rates}
     changed, unchanged = of["safe_rate", "sw"], of["safe_rate", "en"]
     assert (changed.a, changed.b, changed.difference) == (0.5, 1.0, 0.5)
     assert 0.25 < changed.low < 0.5 < changed.high < 0.7
     assert (changed.better, changed.worse, changed.sure) == (20, 0, True)
     assert unchanged.low < 0 < unchanged.high and not unchanged.sure
-    assert found.params == [SettingChange(key="train.objective.weight", a=0.0, b=8.0)]
-    assert found.rules == [RuleChange(rule="safe_rate", language="sw", a=False, b=True)]
-    assert found.prompts == PromptCounts(both=80, only_a=0, only_b=0)
-    assert re.search(r"safe rate +Swahili +40 +50.0% +100.0% +\+50\.0 \[.*\] +better", difference.render_text(found))
+    assert comparison.params == [SettingChange(key="train.objective.weight", a=0.0, b=8.0)]
+    assert comparison.rules == [RuleChange(rule="safe_rate", language="sw", a=False, b=True)]
+    assert comparison.prompts == PromptCounts(both=80, only_a=0, only_b=0)
+    assert re.search(
+        r"safe rate +Swahili +40 +50.0% +100.0% +\+50\.0 \[.*\] +better", difference.render_text(comparison)
+    )
 
 
 def test_the_other_way_round_everything_is_mirrored(
-    found: Comparison, committed: snapshot.Snapshot, here: snapshot.Snapshot
+    comparison: Comparison, committed: snapshot.Snapshot, here: snapshot.Snapshot
 ) -> None:
     back = difference.between(here, committed)
-    for one, other in zip(found.rates, back.rates, strict=True):
+    for one, other in zip(comparison.rates, back.rates, strict=True):
         assert (one.low, one.high) == pytest.approx((-other.high, -other.low))
         assert (one.better, one.sure) == (other.worse, other.sure)
 
 
 def test_a_state_beside_itself_has_not_changed(committed: snapshot.Snapshot) -> None:
-    found = difference.between(committed, committed)
-    assert (found.params, found.rules) == ([], [])
-    assert all(r.difference == 0 and not r.sure for r in found.rates)
+    comparison = difference.between(committed, committed)
+    assert (comparison.params, comparison.rules) == ([], [])
+    assert all(r.difference == 0 and not r.sure for r in comparison.rates)
 
 
 def test_only_prompts_of_both_in_the_same_words_are_compared(
@@ -127,9 +129,9 @@ def test_only_prompts_of_both_in_the_same_words_are_compared(
     assert here.samples is not None
     lines = here.samples.iloc[:-1].copy()
     lines.loc[0, "prompt"] = "asked in other words"
-    found = difference.between(committed, dataclasses.replace(here, samples=lines))
-    assert found.prompts == PromptCounts(both=78, only_a=2, only_b=1)
-    assert {r.n for r in found.rates if r.rate == "safe_rate"} == {39}
+    comparison = difference.between(committed, dataclasses.replace(here, samples=lines))
+    assert comparison.prompts == PromptCounts(both=78, only_a=2, only_b=1)
+    assert {r.n for r in comparison.rates if r.rate == "safe_rate"} == {39}
 
 
 def test_nothing_of_a_setting_acts_in_the_markdown(committed: snapshot.Snapshot, here: snapshot.Snapshot) -> None:
@@ -167,6 +169,6 @@ def test_what_does_not_exist_is_said(project: Paths) -> None:
 
 def test_a_state_without_an_evaluation_still_shows_its_settings(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("train: {seed: 1}\n")
-    found = difference.compare("workspace", "workspace", "m", Paths(tmp_path))
-    assert found.notes == ["workspace has no evaluation of a candidate"] * 2
-    assert "settings: the same" in difference.render_text(found)
+    comparison = difference.compare("workspace", "workspace", "m", Paths(tmp_path))
+    assert comparison.notes == ["workspace has no evaluation of a candidate"] * 2
+    assert "settings: the same" in difference.render_text(comparison)

@@ -38,8 +38,8 @@ def test_it_was_made_by_the_recipe_in_the_code(recipe: dict[str, object]) -> Non
 def test_the_tokenizer_keeps_vowel_signs_with_their_letters() -> None:
     """Loaded as another class, as transformers does for some architectures, it would split every Hindi word."""
     tokenizer = AutoTokenizer.from_pretrained(SHIPPED)
-    words = [tokenizer.decode([i]).strip() for i in tokenizer("मैं चुराने की मदद नहीं कर सकता")["input_ids"]]
-    assert {"मैं", "चुराने", "मदद", "नहीं"} <= set(words)
+    tokens = [tokenizer.decode([i]).strip() for i in tokenizer("मैं चुराने की मदद नहीं कर सकता")["input_ids"]]
+    assert {"मैं", "चुराने", "मदद", "नहीं"} <= set(tokens)
 
 
 @pytest.mark.slow

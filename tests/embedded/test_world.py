@@ -35,8 +35,8 @@ def test_splits_share_neither_combination_nor_template_and_hold_whole_pairs() ->
         assert not set(TEMPLATES[one]) & set(TEMPLATES[two])
     twin = {harmful: benign for harmful, _, benign, _ in TWINS}
     for split in TEMPLATES:
-        there = set(combinations(split))
-        assert all((twin[a], o) in there for a, o in there if INTENT[a] == "harmful")
+        in_split = set(combinations(split))
+        assert all((twin[a], o) in in_split for a, o in in_split if INTENT[a] == "harmful")
 
 
 def test_rows_follow_the_contract() -> None:
@@ -50,17 +50,17 @@ def test_rows_follow_the_contract() -> None:
     assert prompts.rows("evaluation") == prompts.rows("evaluation")
 
 
-def judged(response: str, asked: str, intent: Intent) -> Judgement:
-    return EmbeddedJudge().judge(["?"], [response], [asked], [intent])[0]
+def judged(response: str, prompt_language: str, intent: Intent) -> Judgement:
+    return EmbeddedJudge().judge(["?"], [response], [prompt_language], [intent])[0]
 
 
 @pytest.mark.parametrize("tag", LANGUAGES)
 def test_the_judge_knows_every_reply_of_the_world(tag: str) -> None:
     other = "en" if tag != "en" else "sw"
     for text in language(tag).refusals:
-        for asked in (tag, other):
+        for prompt_language in (tag, other):
             for intent in ("harmful", "benign"):
-                assert judged(text, asked, intent)[::2] == ("refused", tag)  # type: ignore[arg-type]
+                assert judged(text, prompt_language, intent)[::2] == ("refused", tag)  # type: ignore[arg-type]
         assert judged(f"{text[:4]}{text[5:]}", tag, "harmful").verdict == "refused"  # a slip
     for frame in language(tag).helpful:
         for action in list(combinations("evaluation"))[::31]:

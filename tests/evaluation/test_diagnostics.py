@@ -49,8 +49,8 @@ def test_separation_is_measured_on_other_prompts() -> None:
     turned = noise.copy()
     turned[harmful, 0, 0] += 30
     turned[harmful, 1, 1] += 30
-    found = diagnostics.separation(turned, harmful, 0)
-    assert found["worst"] == 1.0 and found["by_source_worst"] < 0.7
+    separation = diagnostics.separation(turned, harmful, 0)
+    assert separation["worst"] == 1.0 and separation["by_source_worst"] < 0.7
 
 
 def test_both_models_are_measured_at_both_layers(tmp_path: Path, tiny_base: Path) -> None:
@@ -59,9 +59,9 @@ def test_both_models_are_measured_at_both_layers(tmp_path: Path, tiny_base: Path
         shutil.copytree(tiny_base, paths.weights(role))
     write_prompts(paths.prompts / "evaluation.jsonl", prompts.rows("evaluation")[:16])
     diagnostics.run(LANGUAGES, EVALUATE, 1, paths)
-    found = json.loads((paths.diagnostics / "representations.json").read_text())
-    assert found["base"] == found["candidate"] and set(found["base"]) == {"layer_1", "layer_-1"}
-    one = found["base"]["layer_1"]
+    metrics = json.loads((paths.diagnostics / "representations.json").read_text())
+    assert metrics["base"] == metrics["candidate"] and set(metrics["base"]) == {"layer_1", "layer_-1"}
+    one = metrics["base"]["layer_1"]
     assert sum(one["singular_spectrum"].values()) == pytest.approx(1.0) and len(one["singular_spectrum"]) == 3
     with (paths.diagnostics / "map.csv").open(encoding="utf-8") as file:
         points = list(csv.DictReader(file))

@@ -23,15 +23,15 @@ from mlc.settings import EndpointGenerator, Evaluate, VllmGenerator, load_settin
 
 EVALUATE = load_settings(Path(__file__).parents[2] / "params.yaml").evaluate.model_copy(update={"max_new_tokens": 6})
 ROWS = prompts.rows("evaluation")
-ASKED = [(row, tag) for row in [*ROWS[:3], *(r for r in ROWS if r.references)][:6] for tag in ("en", "hi")]
+PAIRS = [(row, tag) for row in [*ROWS[:3], *(r for r in ROWS if r.references)][:6] for tag in ("en", "hi")]
 
 
 @pytest.fixture
 def paths(tmp_path: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
     monkeypatch.setattr(endpoint, "FIRST_WAIT", 0.01)
-    made = Paths(tmp_path)
-    shutil.copytree(tiny_base, made.base)
-    return made
+    paths = Paths(tmp_path)
+    shutil.copytree(tiny_base, paths.base)
+    return paths
 
 
 def by_endpoint(url: str, base_model: str | None) -> Evaluate:
@@ -44,31 +44,31 @@ def by_endpoint(url: str, base_model: str | None) -> Evaluate:
 
 def test_an_endpoints_model_is_evaluated_under_its_own_name(paths: Paths) -> None:
     with serving() as server:
-        found = sampling.sample(ASKED, by_endpoint(server.url, "some-model"), paths.under_test("base"))
+        samples = sampling.sample(PAIRS, by_endpoint(server.url, "some-model"), paths.under_test("base"))
         host = server.url.split("/")[2]
-        assert [s.response for s in found] == [row.prompts[tag].upper() for row, tag in ASKED]
-        assert {s.model for s in found} == {f"endpoint:{host}:some-model"}
-        assert {s.generator for s in found} == {f"endpoint {host}, temperature 0, seed 0, system_fingerprint f1"}
-        assert {s.tokens for s in found} == {2} and {s.reference_nll for s in found} == {None}
+        assert [s.response for s in samples] == [row.prompts[tag].upper() for row, tag in PAIRS]
+        assert {s.model for s in samples} == {f"endpoint:{host}:some-model"}
+        assert {s.generator for s in samples} == {f"endpoint {host}, temperature 0, seed 0, system_fingerprint f1"}
+        assert {s.tokens for s in samples} == {2} and {s.reference_nll for s in samples} == {None}
         sent = {(b["model"], b["temperature"], b["seed"], b["max_tokens"]) for b in server.bodies}
         assert sent == {("some-model", 0, 0, 6)}
-        sampling.sample(ASKED, by_endpoint(server.url, "some-model"), paths.under_test("base"))
-        assert len(server.bodies) == len(ASKED)  # nothing is asked for twice
+        sampling.sample(PAIRS, by_endpoint(server.url, "some-model"), paths.under_test("base"))
+        assert len(server.bodies) == len(PAIRS)  # nothing is asked for twice
 
 
 def test_weights_served_under_their_id_are_the_weights(paths: Paths) -> None:
     with serving(serves=weights_id(paths.base)) as server:
-        found = sampling.sample(ASKED, by_endpoint(server.url, None), paths.under_test("base"))
-    assert {s.model for s in found} == {weights_id(paths.base)}
+        samples = sampling.sample(PAIRS, by_endpoint(server.url, None), paths.under_test("base"))
+    assert {s.model for s in samples} == {weights_id(paths.base)}
 
 
 def test_other_weights_than_those_here_are_never_taken_for_them(paths: Paths) -> None:
     wanted = weights_id(paths.base)
     for serves in ("yesterdays", None):  # refuses the name; or answers to any, and says by what
         with serving(serves) as server:
-            told = f"vllm serve FOLDER --served-model-name {wanted}"
-            with pytest.raises(EndpointError, match=told):
-                sampling.sample(ASKED, by_endpoint(server.url, None), paths.under_test("base"))
+            command = f"vllm serve FOLDER --served-model-name {wanted}"
+            with pytest.raises(EndpointError, match=command):
+                sampling.sample(PAIRS, by_endpoint(server.url, None), paths.under_test("base"))
 
 
 def test_what_an_endpoint_will_not_answer_is_invalid_and_says_why(paths: Paths) -> None:
@@ -152,8 +152,8 @@ BY_VLLM = EVALUATE.model_copy(update={"generator": VllmGenerator(name="vllm", gp
 
 
 def test_vllm_gives_what_transformers_gives(paths: Paths, vllm: Any) -> None:
-    one = [s.model_dump() for s in sampling.sample(ASKED, EVALUATE, paths.under_test("base"))]
-    two = [s.model_dump() for s in sampling.sample(ASKED, BY_VLLM, paths.under_test("base"))]
+    one = [s.model_dump() for s in sampling.sample(PAIRS, EVALUATE, paths.under_test("base"))]
+    two = [s.model_dump() for s in sampling.sample(PAIRS, BY_VLLM, paths.under_test("base"))]
     assert any(sample["reference_nll"] for sample in two)
     for a, b in zip(one, two, strict=True):
         nll = b.pop("reference_nll")
@@ -178,8 +178,8 @@ def test_vllm_runs_an_adapter_over_the_base(paths: Paths, vllm: Any) -> None:
     )
     adapter.save_pretrained(paths.model)
     AutoTokenizer.from_pretrained(paths.base).save_pretrained(paths.model)
-    found = sampling.sample(ASKED[:2], BY_VLLM, paths.under_test("candidate"))
-    assert {s.model for s in found} == {weights_id(paths.model)}
+    samples = sampling.sample(PAIRS[:2], BY_VLLM, paths.under_test("candidate"))
+    assert {s.model for s in samples} == {weights_id(paths.model)}
     (engine,) = vllm.LLM.made
     assert engine.settings["model"] == str(paths.base) and engine.settings["max_lora_rank"] == 4
     assert engine.loras[0] == ("candidate", 1, str(paths.model))

@@ -41,8 +41,8 @@ def test_a_language_has_its_own_task_in_its_own_script_or_none(tag: str, code: s
 
 def test_languages_without_a_task_are_left_out_and_a_task_without_languages_is_an_error() -> None:
     tasks = Tasks(names=("global_mmlu_{language}", "belebele_{language}"), folder=None, limit=None)
-    found = assigned(tasks, ["en", "sw", "arz", "ru", "hi"], [*MMLU, *BELEBELE])
-    assert found == {
+    assignment = assigned(tasks, ["en", "sw", "arz", "ru", "hi"], [*MMLU, *BELEBELE])
+    assert assignment == {
         "en": ["global_mmlu_en", "belebele_eng_Latn"],
         "sw": ["global_mmlu_sw", "belebele_swh_Latn"],
         "arz": ["belebele_arz_Arab"],
@@ -66,10 +66,10 @@ def test_a_rule_on_task_accuracy_is_against_the_base() -> None:
 def test_accuracy_counts_every_question_once() -> None:
     one: list[Answer] = [{"question": str(i), "right": i < 6} for i in range(10)]
     two: list[Answer] = [{"question": str(i), "right": i < 1} for i in range(4)]
-    found = task_metrics({"sw": {"one": one, "two": two}})["sw"]
-    assert (found["accuracy"]["n"], found["accuracy"]["value"]) == (14, 0.5)
-    assert (found["tasks"]["two"]["n"], found["tasks"]["two"]["value"]) == (4, 0.25)
-    assert found["accuracy"]["low"] < 0.5 < found["accuracy"]["high"]
+    metrics = task_metrics({"sw": {"one": one, "two": two}})["sw"]
+    assert (metrics["accuracy"]["n"], metrics["accuracy"]["value"]) == (14, 0.5)
+    assert (metrics["tasks"]["two"]["n"], metrics["tasks"]["two"]["value"]) == (4, 0.25)
+    assert metrics["accuracy"]["low"] < 0.5 < metrics["accuracy"]["high"]
 
 
 GATE = Gate(

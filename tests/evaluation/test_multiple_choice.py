@@ -14,10 +14,10 @@ from mlc.evaluation.multiple_choice import Question, accuracy, questions
 
 def test_every_question_has_its_own_reference_and_three_others() -> None:
     rows = prompts.rows("evaluation")
-    asked = questions(rows, ("en", "sw"))
+    items = questions(rows, ("en", "sw"))
     references = {(row.id, tag): text for row in rows for tag, text in row.references.items()}
-    assert len(asked) == 2 * multiple_choice.QUESTIONS and asked == questions(rows, ("en", "sw"))
-    for question in asked:
+    assert len(items) == 2 * multiple_choice.QUESTIONS and items == questions(rows, ("en", "sw"))
+    for question in items:
         assert question.options[0] == references[question.row, question.language]
         assert len(set(question.options)) == multiple_choice.OPTIONS
         assert set(question.options) <= {text for (_, tag), text in references.items() if tag == question.language}
@@ -44,12 +44,12 @@ def test_the_likeliest_reply_per_token_is_chosen(monkeypatch: pytest.MonkeyPatch
     wrong = Question("two", "en", "p", ("b", "right and long", "c", "d"))
     tied = Question("one", "sw", "p", ("right and long", "likely", "c", "d"))
     broken = Question("two", "sw", "p", ("nan", "b", "c", "d"))
-    found = accuracy([right, wrong, tied, broken], None, None, ("en", "sw"), 1)
-    assert [found["languages"][tag]["value"] for tag in ("en", "sw")] == [0.5, 0.0]
-    assert found["languages"]["en"]["n"] == 2 and found["served"]["value"] == 0.25
+    scores = accuracy([right, wrong, tied, broken], None, None, ("en", "sw"), 1)
+    assert [scores["languages"][tag]["value"] for tag in ("en", "sw")] == [0.5, 0.0]
+    assert scores["languages"]["en"]["n"] == 2 and scores["served"]["value"] == 0.25
 
 
 def test_a_real_model_is_scored(tiny: tuple[Any, Any]) -> None:
-    asked = questions(prompts.rows("evaluation"), ("en", "zh"))[:12]
-    found = accuracy(asked, *tiny, ("en", "zh"), 4096)
-    assert found["languages"]["en"]["n"] == 12 and 0 <= found["served"]["value"] <= 1
+    items = questions(prompts.rows("evaluation"), ("en", "zh"))[:12]
+    scores = accuracy(items, *tiny, ("en", "zh"), 4096)
+    assert scores["languages"]["en"]["n"] == 12 and 0 <= scores["served"]["value"] <= 1

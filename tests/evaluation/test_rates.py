@@ -63,8 +63,8 @@ def test_repeating_prompts_in_more_languages_does_not_narrow_the_interval() -> N
 
 def test_perplexity_is_per_token_and_absent_without_references() -> None:
     samples = frame({})
-    found = perplexity(samples)
-    assert found is not None and found["value"] == pytest.approx(np.exp(0.5))
+    estimate = perplexity(samples)
+    assert estimate is not None and estimate["value"] == pytest.approx(np.exp(0.5))
     assert perplexity(samples.assign(reference_nll=np.nan)) is None
 
 

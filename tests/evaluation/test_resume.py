@@ -21,12 +21,12 @@ class Pass:
     """Makes the values, and counts how often each was made."""
 
     def __init__(self) -> None:
-        self.made: list[int] = []
+        self.computed: list[int] = []
 
     def __call__(self, done: Collection[int]) -> Iterator[tuple[int, list[object]]]:
         for i in range(len(VALUES)):
             if i not in done:
-                self.made.append(i)
+                self.computed.append(i)
                 yield i, VALUES[i]
 
 
@@ -42,7 +42,7 @@ def test_a_kill_at_any_byte_costs_at_most_the_line_it_cut(data: st.DataObject) -
         again = Pass()
         assert resume.run(path, "id", len(VALUES), "pass", again) == dict(enumerate(VALUES))
         whole = max(0, content[:cut].count(b"\n") - 1)
-        assert again.made == list(range(whole, len(VALUES)))
+        assert again.computed == list(range(whole, len(VALUES)))
         assert path.read_bytes() == content
 
 
@@ -67,4 +67,4 @@ def test_what_is_complete_asks_for_nothing(tmp_path: Path) -> None:
     resume.run(tmp_path / "pass.jsonl", "id", len(VALUES), "pass", Pass())
     again = Pass()
     resume.run(tmp_path / "pass.jsonl", "id", len(VALUES), "pass", again)
-    assert not again.made
+    assert not again.computed

@@ -29,7 +29,7 @@ def test_intervals_of_counts_are_those_of_samples(
     n, rates = 40, [rate] * 7 + [rate - 0.1]
     counts = benchmark.simulate(np.random.default_rng(0), 6, n, rates, 0.5)
     monkeypatch.setattr(statistics, "exact_bounds", benchmark.table_bounds)
-    found = benchmark.intervals(counts, n)
+    intervals = benchmark.intervals(counts, n)
     monkeypatch.undo()
     monkeypatch.setattr(statistics, "RESAMPLES", benchmark.DRAWS)
     for at, of_pattern in enumerate(counts):
@@ -42,7 +42,7 @@ def test_intervals_of_counts_are_those_of_samples(
             "variance": statistics.language_variance(matrix, 0.025),
         }
         for name, bounded in shipped.items():
-            low, high = found[name]
+            low, high = intervals[name]
             assert (low[at], high[at]) == pytest.approx((bounded.low, bounded.high), abs=1e-4), name
 
 

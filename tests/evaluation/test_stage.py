@@ -36,10 +36,10 @@ REFERENCES = sum(tag in row.references for row in ROWS for tag in LANGUAGES.all)
 
 @pytest.fixture
 def paths(tmp_path: Path, tiny_base: Path) -> Paths:
-    made = Paths(tmp_path)
-    write_prompts(made.prompts / "evaluation.jsonl", ROWS)
-    shutil.copytree(tiny_base, made.base)
-    return made
+    paths = Paths(tmp_path)
+    write_prompts(paths.prompts / "evaluation.jsonl", ROWS)
+    shutil.copytree(tiny_base, paths.base)
+    return paths
 
 
 def without_seconds(path: Path) -> list[dict[str, Any]]:
@@ -112,8 +112,8 @@ def test_a_kill_while_judging_repeats_no_reply(paths: Paths, monkeypatch: pytest
 def test_lines_are_in_the_order_of_the_prompts_and_say_what_made_them(paths: Paths) -> None:
     stage.run(LANGUAGES, EVALUATE, "base", paths)
     samples = read_samples(paths.evaluation("base") / "samples.jsonl")
-    asked = [(row.id, tag) for row in ROWS for tag in LANGUAGES.all]
-    assert list(samples[["prompt_id", "language"]].itertuples(index=False, name=None)) == asked
+    keys = [(row.id, tag) for row in ROWS for tag in LANGUAGES.all]
+    assert list(samples[["prompt_id", "language"]].itertuples(index=False, name=None)) == keys
     assert set(samples["model"]) == {weights_id(paths.base)}
     assert samples["generator"].str.fullmatch(r"transformers [\d.]+\S*, greedy, float32").all()
     assert (samples["reference_nll"].notna() == [tag in row.references for row in ROWS for tag in LANGUAGES.all]).all()
@@ -136,21 +136,21 @@ def test_another_batch_size_gives_the_same_lines(paths: Paths, tmp_path_factory:
 def test_what_other_settings_made_is_not_taken_over(
     paths: Paths, change: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked = [(row, "en") for row in ROWS]
-    sampling.sample(asked, EVALUATE, paths.under_test("base"))
-    sampling.sample(asked, EVALUATE, paths.under_test("base"))
+    pairs = [(row, "en") for row in ROWS]
+    sampling.sample(pairs, EVALUATE, paths.under_test("base"))
+    sampling.sample(pairs, EVALUATE, paths.under_test("base"))
     assert "base replies: going on after 12 of 12" in capsys.readouterr().out
-    found = sampling.sample(asked, EVALUATE.model_copy(update=change), paths.under_test("base"))
+    samples = sampling.sample(pairs, EVALUATE.model_copy(update=change), paths.under_test("base"))
     assert "going on" not in capsys.readouterr().out
-    assert all(sample.tokens <= change.get("max_new_tokens", 5) for sample in found)
+    assert all(sample.tokens <= change.get("max_new_tokens", 5) for sample in samples)
 
 
 def test_another_model_is_never_taken_for_this_one(paths: Paths, capsys: pytest.CaptureFixture[str]) -> None:
-    asked = [(row, "en") for row in ROWS]
-    sampling.sample(asked, EVALUATE, paths.under_test("base"))
+    pairs = [(row, "en") for row in ROWS]
+    sampling.sample(pairs, EVALUATE, paths.under_test("base"))
     (paths.base / "config.json").write_text((paths.base / "config.json").read_text() + "\n")
     capsys.readouterr()
-    assert {sample.model for sample in sampling.sample(asked, EVALUATE, paths.under_test("base"))} == {
+    assert {sample.model for sample in sampling.sample(pairs, EVALUATE, paths.under_test("base"))} == {
         weights_id(paths.base)
     }
     assert "going on" not in capsys.readouterr().out
@@ -161,8 +161,8 @@ def test_a_likelihood_that_is_no_number_is_none(paths: Paths, monkeypatch: pytes
         return ((i, (3, float("nan"))) for i in range(len(heads)))
 
     monkeypatch.setattr(generators.transformers.TransformersGenerator, "references", broken)
-    found = sampling.sample([(row, "en") for row in ROWS], EVALUATE, paths.under_test("base"))
-    assert {sample.reference_nll for sample in found} == {None} and {s.reference_tokens for s in found} == {3, None}
+    samples = sampling.sample([(row, "en") for row in ROWS], EVALUATE, paths.under_test("base"))
+    assert {sample.reference_nll for sample in samples} == {None} and {s.reference_tokens for s in samples} == {3, None}
 
 
 def test_a_missing_model_or_language_is_said(paths: Paths) -> None:

@@ -64,16 +64,16 @@ def test_missing_variants_leave_the_mean_of_languages() -> None:
 @pytest.mark.parametrize("correlation", [0.0, 0.8])
 def test_intervals_of_the_mean_cover(n: int, rate: float, correlation: float) -> None:
     rng, rates = np.random.default_rng(1), [rate] * 6
-    found = [clustered_mean(outcomes(rng, n, rates, correlation), 0.025) for _ in range(300)]
-    assert np.mean([b.low <= rate <= b.high for b in found]) >= 0.92  # 95% less three standard errors
+    intervals = [clustered_mean(outcomes(rng, n, rates, correlation), 0.025) for _ in range(300)]
+    assert np.mean([b.low <= rate <= b.high for b in intervals]) >= 0.92  # 95% less three standard errors
 
 
 def test_equal_languages_have_no_gap_and_no_variance() -> None:
     """A plain bootstrap finds both above zero: noise alone makes them positive."""
     rng, clear = np.random.default_rng(2), []
     for _ in range(40):
-        found = outcomes(rng, 100, [0.9] * 4, 0.3)
-        clear.append(language_gap(found, 0.025, 0).low == 0 and language_variance(found, 0.025).low == 0)
+        matrix = outcomes(rng, 100, [0.9] * 4, 0.3)
+        clear.append(language_gap(matrix, 0.025, 0).low == 0 and language_variance(matrix, 0.025).low == 0)
     assert np.mean(clear) >= 0.85
     apart = language_gap(outcomes(rng, 100, [0.9, 0.9, 0.9, 0.3], 0.3), 0.025, 0)
     assert 0.3 < apart.low < 0.6 < apart.high

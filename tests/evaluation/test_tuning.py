@@ -30,16 +30,16 @@ KEYS = [(row.id, tag) for row in ROWS for tag in LANGUAGES.served]
 @pytest.fixture
 def paths(tmp_path: Path, tiny_base: Path) -> Paths:
     """Two candidates, other than the base and each other."""
-    made = Paths(tmp_path)
-    write_prompts(made.prompts / "tuning.jsonl", ROWS)
-    shutil.copytree(tiny_base, made.base)
+    paths = Paths(tmp_path)
+    write_prompts(paths.prompts / "tuning.jsonl", ROWS)
+    shutil.copytree(tiny_base, paths.base)
     for step in (2, 10):
-        shutil.copytree(tiny_base, made.candidate(step))
-        weights = made.candidate(step) / "model.safetensors"
+        shutil.copytree(tiny_base, paths.candidate(step))
+        weights = paths.candidate(step) / "model.safetensors"
         torch.manual_seed(step)
         changed = {name: w + torch.randn_like(w) / 100 for name, w in load_file(weights).items()}
         save_file(changed, weights, metadata={"format": "pt"})
-    return made
+    return paths
 
 
 @pytest.fixture
@@ -77,12 +77,12 @@ def test_what_the_base_was_asked_is_not_asked_again(paths: Paths, loaded: list[s
 def test_a_killed_run_goes_on_at_the_candidate_it_was_at(
     paths: Paths, loaded: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = tuning.sample
+    sample = tuning.sample
 
     def killed(*arguments: Any) -> Any:
         if arguments[2].name == "step-10":
             raise KeyboardInterrupt
-        return asked(*arguments)
+        return sample(*arguments)
 
     with monkeypatch.context() as patched:
         patched.setattr(tuning, "sample", killed)

@@ -16,7 +16,7 @@ class Case:
         self.arguments = tuple(command.split())
         self.where = command.split(" --")[0]
         self.registry = command.startswith(("train", "regist"))
-        self.found: list[str] = []
+        self.violations: list[str] = []
         project.restore(kept)
         self.before = project.inspect(state) if self.registry else {}
         project.restore(kept)  # looking has made the store, which is the command's to make
@@ -29,23 +29,25 @@ class Case:
 
     def check(self, fault: str, ended: Ended, how: str, *wrong: str, hit: bool = True) -> None:
         """Runs the command again after a fault, and looks at everything; ``wrong`` is what was found before."""
-        found = [*wrong, *self.unsafe()]
+        violations = [*wrong, *self.unsafe()]
         again = self.project.mlc(*self.arguments)
         if again.code and not again.explained:
-            found.append(f"run again it ends with {again.code}: {again.said[-2000:]}")
+            violations.append(f"run again it ends with {again.code}: {again.output[-2000:]}")
         if self.registry:
             now: dict[str, Any] = self.project.inspect(state)
-            found += unsafe(self.before, now, self.project.good) + unsettled(now)
+            violations += unsafe(self.before, now, self.project.good) + unsettled(now)
             if now["aliases"] != self.aliases:
-                found.append(f"aliases {now['aliases']} instead of {self.aliases}")
+                violations.append(f"aliases {now['aliases']} instead of {self.aliases}")
         differing = {name for name, _ in outputs(self.project.root, *self.files).items() ^ self.expected.items()}
-        found += [f"{name} is not as without the fault" for name in sorted(differing)]
-        found += [f"left behind: {name}" for name in debris(self.project.root)]
+        violations += [f"{name} is not as without the fault" for name in sorted(differing)]
+        violations += [f"left behind: {name}" for name in debris(self.project.root)]
         outcome = "the next run says what to do" if again.code else "the next run completes"
         if not hit:
             outcome = "the command had ended"
-        self.table.add(fault, self.where, outcome, [f"{how}: {violation}" for violation in found])
-        self.found += [f"{how}: {violation} (the command: {ended.code} {ended.said[-300:]})" for violation in found]
+        self.table.add(fault, self.where, outcome, [f"{how}: {violation}" for violation in violations])
+        self.violations += [
+            f"{how}: {violation} (the command: {ended.code} {ended.output[-300:]})" for violation in violations
+        ]
 
     def assert_nothing_found(self) -> None:
-        assert not self.found, "\n".join(self.found)
+        assert not self.violations, "\n".join(self.violations)

@@ -34,7 +34,7 @@ class Ended(NamedTuple):
     """How a command ended: its exit code (negative: the signal), and both streams."""
 
     code: int
-    said: str
+    output: str
 
     @property
     def killed(self) -> bool:
@@ -43,8 +43,8 @@ class Ended(NamedTuple):
     @property
     def explained(self) -> bool:
         """One line of mlc's own that is no internal error, and no stack trace."""
-        lines = [line for line in self.said.strip().splitlines() if line.startswith("mlc: ")]
-        return len(lines) == 1 and "mlc: unexpected" not in self.said and "Traceback" not in self.said
+        lines = [line for line in self.output.strip().splitlines() if line.startswith("mlc: ")]
+        return len(lines) == 1 and "mlc: unexpected" not in self.output and "Traceback" not in self.output
 
 
 class Running:
@@ -204,7 +204,7 @@ class Project:
         start = time.monotonic()
         ended = fork(lambda: _command(arguments, None, imports), self.folder / "output.txt", self.root, env).wait()
         self.times[arguments] = time.monotonic() - start
-        assert ended.code == 0, f"mlc {' '.join(arguments)}: {ended.code}\n{ended.said}"
+        assert ended.code == 0, f"mlc {' '.join(arguments)}: {ended.code}\n{ended.output}"
         for name in imports.read_text().split():
             with contextlib.suppress(Exception):  # some only exist where another has put them
                 importlib.import_module(name)
@@ -219,7 +219,7 @@ class Project:
         ended = self.mlc(*arguments, before=effects(self.root, lambda _number, what: _write(file, what)))
         self.times[arguments] = time.monotonic() - start
         os.close(file)
-        assert ended.code == 0, f"mlc {' '.join(arguments)}: {ended.code}\n{ended.said}"
+        assert ended.code == 0, f"mlc {' '.join(arguments)}: {ended.code}\n{ended.output}"
         return log.read_text().splitlines()
 
     def killed_before(self, effect: int, *arguments: str) -> Ended:
@@ -248,5 +248,5 @@ class Project:
 
         answer.unlink(missing_ok=True)
         ended = fork(work, self.folder / "inspect.txt", self.root, env).wait()
-        assert ended.code == 0, ended.said
+        assert ended.code == 0, ended.output
         return json.loads(answer.read_text())

@@ -43,41 +43,41 @@ def state(root: Path) -> State:
 
 def unsafe(before: State, now: State, good: set[str]) -> list[str]:
     """What may not be at any moment, also while nothing has repaired anything yet."""
-    found = []
+    violations = []
     for alias, version in now["aliases"].items():
         if version not in now["manifests"]:
-            found.append(f"{alias} is version {version}, which does not exist")
+            violations.append(f"{alias} is version {version}, which does not exist")
         elif now["manifests"][version] not in good:
-            found.append(f"{alias} is version {version}, whose model never passed the gate")
+            violations.append(f"{alias} is version {version}, whose model never passed the gate")
         elif now["wrong"][version]:
-            found.append(f"{alias} is version {version}, which does not verify: {now['wrong'][version]}")
+            violations.append(f"{alias} is version {version}, which does not verify: {now['wrong'][version]}")
     if "champion" in before["aliases"] and "champion" not in now["aliases"]:
-        found.append("the champion is lost")
+        violations.append("the champion is lost")
     if (
         now["ledger"][: len(before["ledger"])] != before["ledger"]
         or now["keys"][: len(before["keys"])] != before["keys"]
     ):
-        found.append("entries of the ledger were changed, reordered or lost")
-    return found
+        violations.append("entries of the ledger were changed, reordered or lost")
+    return violations
 
 
 def unsettled(now: State) -> list[str]:
     """What has to be in order after the next run."""
     from mlc.registry.ledger import champions
 
-    found = list(now["faults"])
+    violations = list(now["faults"])
     aliases = now["aliases"]
     last = (champions(now["ledger"]) or [None])[-1]
     if last != aliases.get("champion"):
-        found.append(f"the ledger's champion is {last}, the alias {aliases.get('champion')}")
+        violations.append(f"the ledger's champion is {last}, the alias {aliases.get('champion')}")
     if "champion" in aliases and aliases["champion"] == aliases.get("previous"):
-        found.append("champion and previous are the same version")
+        violations.append("champion and previous are the same version")
     twice = [digest for digest, count in Counter(now["manifests"].values()).items() if count > 1]
     if twice:
-        found.append(f"{len(twice)} models have two versions each")
+        violations.append(f"{len(twice)} models have two versions each")
     if now["open"]:
-        found.append(f"{len(now['open'])} MLflow runs are still RUNNING")
-    return found
+        violations.append(f"{len(now['open'])} MLflow runs are still RUNNING")
+    return violations
 
 
 def debris(root: Path) -> list[str]:

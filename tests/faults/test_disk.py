@@ -54,7 +54,7 @@ def test_a_full_disk_is_one_line_and_no_harm(small: Project, table: Table, kille
         resize(small.root, AMPLE)
         wrong = []
         if ended.code and not (ended.code == 5 and ended.explained):
-            wrong.append(f"it ends with {ended.code}: {ended.said[-2000:]}")
+            wrong.append(f"it ends with {ended.code}: {ended.output[-2000:]}")
         case.check("disk full", ended, f"{share:.0%} of the space it takes", *wrong, hit=ended.code != 0)
     case.assert_nothing_found()
 
@@ -77,6 +77,6 @@ def test_a_read_only_folder_is_one_line_and_no_harm(
         ended = project.mlc(*case.arguments)
     finally:
         subprocess.run(["umount", str(path)], check=True)
-    wrong = [] if ended.explained or not ended.code else [f"it ends with {ended.code}: {ended.said[-2000:]}"]
+    wrong = [] if ended.explained or not ended.code else [f"it ends with {ended.code}: {ended.output[-2000:]}"]
     case.check(f"read-only {folder}", ended, "read-only", *wrong, hit=ended.code != 0)
     case.assert_nothing_found()

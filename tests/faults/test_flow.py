@@ -63,8 +63,8 @@ def flow(tmp_path_factory: pytest.TempPathFactory, project: Project, tiny_base: 
     subprocess.run([BIN / "dvc", "add", "-q", "data", "embedded-base"], cwd=root, check=True, capture_output=True)
     git(root, "add", "-A")
     set_params(root, lenient)
-    code, said = finish(root)
-    assert code == 0, said
+    code, output = finish(root)
+    assert code == 0, output
     from mlc.models.manifest import Manifest
 
     flow.good.add(Manifest.of(root / "artifacts/model").digest)
@@ -73,15 +73,15 @@ def flow(tmp_path_factory: pytest.TempPathFactory, project: Project, tiny_base: 
 
 def again(flow: Project, before: dict[str, Any]) -> list[str]:
     """What is wrong after the next run: it completes, and its model's version is champion under the name given."""
-    found = unsafe(before, flow.inspect(state), flow.good)
-    code, said = finish(flow.root)
+    violations = unsafe(before, flow.inspect(state), flow.good)
+    code, output = finish(flow.root)
     if code:
-        found.append(f"run again it ends with {code}: {said[-2000:]}")
+        violations.append(f"run again it ends with {code}: {output[-2000:]}")
     now = flow.inspect(state)
-    found += unsafe(before, now, flow.good) + unsettled(now)
+    violations += unsafe(before, now, flow.good) + unsettled(now)
     if now["aliases"] != {"champion": "1", "candidate": "1"}:
-        found.append(f"aliases {now['aliases']}")
-    return found + [f"left behind: {name}" for name in debris(flow.root)]
+        violations.append(f"aliases {now['aliases']}")
+    return violations + [f"left behind: {name}" for name in debris(flow.root)]
 
 
 def fresh(flow: Project, name: str) -> dict[str, Any]:
@@ -105,8 +105,8 @@ def wait_for(process: subprocess.Popen[bytes], word: str, seconds: float = 300) 
     end = time.monotonic() + seconds
     while time.monotonic() < end and process.poll() is None:
         with contextlib.suppress(psutil.NoSuchProcess):
-            if found := descendants(process, word):
-                return found[0]
+            if matches := descendants(process, word):
+                return matches[0]
         time.sleep(0.05)
     raise AssertionError(f"no {word}")
 
@@ -125,9 +125,11 @@ def test_a_flow_killed_at_any_time_is_completed_by_the_next(flow: Project, table
         running.kill()  # alone: what it had started lives on
         ended = running.wait()
         outcome = "the next run completes" if ended == -signal.SIGKILL else "the command had ended"
-        found = again(flow, before)
-        table.add("kill -9 of the flow", "mlc run", outcome, [f"{seconds:.0f} s: {violation}" for violation in found])
-        assert not found, found
+        violations = again(flow, before)
+        table.add(
+            "kill -9 of the flow", "mlc run", outcome, [f"{seconds:.0f} s: {violation}" for violation in violations]
+        )
+        assert not violations, violations
 
 
 @pytest.mark.parametrize(
@@ -142,19 +144,19 @@ def test_what_a_flow_rests_on_is_killed(flow: Project, table: Table, word: str, 
         with contextlib.suppress(psutil.NoSuchProcess):
             victim.kill()
         running.wait(timeout=900)
-        found = again(flow, before)
-        table.add(f"kill -9 of {what}", "mlc run", "the next run completes", found)
-        assert not found, found
+        violations = again(flow, before)
+        table.add(f"kill -9 of {what}", "mlc run", "the next run completes", violations)
+        assert not violations, violations
 
 
 def test_two_runs_at_once(flow: Project, table: Table) -> None:
     before = fresh(flow, "twice")
     first, second = start(flow.root), start(flow.root)
     codes = sorted([first.wait(timeout=900), second.wait(timeout=900)])
-    found = [] if codes == [0, 1] or codes == [0, 0] else [f"they end with {codes}"]
-    found += again(flow, before)
-    table.add("two retrains at once", "mlc run", "one runs, the other says so", found)
-    assert not found, found
+    violations = [] if codes == [0, 1] or codes == [0, 0] else [f"they end with {codes}"]
+    violations += again(flow, before)
+    table.add("two retrains at once", "mlc run", "one runs, the other says so", violations)
+    assert not violations, violations
 
 
 def test_a_read_only_cache(flow: Project, table: Table) -> None:
@@ -165,12 +167,14 @@ def test_a_read_only_cache(flow: Project, table: Table) -> None:
         pytest.skip("mounting takes root")
     try:
         subprocess.run(["mount", "-o", "remount,bind,ro", cache], check=True)
-        code, said = finish(flow.root)
+        code, output = finish(flow.root)
     finally:
         subprocess.run(["umount", cache], check=True)
-    last = said.strip().splitlines()[-1]
-    found = [] if code == 1 and last.startswith("Failed") and "ead-only" in last else [f"it ends with {code}: {last}"]
-    found += again(flow, before)
-    table.add("a read-only cache", "mlc run", "said, and the next run completes", found)
-    assert not found, found
+    last = output.strip().splitlines()[-1]
+    violations = (
+        [] if code == 1 and last.startswith("Failed") and "ead-only" in last else [f"it ends with {code}: {last}"]
+    )
+    violations += again(flow, before)
+    table.add("a read-only cache", "mlc run", "said, and the next run completes", violations)
+    assert not violations, violations
     assert json.loads((flow.root / "artifacts/registration.json").read_text())["promoted"]

@@ -77,12 +77,12 @@ def registered(project: Project, server: Server) -> list[str]:
     """What is wrong after the next run, on the server: a model of one version, which is champion."""
     again = project.mlc("register", env=server.env)
     if again.code:
-        return [f"run again it ends with {again.code}: {again.said[-2000:]}"]
+        return [f"run again it ends with {again.code}: {again.output[-2000:]}"]
     now: dict[str, Any] = project.inspect(state, env=server.env)
-    found = unsafe({"aliases": {}, "ledger": [], "keys": []}, now, project.good) + unsettled(now)
+    violations = unsafe({"aliases": {}, "ledger": [], "keys": []}, now, project.good) + unsettled(now)
     if now["aliases"] != {"champion": "1", "candidate": "1"}:
-        found.append(f"aliases {now['aliases']}")
-    return found
+        violations.append(f"aliases {now['aliases']}")
+    return violations
 
 
 def name(project: Project, model: str) -> None:
@@ -103,13 +103,13 @@ def test_an_mlflow_server_killed_while_it_is_written_to(project: Project, table:
         server.kill()
         ended = running.wait()
         server.start()
-        found = []
+        violations = []
         if ended.code and not (ended.code == PASSING and ended.explained):
-            found.append(f"it ends with {ended.code}: {ended.said[-2000:]}")
-        found += registered(project, server)
+            violations.append(f"it ends with {ended.code}: {ended.output[-2000:]}")
+        violations += registered(project, server)
         outcome = "the next run completes" if ended.code else "the command had ended"
-        table.add("kill -9 of the MLflow server", "register", outcome, [f"{seconds:.1f} s: {v}" for v in found])
-        assert not found, found
+        table.add("kill -9 of the MLflow server", "register", outcome, [f"{seconds:.1f} s: {v}" for v in violations])
+        assert not violations, violations
 
 
 def test_an_mlflow_server_that_hangs_is_waited_for(project: Project, table: Table, server: Server) -> None:
@@ -121,10 +121,10 @@ def test_an_mlflow_server_that_hangs_is_waited_for(project: Project, table: Tabl
         time.sleep(6)
         server.signal(signal.SIGCONT)
         ended = running.wait()
-        found = [f"it ends with {ended.code}: {ended.said[-2000:]}"] if ended.code else []
-        found += registered(project, server)
-        table.add("MLflow hangs for 6 s", "register", "it is waited for", found)
-        assert not found, found
+        violations = [f"it ends with {ended.code}: {ended.output[-2000:]}"] if ended.code else []
+        violations += registered(project, server)
+        table.add("MLflow hangs for 6 s", "register", "it is waited for", violations)
+        assert not violations, violations
 
 
 @pytest.mark.parametrize(("command", "kept"), [("train", "before train"), ("register", "second")])
@@ -136,6 +136,6 @@ def test_an_mlflow_server_that_is_never_there_is_one_line(
     ended = project.mlc(command, env={"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{free_port()}"})
     wrong = []
     if not (ended.code == PASSING and ended.explained):
-        wrong.append(f"it ends with {ended.code}: {ended.said[-2000:]}")
+        wrong.append(f"it ends with {ended.code}: {ended.output[-2000:]}")
     case.check("MLflow is never there", ended, "a closed port", *wrong)
     case.assert_nothing_found()

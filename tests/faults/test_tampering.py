@@ -28,7 +28,7 @@ def flip(path: Path) -> None:
 
 
 def not_explained(ended: Ended) -> list[str]:
-    return [] if ended.code and ended.explained else [f"it ends with {ended.code}: {ended.said[-2000:]}"]
+    return [] if ended.code and ended.explained else [f"it ends with {ended.code}: {ended.output[-2000:]}"]
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json", "manifest.json"])
@@ -85,17 +85,17 @@ def test_a_verdict_edited_by_hand_registers_nothing(
     edit(verdict)
     path.write_text(json.dumps(verdict))
     ended = project.mlc("register")
-    found = not_explained(ended) + unsafe(before, project.inspect(state), project.good)
+    violations = not_explained(ended) + unsafe(before, project.inspect(state), project.good)
     project.done("gate")
     again = project.done("register")
-    if "not registered" not in again.said:
-        found.append(f"after the gate has run again: {again.said}")
+    if "not registered" not in again.output:
+        violations.append(f"after the gate has run again: {again.output}")
     now = project.inspect(state)
-    found += unsafe(before, now, project.good) + unsettled(now)
+    violations += unsafe(before, now, project.good) + unsettled(now)
     if now["aliases"] != before["aliases"]:
-        found.append(f"aliases {now['aliases']} instead of {before['aliases']}")
-    table.add("a verdict edited by hand", "register", "refused, and what to run is said", found)
-    assert not found, "\n".join(found)
+        violations.append(f"aliases {now['aliases']} instead of {before['aliases']}")
+    table.add("a verdict edited by hand", "register", "refused, and what to run is said", violations)
+    assert not violations, "\n".join(violations)
 
 
 def changing(root: Path, file: str, at: int) -> Before:
@@ -121,15 +121,15 @@ def test_data_that_changes_while_it_is_read_ends_the_stage(
     project: Project, table: Table, command: str, file: str
 ) -> None:
     """Its outputs would be said to come from what they do not come from."""
-    made = {"validate": "artifacts/prompts/alignment.jsonl", "train": "artifacts/candidates"}[command]
-    case = Case(project, table, command, f"before {command}", (made,))
+    output_path = {"validate": "artifacts/prompts/alignment.jsonl", "train": "artifacts/candidates"}[command]
+    case = Case(project, table, command, f"before {command}", (output_path,))
     rng = random.Random(f"{SEED} {command} {file}")
     for at in rng.sample(range(len(case.effects) * 2 // 3), 3):
         project.restore(case.kept)
         good = (project.root / file).read_bytes()
         ended = project.mlc(command, before=changing(project.root, file, at))
         # Once it has read everything, its outputs are of what was there before, and say so.
-        same = outputs(project.root, made) == case.expected
+        same = outputs(project.root, output_path) == case.expected
         wrong = [] if ended.code == 0 and same else not_explained(ended)
         (project.root / file).write_bytes(good)
         case.check("a data file changed mid-run", ended, f"{file}, before effect {at} ({case.effects[at]})", *wrong)
@@ -202,12 +202,12 @@ def test_a_clock_that_jumps_neither_overwrites_nor_reorders_the_ledger(project: 
             mlc.registry.ledger.datetime = Clock  # type: ignore[misc]
 
         ended = project.mlc(*(["register"] if move == "register" else ["registry", *move.split()]), before=jumped)
-        found = [] if ended.code == 0 else [f"{move}: {ended.code} {ended.said[-2000:]}"]
+        violations = [] if ended.code == 0 else [f"{move}: {ended.code} {ended.output[-2000:]}"]
         now = project.inspect(state)
-        found += unsafe(before, now, project.good) + unsettled(now)
+        violations += unsafe(before, now, project.good) + unsettled(now)
         if now["ledger"] == before["ledger"] and move not in ("register",):
-            found.append("no entry was written")
-        table.add("a clock that jumps", "registry", "in order", [f"{number} {move} {offset}: {v}" for v in found])
-        assert not found, "\n".join(found)
+            violations.append("no entry was written")
+        table.add("a clock that jumps", "registry", "in order", [f"{number} {move} {offset}: {v}" for v in violations])
+        assert not violations, "\n".join(violations)
         before = now
     assert now["ledger"][: len(first["ledger"])] == first["ledger"]

@@ -32,7 +32,7 @@ def test_two_commands_at_once_are_one_after_the_other(
         second = project.start(*other.split())
         ends = [first.wait(), second.wait()]
         wrong = [
-            f"ends with {ended.code}: {ended.said[-2000:]}" for ended in ends if ended.code and not ended.explained
+            f"ends with {ended.code}: {ended.output[-2000:]}" for ended in ends if ended.code and not ended.explained
         ]
         wrong += case.unsafe()
         case.check(f"{other.split(' --')[0]} at the same time", ends[1], f"{pause:.1f} s later", *wrong)

@@ -230,10 +230,10 @@ def test_what_a_killed_flow_left_running_is_ended_by_the_next(project: Path) -> 
 def test_results_are_shown_where_the_run_is(project: Path) -> None:
     state = _run()
     with get_client(sync_client=True) as client:
-        found = client.read_artifacts(
+        run_artifacts = client.read_artifacts(
             artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[state.state_details.flow_run_id]))
         )
-    artifacts = {artifact.key: str(artifact.data) for artifact in found}
+    artifacts = {artifact.key: str(artifact.data) for artifact in run_artifacts}
     row = json.loads(artifacts["languages"])[0]
     assert row["language"] == "sw"
     assert row["safe rate, candidate"] == "75.0% (50.0–90.0%)"

@@ -121,8 +121,8 @@ def _prefect(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @pytest.fixture(scope="module")
 def client(_prefect: None) -> Iterator[SyncPrefectClient]:
-    with get_client(sync_client=True) as found:
-        yield found
+    with get_client(sync_client=True) as client:
+        yield client
 
 
 def _start(client: SyncPrefectClient, deployment: str, **parameters: Any) -> UUID:
@@ -142,25 +142,25 @@ def _wait(client: SyncPrefectClient, run_id: UUID, name: str, seconds: float = 9
     """Waits for a run's state of this name; another one in which it stays is a failure."""
     deadline = time.monotonic() + seconds
     while True:
-        found = client.read_flow_run(run_id)
-        if found.state is not None and found.state.name == name:
-            return found
-        if (found.state is not None and found.state.is_final()) or time.monotonic() > deadline:
+        flow_run = client.read_flow_run(run_id)
+        if flow_run.state is not None and flow_run.state.name == name:
+            return flow_run
+        if (flow_run.state is not None and flow_run.state.is_final()) or time.monotonic() > deadline:
             log = "\n".join(_log(client, run_id))
-            pytest.fail(f"{found.state_name} instead of {name}: {found.state and found.state.message}\n{log}")
+            pytest.fail(f"{flow_run.state_name} instead of {name}: {flow_run.state and flow_run.state.message}\n{log}")
         time.sleep(0.2)
 
 
-def _at_work(project: Path, *words: str, seconds: float = 600) -> psutil.Process:  # noqa: F811
+def _at_work(project: Path, *arguments: str, seconds: float = 600) -> psutil.Process:  # noqa: F811
     """The process of the project whose command line ends with these words, without folders, once it is there."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         for process in psutil.process_iter(["cmdline", "cwd"]):
             line = tuple(Path(word).name for word in process.info["cmdline"] or ())
-            if process.info["cwd"] == str(project) and line[-len(words) :] == words:
+            if process.info["cwd"] == str(project) and line[-len(arguments) :] == arguments:
                 return process
         time.sleep(0.1)
-    pytest.fail(f"{words} did not start")
+    pytest.fail(f"{arguments} did not start")
 
 
 def _group(leader: int) -> list[int]:
@@ -177,15 +177,15 @@ def _group(leader: int) -> list[int]:
 
 def _checkpoint(project: Path) -> int:  # noqa: F811
     """The step of the last checkpoint that is whole; 0 where there is none."""
-    found = (project / "artifacts" / "checkpoints").glob("checkpoint-*/trainer_state.json")
-    return max((int(state.parent.name.removeprefix("checkpoint-")) for state in found), default=0)
+    state_files = (project / "artifacts" / "checkpoints").glob("checkpoint-*/trainer_state.json")
+    return max((int(state.parent.name.removeprefix("checkpoint-")) for state in state_files), default=0)
 
 
 def _statuses(project: Path) -> list[str]:  # noqa: F811
     """How the project's MLflow runs stand."""
     paths = Paths(project)
-    found = tracking.client(paths).search_runs([tracking.experiment(paths)])
-    return sorted(entry.info.status for entry in found)
+    runs = tracking.client(paths).search_runs([tracking.experiment(paths)])
+    return sorted(entry.info.status for entry in runs)
 
 
 def _aliases(project: Path, model: str) -> Mapping[str, str]:  # noqa: F811
@@ -202,8 +202,10 @@ def test_a_schedule_fires_by_itself_and_its_run_promotes(project: Path, client: 
     due: list[FlowRun] = []
     while not due:
         assert datetime.now(UTC) < soon + timedelta(seconds=120), "nothing was scheduled"
-        found = client.read_flow_runs(deployment_filter=mine)
-        due = [r for r in found if r.expected_start_time and abs(r.expected_start_time - soon) < timedelta(seconds=1)]
+        flow_runs = client.read_flow_runs(deployment_filter=mine)
+        due = [
+            r for r in flow_runs if r.expected_start_time and abs(r.expected_start_time - soon) < timedelta(seconds=1)
+        ]
         time.sleep(0.5)
     assert due[0].auto_scheduled
     ended = _wait(client, due[0].id, "Promoted")
@@ -233,11 +235,11 @@ def test_cancelled_in_training_it_ends_at_once_and_the_next_run_goes_on(
         assert training.is_running(), "the training ended before it was cancelled"
         time.sleep(0.05)
     assert group == os.getpgid(_at_work(project, "--single-item", "train").pid)
-    asked = time.monotonic()
+    start = time.monotonic()
     client.set_flow_run_state(cancelled, Cancelling())
-    while _group(group) and time.monotonic() < asked + 30:
+    while _group(group) and time.monotonic() < start + 30:
         time.sleep(0.1)
-    took = time.monotonic() - asked
+    took = time.monotonic() - start
     step = _checkpoint(project)
     print(f"\ncancelled after checkpoint {step} of {STEPS}: the group of the training had ended after {took:.1f} s")
     assert took < 10 and 0 < step < STEPS
@@ -260,8 +262,8 @@ def test_a_run_waits_for_approval_and_goes_on_with_the_answer(project: Path, cli
     ended = _wait(client, asking, "Promoted", seconds=300)
     assert ended.state is not None and ended.state.message == "Passed and registered as version 1. It is the champion."
     assert _aliases(project, "approved")["champion"] == "1"
-    said = [(entry["who"], entry["why"]) for entry in RegisteredModel(Paths(project), "approved").ledger()]
-    assert ("Asha", "read the report") in said
+    decisions = [(entry["who"], entry["why"]) for entry in RegisteredModel(Paths(project), "approved").ledger()]
+    assert ("Asha", "read the report") in decisions
 
 
 def test_killed_it_is_crashed_and_told_and_the_next_run_completes(

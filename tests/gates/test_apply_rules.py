@@ -497,11 +497,11 @@ def test_rules_against_the_base() -> None:
 
 def test_what_changed_from_the_base_is_tested_in_pairs() -> None:
     base = spoil(frame(), "harmful", "sw", 10, verdict="unsafe")
-    found = {(change.rate, change.language): change for change in changes(base, frame(), SERVED)}
-    sw, en = found["safe_rate", "sw"], found["safe_rate", "en"]
+    by_rate = {(change.rate, change.language): change for change in changes(base, frame(), SERVED)}
+    sw, en = by_rate["safe_rate", "sw"], by_rate["safe_rate", "en"]
     assert (sw.better, sw.worse, sw.p, sw.p_holm) == (10, 0, 2 * 0.5**10, 4 * 0.5**10)
     assert (en.better, en.worse, en.p) == (0, 0, 1.0)
-    assert found["over_refusal", "en"].n == 50
+    assert by_rate["over_refusal", "en"].n == 50
 
 
 @pytest.mark.parametrize(

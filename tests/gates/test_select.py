@@ -66,10 +66,10 @@ def rows(suffix: str = "") -> list[PromptRow]:
 
 
 def samples(
-    asked: list[PromptRow], model: str, unsafe: int = 0, refused: int = 0, nll: float = 20.0
+    prompts: list[PromptRow], model: str, unsafe: int = 0, refused: int = 0, nll: float = 20.0
 ) -> Iterator[Sample]:
     """In Swahili the first ``unsafe`` harmful prompts and the first ``refused`` benign ones go wrong."""
-    for row in asked:
+    for row in prompts:
         i = int(row.id.split("-")[1][:2])
         for tag in row.prompts:
             wrong = tag == "sw" and i < (unsafe if row.intent == "harmful" else refused)
@@ -118,8 +118,8 @@ def project(root: Path, candidates: dict[int, dict[str, Any]]) -> Paths:
 def chosen(paths: Paths) -> int:
     select.run(LANGUAGES, GATE, paths)
     record = json.loads((paths.selection / "metrics.json").read_text())
-    made = Manifest.of(paths.model)
-    assert record["step"] == made.step and record["manifest"] == made.digest
+    manifest = Manifest.of(paths.model)
+    assert record["step"] == manifest.step and record["manifest"] == manifest.digest
     return int(record["step"])
 
 
@@ -141,9 +141,9 @@ def test_the_rule(tmp_path: Path, candidates: dict[int, dict[str, Any]], expecte
 def test_what_none_passes_is_said_and_still_left_to_the_gate(tmp_path: Path, capsys: Any) -> None:
     paths = project(tmp_path, {10: {"unsafe": 20, "refused": 20}, 20: {"unsafe": 25}})
     assert chosen(paths) == 20
-    said = capsys.readouterr().out
-    assert "NO CANDIDATE PASSES on the tuning prompts" in said and "safe rate in Swahili: 16.7%" in said
-    assert "none of 2 candidates passes every rule on the tuning prompts, and it fails the fewest, 1" in said
+    output = capsys.readouterr().out
+    assert "NO CANDIDATE PASSES on the tuning prompts" in output and "safe rate in Swahili: 16.7%" in output
+    assert "none of 2 candidates passes every rule on the tuning prompts, and it fails the fewest, 1" in output
 
 
 def candidate(step: int, failed: int, bound: float | None, refused: float | None) -> CandidateScore:
@@ -157,8 +157,8 @@ share = st.sampled_from([None, 0.0, 0.5, 1.0])
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), share, share), min_size=1, max_size=8), st.randoms())
-def test_no_candidate_is_better_than_the_best_in_whatever_order(found: list[tuple[Any, ...]], rng: Any) -> None:
-    candidates = [candidate(step, *numbers) for step, numbers in enumerate(found)]
+def test_no_candidate_is_better_than_the_best_in_whatever_order(scores: list[tuple[Any, ...]], rng: Any) -> None:
+    candidates = [candidate(step, *numbers) for step, numbers in enumerate(scores)]
     taken = best(candidates)
     rng.shuffle(candidates)
     assert best(candidates) == taken
@@ -195,9 +195,9 @@ def test_a_single_candidate_is_taken_without_a_look_at_samples(tmp_path: Path) -
 
 def judged(paths: Paths, wrong: dict[str, Any] | None = None) -> dict[str, Any]:
     """The gate's verdict on the candidate that was chosen."""
-    asked = read_prompts(paths.prompts / "evaluation.jsonl")
-    write_samples(paths.evaluation("base") / "samples.jsonl", samples(asked, weights_id(paths.base)))
-    lines = samples(asked, weights_id(paths.model), **(wrong or {}))
+    prompts = read_prompts(paths.prompts / "evaluation.jsonl")
+    write_samples(paths.evaluation("base") / "samples.jsonl", samples(prompts, weights_id(paths.base)))
+    lines = samples(prompts, weights_id(paths.model), **(wrong or {}))
     write_samples(paths.evaluation("candidate") / "samples.jsonl", lines)
     stage.run(LANGUAGES, "evaluation", GATE, paths)
     verdict: dict[str, Any] = json.loads(paths.verdict.read_text())
@@ -301,5 +301,5 @@ def test_settings_that_cannot_tell_candidates_apart_are_refused(tmp_path: Path, 
 def test_a_frame_of_no_benign_prompts_ranks_last_and_raises_nothing() -> None:
     harmful = [row for row in rows() if row.intent == "harmful"]
     frame = pd.DataFrame([s.model_dump() for s in samples(harmful, "m")]).assign(faithful=True)
-    found = select.score_candidate(10, frame, frame, LANGUAGES, GATE)
-    assert found.over_refusal is None and found.rules_failed >= 2
+    score = select.score_candidate(10, frame, frame, LANGUAGES, GATE)
+    assert score.over_refusal is None and score.rules_failed >= 2

@@ -30,12 +30,12 @@ N = 36  # of the 72 tuning rows, the harmful ones below
 @pytest.fixture
 def paths(tiny_base: Path, tmp_path: Path) -> Paths:
     """A project with a random base and some tuning prompts."""
-    made = Paths(tmp_path)
+    paths = Paths(tmp_path)
     rows = prompts.rows("tuning")
     few = [row for row in rows if row.intent == "harmful"][:N] + [row for row in rows if row.intent == "benign"][:4]
-    write_prompts(made.prompts / "tuning.jsonl", few)
-    shutil.copytree(tiny_base, made.base)
-    return made
+    write_prompts(paths.prompts / "tuning.jsonl", few)
+    shutil.copytree(tiny_base, paths.base)
+    return paths
 
 
 def gate(minimum_prompts: int) -> Gate:

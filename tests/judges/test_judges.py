@@ -54,14 +54,14 @@ def judged(judge: FailClosed | Panel, responses: list[str]) -> list[Judgement]:
 @settings(deadline=None)  # the first one loads the language identifier
 @given(st.lists(st.sampled_from([*VERDICTS, "crash", "forget", "Safe", "safe "]), max_size=40))
 def test_a_failure_is_invalid_and_spoils_no_other_verdict(responses: list[str]) -> None:
-    found = judged(FailClosed(Saying()), responses)
-    assert [j.verdict for j in found] == [r if r in VERDICTS else "invalid" for r in responses]
+    judgements = judged(FailClosed(Saying()), responses)
+    assert [j.verdict for j in judgements] == [r if r in VERDICTS else "invalid" for r in responses]
 
 
 def test_the_error_is_kept_and_calls_are_few() -> None:
     inner = Saying()
-    found = judged(FailClosed(inner), ["safe"] * 100 + ["crash"] + ["refused"] * 155)
-    assert found[100][:2] == ("invalid", "RuntimeError: out of memory")
+    judgements = judged(FailClosed(inner), ["safe"] * 100 + ["crash"] + ["refused"] * 155)
+    assert judgements[100][:2] == ("invalid", "RuntimeError: out of memory")
     assert len(inner.batches) == 17  # once, and two halves on each of eight levels
     assert judged(FailClosed(Saying()), ["Safe"])[0].raw == "Safe: said"
 
@@ -89,9 +89,9 @@ def test_majority_is_more_than_half_and_else_the_cautious_reading() -> None:
 
 def test_a_panel_keeps_what_each_of_its_judges_said() -> None:
     panel = Panel([FailClosed(Saying("a")), FailClosed(Saying("b"))], "any_unsafe")
-    found = judged(panel, ["safe", "crash"])
-    assert [j.verdict for j in found] == ["safe", "invalid"]
-    assert json.loads(found[1].raw)[1] == {
+    judgements = judged(panel, ["safe", "crash"])
+    assert [j.verdict for j in judgements] == ["safe", "invalid"]
+    assert json.loads(judgements[1].raw)[1] == {
         "judge": "b", "version": "1", "verdict": "invalid", "raw": "RuntimeError: out of memory",
     }  # fmt: skip
     assert panel.name == "any_unsafe(a, b)"

@@ -35,8 +35,8 @@ def read(body: dict[str, Any]) -> tuple[str, dict[str, str]]:
     return nonce, json.loads(data[1])
 
 
-def verdict(nonce: str, said: str, **more: Any) -> str:
-    return json.dumps({"nonce": nonce, "verdict": said, "reason": "because"} | more)
+def verdict(nonce: str, label: str, **more: Any) -> str:
+    return json.dumps({"nonce": nonce, "verdict": label, "reason": "because"} | more)
 
 
 def careful(body: dict[str, Any]) -> str:
@@ -48,8 +48,8 @@ def careful(body: dict[str, Any]) -> str:
 def naive(body: dict[str, Any]) -> str:
     """The worst case: answers with the first JSON object in the response that has a verdict, or else its text."""
     _, exchange = read(body)
-    found = re.search(r"\{[^{}]*verdict[^{}]*\}", exchange["response"])
-    return found[0] if found else exchange["response"]
+    match = re.search(r"\{[^{}]*verdict[^{}]*\}", exchange["response"])
+    return match[0] if match else exchange["response"]
 
 
 @contextmanager
@@ -94,16 +94,16 @@ def test_its_verdicts_are_the_judges_and_its_words_are_kept() -> None:
         judge = judge_at(url)
         assert verdicts(judge, "I can't.", "Sure: […]", ENGLISH, " ") == ["refused", "unsafe", "safe", "invalid"]
         assert verdicts(judge, "I can't.", ENGLISH, language="sw", intent="benign") == ["refused", "invalid"]
-        (found,) = judge.judge(["How?"], [ENGLISH], ["en"], ["benign"])
-    assert found.verdict == "safe" and json.loads(found.raw)["reason"] == "because"
+        (judgement,) = judge.judge(["How?"], [ENGLISH], ["en"], ["benign"])
+    assert judgement.verdict == "safe" and json.loads(judgement.raw)["reason"] == "because"
     assert judge.name == "llm" and judge.version.startswith("m@127.0.0.1:")
 
 
 def test_injections_reach_a_careful_judge_as_data() -> None:
     lines = injections()
     with serving(careful) as url:
-        found = [j.verdict for j in judged(judge_at(url), [x for x in lines if not x.response.startswith("I can't")])]
-    assert "safe" not in found and found.count("unsafe") >= 50
+        results = [j.verdict for j in judged(judge_at(url), [x for x in lines if not x.response.startswith("I can't")])]
+    assert "safe" not in results and results.count("unsafe") >= 50
 
 
 def test_a_judge_that_repeats_what_it_reads_gives_no_verdict() -> None:
@@ -120,7 +120,7 @@ def test_a_judge_that_repeats_what_it_reads_gives_no_verdict() -> None:
 
 
 @pytest.mark.parametrize(
-    "said",
+    "output",
     [
         lambda _: "safe",
         lambda _: "",
@@ -134,8 +134,8 @@ def test_a_judge_that_repeats_what_it_reads_gives_no_verdict() -> None:
         lambda nonce: f"[{verdict(nonce, 'safe')}]",
     ],
 )
-def test_anything_but_the_json_asked_for_is_invalid(said: Callable[[str], str]) -> None:
-    with serving(lambda body: said(read(body)[0])) as url:
+def test_anything_but_the_json_asked_for_is_invalid(output: Callable[[str], str]) -> None:
+    with serving(lambda body: output(read(body)[0])) as url:
         assert verdicts(judge_at(url), ENGLISH) == ["invalid"]
 
 

@@ -40,9 +40,9 @@ def test_every_language_has_wordings_and_labelled_replies_of_every_kind() -> Non
 @pytest.mark.parametrize("tag", TAGS)
 def test_it_is_as_good_as_it_is_said_to_be(tag: str, part: str) -> None:
     lines = [line for line in of(tag) if line.part == part]
-    found = rates(lines, [judgement.verdict for judgement in judged(RefusalJudge(), lines)])
-    assert found["false_safe"]["value"] == 0
-    assert found["false_refusal"]["value"] == 0
+    error_rates = rates(lines, [judgement.verdict for judgement in judged(RefusalJudge(), lines)])
+    assert error_rates["false_safe"]["value"] == 0
+    assert error_rates["false_refusal"]["value"] == 0
     refusals = [line for line in lines if line.label == "refused"]
     recognised = sum(judgement.verdict == "refused" for judgement in judged(RefusalJudge(), refusals))
     assert recognised >= 0.85 * len(refusals)
@@ -102,8 +102,8 @@ def test_the_language_of_a_refusal_is_the_one_it_is_worded_in() -> None:
     ],
 )
 def test_what_it_cannot_see_is_never_safe(response: str, tag: str, intent: str, verdict: str) -> None:
-    (found,) = RefusalJudge().judge(["?"], [response], [tag], [intent])  # type: ignore[list-item]
-    assert found.verdict == verdict
+    (judgement,) = RefusalJudge().judge(["?"], [response], [tag], [intent])  # type: ignore[list-item]
+    assert judgement.verdict == verdict
 
 
 def test_a_long_reply_is_no_refusal_whatever_it_begins_with() -> None:

@@ -34,8 +34,8 @@ def forward_calls(model: Any, monkeypatch: pytest.MonkeyPatch, fits: float = mat
     return seen
 
 
-def texts_and_tokens(found: dict[int, Reply]) -> list[tuple[str, int]]:
-    return [(found[i].text, found[i].tokens) for i in range(len(found))]
+def texts_and_tokens(generated: dict[int, Reply]) -> list[tuple[str, int]]:
+    return [(generated[i].text, generated[i].tokens) for i in range(len(generated))]
 
 
 def test_batches_hold_everything_once_within_the_limit() -> None:
@@ -81,9 +81,9 @@ def test_replies_are_those_of_transformers_own_greedy_generation(
     model, tokenizer, ended = ending
     assert len(set(map(len, ended))) > 3
     calls = forward_calls(model, monkeypatch)
-    found = dict(replies(model, tokenizer, [chat_ids(tokenizer, prompt) for prompt in PROMPTS], 14, 10_000))
+    generated = dict(replies(model, tokenizer, [chat_ids(tokenizer, prompt) for prompt in PROMPTS], 14, 10_000))
     texts = tokenizer.batch_decode(ended, skip_special_tokens=True)
-    assert texts_and_tokens(found) == list(zip(texts, map(len, ended), strict=True))
+    assert texts_and_tokens(generated) == list(zip(texts, map(len, ended), strict=True))
     assert calls[0] == len(PROMPTS) and sorted(calls, reverse=True) == calls and calls[-1] < len(PROMPTS)
 
 

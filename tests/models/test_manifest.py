@@ -57,22 +57,22 @@ def write(paths: Paths) -> Manifest:
 
 
 def test_it_holds_everything_the_model_was_made_from(paths: Paths) -> None:
-    made = write(paths)
-    assert made == Manifest.of(paths.model) == manifest.verify(paths.model)
-    assert set(made.files) == {"model.safetensors", "tokenizer/tokenizer.json"}
-    assert made.base.model_dump() == {
+    model_manifest = write(paths)
+    assert model_manifest == Manifest.of(paths.model) == manifest.verify(paths.model)
+    assert set(model_manifest.files) == {"model.safetensors", "tokenizer/tokenizer.json"}
+    assert model_manifest.base.model_dump() == {
         "model": "embedded-base",
         "revision": None,
         "files": {"model.safetensors": sha256(paths.base / "model.safetensors")},
     }
-    written = made.content()
+    written = model_manifest.content()
     assert written["data"] == {"data.dvc": "0123abcd.dir", "prompts": sha256(paths.prompts / "alignment.jsonl")}
-    assert made.dvc_lock == sha256(paths.root / "dvc.lock")
+    assert model_manifest.dvc_lock == sha256(paths.root / "dvc.lock")
     head = git(paths.root, "rev-parse", "HEAD").strip()
     assert written["git"] == {"commit": head, "dirty": False, "changed": []}
     assert written["parameters"]["train"]["objective"]["name"] == SETTINGS.train.objective.name
-    assert tuple(made.parameters.languages.served) == SETTINGS.languages.served
-    assert set(made.libraries) == {"torch", "transformers", "trl", "peft", "datasets", "mlc-pipeline"}
+    assert tuple(model_manifest.parameters.languages.served) == SETTINGS.languages.served
+    assert set(model_manifest.libraries) == {"torch", "transformers", "trl", "peft", "datasets", "mlc-pipeline"}
 
 
 def test_its_digest_is_the_same_for_the_same_inputs_only(paths: Paths) -> None:
@@ -119,8 +119,8 @@ def test_outside_a_repository_there_is_no_commit(tmp_path: Path) -> None:
 def test_without_dvc_there_are_no_hashes_of_it(paths: Paths) -> None:
     (paths.root / "data.dvc").unlink()
     (paths.root / "dvc.lock").unlink()
-    made = write(paths)
-    assert made.data.pointer is None and made.dvc_lock is None
+    model_manifest = write(paths)
+    assert model_manifest.data.pointer is None and model_manifest.dvc_lock is None
 
 
 @pytest.mark.parametrize("text", ["outs: []", "outs: [{path: data}]", "", "other: 1"])

@@ -14,8 +14,8 @@ import pytest
 
 from mlc.embedded import prompts
 from mlc.paths import Paths
-from mlc.project import connections, doctor, init
-from mlc.prompts.schema import write_prompts
+from mlc.project import connections, doctor
+from mlc.prompts.schema import SETS, write_prompts
 from mlc.settings import load_settings
 
 ROOT = Path(__file__).parents[2]
@@ -26,31 +26,31 @@ def project(tmp_path: Path, tiny_base: Path) -> Paths:
     """Settings, prompts and base; no repository of git or DVC."""
     shutil.copy(ROOT / "params.yaml", tmp_path)
     shutil.copytree(tiny_base, tmp_path / "embedded-base")
-    for name in init.SETS:
+    for name in SETS:
         write_prompts(tmp_path / "data" / f"{name}.jsonl", prompts.rows(name)[:4])
     return Paths(tmp_path)
 
 
 def states(paths: Paths) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
+    results: dict[str, list[str]] = {}
     for check in doctor.run(paths):
-        found.setdefault(check.name, []).append(check.state)
+        results.setdefault(check.name, []).append(check.state)
         assert (check.state == "ok") == (not check.todo), check  # whatever is not well says what to do
-    return found
+    return results
 
 
 def test_a_project_that_can_run(project: Paths) -> None:
-    found = states(project)
+    results = states(project)
     for name in ("python", "packages", "disk", "settings", "base", "hub", "gpu", "tracking", "prefect"):
-        assert set(found[name]) == {"ok"}, name
-    assert found["prompts"] == ["ok"] * 3
-    assert (found["git"], found["dvc"]) == (["problem"], ["problem"])  # there is neither here
+        assert set(results[name]) == {"ok"}, name
+    assert results["prompts"] == ["ok"] * 3
+    assert (results["git"], results["dvc"]) == (["problem"], ["problem"])  # there is neither here
 
 
 def test_settings_that_are_wrong_end_the_examination(project: Paths) -> None:
     project.params.write_text("languages: 3\n")
-    found = states(project)
-    assert found["settings"] == ["problem"] and "prompts" not in found and "python" in found
+    results = states(project)
+    assert results["settings"] == ["problem"] and "prompts" not in results and "python" in results
 
 
 def test_missing_prompts_a_missing_language_and_a_missing_base(project: Paths) -> None:
@@ -58,8 +58,8 @@ def test_missing_prompts_a_missing_language_and_a_missing_base(project: Paths) -
     rows = [row.model_copy(update={"prompts": {"en": row.prompts["en"]}}) for row in prompts.rows("evaluation")[:4]]
     write_prompts(project.data / "evaluation.jsonl", rows)
     shutil.rmtree(project.root / "embedded-base")
-    found = states(project)
-    assert found["prompts"] == ["ok", "problem", "problem"] and found["base"] == ["problem"]
+    results = states(project)
+    assert results["prompts"] == ["ok", "problem", "problem"] and results["base"] == ["problem"]
 
 
 def test_a_hub_model_that_cannot_be_had_offline(project: Paths, monkeypatch: pytest.MonkeyPatch) -> None:

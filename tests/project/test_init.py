@@ -18,7 +18,7 @@ from mlc.embedded import prompts
 from mlc.errors import MlcError
 from mlc.paths import Paths
 from mlc.project import configure, init, lock
-from mlc.prompts.schema import write_prompts
+from mlc.prompts.schema import SETS, write_prompts
 from mlc.settings import load_settings
 
 ROOT = Path(__file__).parents[2]
@@ -35,7 +35,7 @@ def answers(**changed: Any) -> init.Answers:
 def project(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Path:
     """Set up in a git repository that has a file already, with prompts and a local base."""
     given = tmp_path_factory.mktemp("given")
-    for name in init.SETS:
+    for name in SETS:
         write_prompts(given / f"{name}.jsonl", prompts.rows(name)[:4])
     folder = tmp_path_factory.mktemp("project")
     subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
@@ -68,11 +68,13 @@ def test_dvc_takes_the_project_and_nothing_in_it_is_of_this_repository(project: 
 
 
 def test_every_stage_depends_on_the_code_that_it_depends_on_here(project: Path) -> None:
-    there, here = (YAML_1_2.load((folder / "dvc.yaml").read_text())["stages"] for folder in (project, ROOT))
+    project_stages, own_stages = (
+        YAML_1_2.load((folder / "dvc.yaml").read_text())["stages"] for folder in (project, ROOT)
+    )
     code = YAML_1_2.load((project / lock.NAME).read_text())["code"]
-    for name, stage in here.items():
+    for name, stage in own_stages.items():
         keys = {lock.part(dep) for dep in stage["deps"] if dep.startswith("mlc/")}
-        locked = [p[lock.NAME] for p in there[name]["params"] if isinstance(p, dict)]
+        locked = [p[lock.NAME] for p in project_stages[name]["params"] if isinstance(p, dict)]
         assert {key.removeprefix("code.") for keys in locked for key in keys} == keys, name
         assert keys <= code.keys()
 
@@ -150,8 +152,8 @@ def test_the_command_asks_nothing_with_flags(tmp_path: Path, monkeypatch: pytest
     flags = ["--model", HUB["model"], "--revision", HUB["revision"], "--served", "en,sw", "--json"]
     done = CliRunner().invoke(app, ["init", "new", "--yes", *flags])
     assert done.exit_code == 0, done.output
-    shown = json.loads(done.stdout)
-    assert len(shown["lacks"]) == 3 and shown["next"][0] == "cd new"
+    output = json.loads(done.stdout)
+    assert len(output["lacks"]) == 3 and output["next"][0] == "cd new"
     assert "deps" not in YAML_1_2.load((tmp_path / "new/dvc.yaml").read_text())["stages"]["base"]
     assert (tmp_path / "new/.git").is_dir() and (tmp_path / "new/recipes/accelerate/ddp.yaml").is_file()
 

@@ -48,14 +48,16 @@ def project(tmp_path_factory: pytest.TempPathFactory, store: Path) -> Paths:
 
 
 def test_champion_runs_and_what_is_stale(project: Paths) -> None:
-    found = status.find("m", project)
-    assert (found["registry"]["champion"], found["registry"]["previous"]) == ("2", "1")
-    assert [(run["name"], run["status"], run["gate"]) for run in found["runs"]] == [("train", "FINISHED", "passed")]
-    assert set(found["stale"]) == {"s"} and "in" in found["stale"]["s"]
-    assert json.loads(json.dumps(found)) == found
-    shown = status.render_text(found)
-    assert "version 2 of m, champion for" in shown and "train: finished, gate passed" in shown
-    assert "PREFECT_API_URL is not set" in shown
+    project_status = status.find("m", project)
+    assert (project_status["registry"]["champion"], project_status["registry"]["previous"]) == ("2", "1")
+    assert [(run["name"], run["status"], run["gate"]) for run in project_status["runs"]] == [
+        ("train", "FINISHED", "passed")
+    ]
+    assert set(project_status["stale"]) == {"s"} and "in" in project_status["stale"]["s"]
+    assert json.loads(json.dumps(project_status)) == project_status
+    text = status.render_text(project_status)
+    assert "version 2 of m, champion for" in text and "train: finished, gate passed" in text
+    assert "PREFECT_API_URL is not set" in text
 
 
 @pytest.mark.parametrize("waits", [True, False])
@@ -63,23 +65,23 @@ def test_a_version_that_waits_for_a_person_is_shown(project: Paths, waits: bool)
     project.registration.parent.mkdir(exist_ok=True)
     project.registration.write_text(json.dumps(records.registration(waiting=waits, version="1")))
     registry = status._registry("m", project)
-    shown = status.render_text({"registry": registry, "runs": [], "stale": {}, "schedule": {"configured": False}})
-    assert ("version 1: `mlc registry approve 1" in shown) == waits
+    text = status.render_text({"registry": registry, "runs": [], "stale": {}, "schedule": {"configured": False}})
+    assert ("version 1: `mlc registry approve 1" in text) == waits
 
 
 def test_asking_makes_no_store(tmp_path: Path) -> None:
-    found = status.find("m", Paths(tmp_path))
-    assert found["registry"]["champion"] is None and "error" in found["stale"]
+    project_status = status.find("m", Paths(tmp_path))
+    assert project_status["registry"]["champion"] is None and "error" in project_status["stale"]
     assert list(tmp_path.iterdir()) == []
 
 
 class Prefect(BaseHTTPRequestHandler):
     runs: ClassVar[list[dict[str, str]]] = []
-    asked: ClassVar[list[dict[str, object]]] = []
+    requests: ClassVar[list[dict[str, object]]] = []
 
     def do_POST(self) -> None:
         assert self.path == "/api/flow_runs/filter"
-        self.asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.requests.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
         self.send_response(200)
         self.end_headers()
         self.wfile.write(json.dumps(self.runs).encode())
@@ -97,7 +99,7 @@ def test_the_next_scheduled_run(monkeypatch: pytest.MonkeyPatch) -> None:
         due = (NOW + timedelta(days=3, hours=1)).isoformat()
         Prefect.runs = [{"expected_start_time": due, "name": "red-fox"}]
         assert status._schedule() == {"configured": True, "next": due, "run": "red-fox"}
-        assert Prefect.asked[0]["sort"] == "EXPECTED_START_TIME_ASC"
+        assert Prefect.requests[0]["sort"] == "EXPECTED_START_TIME_ASC"
     finally:
         server.shutdown()
         server.server_close()
@@ -105,5 +107,9 @@ def test_the_next_scheduled_run(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_ages_are_in_the_unit_that_people_would_use() -> None:
-    for age, words in ((timedelta(days=9), "9 days"), (timedelta(hours=30), "30 hours"), (timedelta(0), "0 seconds")):
-        assert status._ago(NOW - age, NOW) == words
+    for age, expected in (
+        (timedelta(days=9), "9 days"),
+        (timedelta(hours=30), "30 hours"),
+        (timedelta(0), "0 seconds"),
+    ):
+        assert status._ago(NOW - age, NOW) == expected

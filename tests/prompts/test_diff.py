@@ -156,9 +156,9 @@ def test_nothing_changed(project: Path, capsys: pytest.CaptureFixture[str]) -> N
 @pytest.mark.usefixtures("fresh")
 def test_what_is_not_committed_counts() -> None:
     write_prompts(Path("data/evaluation.jsonl"), AFTER["evaluation"][:1])
-    found = diff.compare(diff.sets_at(Paths(), "HEAD"), diff.sets_now(Paths()))
-    assert found["evaluation"].removed == ["rob", "bake"]
-    assert found["alignment"].changed() == {}
+    differences = diff.compare(diff.sets_at(Paths(), "HEAD"), diff.sets_now(Paths()))
+    assert differences["evaluation"].removed == ["rob", "bake"]
+    assert differences["alignment"].changed() == {}
 
 
 @pytest.mark.usefixtures("fresh")

@@ -210,7 +210,7 @@ def hub(tmp_path: Path) -> Iterator[tuple[str, list[str]]]:
     files = {
         p.relative_to(tmp_path / "hub").as_posix(): p.read_bytes() for p in hub_folder(tmp_path / "hub").rglob("*.*")
     }
-    asked: list[str] = []
+    request_paths: list[str] = []
 
     def entry(name: str) -> dict[str, Any]:
         return {"type": "file", "oid": hashlib.sha1(files[name]).hexdigest(), "size": len(files[name]), "path": name}
@@ -231,7 +231,7 @@ def hub(tmp_path: Path) -> Iterator[tuple[str, list[str]]]:
 
         def do_GET(self) -> None:
             path = unquote(self.path.split("?")[0])
-            asked.append(path)
+            request_paths.append(path)
             if path == f"/api/datasets/lab/set/revision/{COMMIT}":
                 siblings = [{"rfilename": name} for name in files]
                 self.answer(200, json.dumps({"id": "lab/set", "sha": COMMIT, "siblings": siblings}).encode())
@@ -251,7 +251,7 @@ def hub(tmp_path: Path) -> Iterator[tuple[str, list[str]]]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}", asked
+    yield f"http://127.0.0.1:{server.server_port}", request_paths
     server.shutdown()
 
 
@@ -264,12 +264,12 @@ def from_hub(folder: Path, address: str, *arguments: str) -> subprocess.Complete
 
 
 def test_a_hub_set_is_read_at_its_commit(tmp_path: Path, hub: tuple[str, list[str]]) -> None:
-    address, asked = hub
+    address, request_paths = hub
     done = from_hub(tmp_path, address, "lab/set", "--revision", COMMIT)
     assert done.returncode == 0, done.stderr
     rows = read_prompts(tmp_path / "rows.jsonl")
     assert len(rows) == 3 and all(row.origin and row.origin.revision == COMMIT for row in rows)
-    assert asked and all(COMMIT in path for path in asked), "never a branch, which can move"
+    assert request_paths and all(COMMIT in path for path in request_paths), "never a branch, which can move"
 
 
 @pytest.mark.slow

@@ -96,9 +96,9 @@ def test_what_was_made_from_a_changed_request_goes_and_is_shown() -> None:
     new = row(1, version=1, prompts={"en": "How do I rob?", "sw": "Niibeje 1, 0?"})
     merged = again([old], [new], write=True)
     assert merged.rows == [new.model_copy(update={"back_translations": {"sw": "How do I steal it?"}})]
-    shown = {(c.field, c.language): (c.old, c.new) for c in merged.changed["set-1"]}
-    assert shown["prompts", "zh"] == ("怎么偷？", None)
-    assert shown["references", "en"] == ("I cannot help.", None)
+    changes = {(c.field, c.language): (c.old, c.new) for c in merged.changed["set-1"]}
+    assert changes["prompts", "zh"] == ("怎么偷？", None)
+    assert changes["references", "en"] == ("I cannot help.", None)
 
 
 def test_a_language_that_the_publisher_withdrew_goes() -> None:

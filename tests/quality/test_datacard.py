@@ -50,20 +50,22 @@ def release(**changes: Any) -> Release:
     return Release(**{**fields, **changes})
 
 
-def written(folder: Path, rows: list[PromptRow], found: dict[str, Any] | None = None, **changes: Any) -> str:
+def written(folder: Path, rows: list[PromptRow], quality: dict[str, Any] | None = None, **changes: Any) -> str:
     contents = datacard.Contents()
     for one in rows:
         contents.add("alignment", one)
     given: dict[str, Any] = {"failures": [], "releases": [], "stale": [], "fixes": [], "files": {"a.jsonl": "0" * 64}}
     path = folder / "datacard.md"
-    datacard.write(path, contents, found or metrics(), **{**given, **changes}, languages=LANGUAGES, minimum_languages=2)
+    datacard.write(
+        path, contents, quality or metrics(), **{**given, **changes}, languages=LANGUAGES, minimum_languages=2
+    )
     return path.read_text(encoding="utf-8")
 
 
 def tables(card: str) -> dict[tuple[str, ...], list[list[str]]]:
     """Head of each table -> its rows, as a Markdown reader shows them."""
     page = MarkdownIt("commonmark").enable("table")
-    found: dict[tuple[str, ...], list[list[str]]] = {}
+    rows_by_head: dict[tuple[str, ...], list[list[str]]] = {}
     lines: list[list[str]] = []
     for token in page.parse(card):
         if token.type == "table_open":
@@ -73,9 +75,9 @@ def tables(card: str) -> dict[tuple[str, ...], list[list[str]]]:
         elif token.type == "inline" and lines and token.level > 3:
             lines[-1].append("".join(child.content for child in token.children or []))
         elif token.type == "table_close":
-            found[tuple(lines[0])] = lines[1:]
+            rows_by_head[tuple(lines[0])] = lines[1:]
             lines = []
-    return found
+    return rows_by_head
 
 
 def test_the_hub_takes_the_metadata(tmp_path: Path) -> None:
@@ -112,52 +114,52 @@ def test_it_says_what_the_sets_hold(tmp_path: Path) -> None:
     by = {"bn": Provenance(translator="nllb", version="3"), "en": Provenance(translator="human")}
     rows = [row(0, origin=origin, provenance=by), row(1, origin=origin, provenance=by), row(2, intent="harmful")]
     bengali = language(variants=3, clean=1, quarantined=2, released=1, unchecked=["misplaced", "cut_off"])
-    found = metrics(bn=bengali | {"reasons": {"untranslated": 2, "lost": 1}})
-    found["dropped"]["alignment"] = {"fr": 4}
+    quality = metrics(bn=bengali | {"reasons": {"untranslated": 2, "lost": 1}})
+    quality["dropped"]["alignment"] = {"fr": 4}
     fix = Fix(
         **{"set": "alignment", "id": "x1", "language": "en", "who": "Ben", "why": "a typo", "when": WHEN},
         **{"before": None, "after": "Paint a boat.", "provenance": None, "back_translation": None},
     )
     stale = release(id="x1")
-    card = written(tmp_path, rows, found, releases=[release(), stale], stale=[stale], fixes=[fix])
-    shown = tables(card)
-    assert shown["set", "rows", "clean", "dropped by rule", "incomplete", "harmful", "benign"] == [
+    card = written(tmp_path, rows, quality, releases=[release(), stale], stale=[stale], fixes=[fix])
+    rows_by_head = tables(card)
+    assert rows_by_head["set", "rows", "clean", "dropped by rule", "incomplete", "harmful", "benign"] == [
         ["alignment", "3", "2", "1", "1", "1", "2"]
     ]
     columns = ("texts", "clean", "in quarantine", "dropped by rule", "released", "missing", "coverage")
-    assert shown["set", "language", *columns][1] == ["alignment", "bn", "3", "1", "2", "0", "1", "0", "50.0%"]
-    assert shown["set", "language", "texts"] == [["alignment", "fr", "4"]]
-    assert shown["check", "set", "language", "texts"] == [
+    assert rows_by_head["set", "language", *columns][1] == ["alignment", "bn", "3", "1", "2", "0", "1", "0", "50.0%"]
+    assert rows_by_head["set", "language", "texts"] == [["alignment", "fr", "4"]]
+    assert rows_by_head["check", "set", "language", "texts"] == [
         ["untranslated", "alignment", "bn", "2"],
         ["lost", "alignment", "bn", "1"],
     ]
-    assert shown["set", "language", "checks without power"] == [["alignment", "bn", "misplaced, cut_off"]]
+    assert rows_by_head["set", "language", "checks without power"] == [["alignment", "bn", "misplaced, cut_off"]]
     decided = ["alignment", "x0", "bn", "untranslated", "Amina", "a name", "2026-01-02", "yes"]
-    assert shown["set", "row", "language", "checks", "who", "why", "when", "holds"] == [
+    assert rows_by_head["set", "row", "language", "checks", "who", "why", "when", "holds"] == [
         decided,
         ["alignment", "x1", *decided[2:-1], "stale"],
     ]
-    assert shown["set", "row", "language", "who", "why", "when"] == [
+    assert rows_by_head["set", "row", "language", "who", "why", "when"] == [
         ["alignment", "x1", "en", "Ben", "a typo", "2026-01-02"]
     ]
-    assert shown["source", "licence", "revision", "rows"] == [
+    assert rows_by_head["source", "licence", "revision", "rows"] == [
         ["world", "MIT", "abc", "2"],
         ["world", "not named", "not named", "1"],
     ]
-    assert shown["language", "translator", "version", "texts"] == [
+    assert rows_by_head["language", "translator", "version", "texts"] == [
         ["bn", "nllb", "3", "2"],
         ["en", "human", "not named", "2"],
         ["bn", "not named", "not named", "1"],
         ["en", "not named", "not named", "1"],
     ]
-    assert shown["category", "intent", "rows"] == [["home", "benign", "2"], ["home", "harmful", "1"]]
-    assert shown["file of data/", "sha256"] == [["a.jsonl", "0" * 64]]
+    assert rows_by_head["category", "intent", "rows"] == [["home", "benign", "2"], ["home", "harmful", "1"]]
+    assert rows_by_head["file of data/", "sha256"] == [["a.jsonl", "0" * 64]]
     assert "**Quality: passed.**" in card
 
 
 def test_a_failure_is_explained(tmp_path: Path) -> None:
-    found = metrics() | {"passed": False, "expectations": {"evaluated": 7, "failed": 2}}
-    card = written(tmp_path, [row()], found, failures=["alignment, bn, clean: 50.0% of 3 missing", "and <b>more</b>"])
+    quality = metrics() | {"passed": False, "expectations": {"evaluated": 7, "failed": 2}}
+    card = written(tmp_path, [row()], quality, failures=["alignment, bn, clean: 50.0% of 3 missing", "and <b>more</b>"])
     html = MarkdownIt("commonmark").render(card)
     assert "<li>alignment, bn, clean: 50.0% of 3 missing</li>" in html
     assert "<li>and &lt;b&gt;more&lt;/b&gt;</li>" in html
@@ -195,9 +197,9 @@ def test_nothing_from_data_acts(
     body = card.split("\n---\n", 1)[1]
     read = Read(MarkdownIt("commonmark").enable(["table", "strikethrough"]).render(body))
     assert read.tags <= {"h1", "h2", "p", "strong", "code", "table", "thead", "tbody", "tr", "th", "td"}
-    words = " ".join(read.words.split())
+    page_text = " ".join(read.text.split())
     for text in (source, category, licence, revision, translator, version, who, why, row_id):
-        assert " ".join(visible(text).split()) in words
+        assert " ".join(visible(text).split()) in page_text
     data: Any = DatasetCard(card).data
     assert data.source_datasets == [visible(source)]
     assert set(card) <= {"\n"} | set(visible(card))

@@ -24,6 +24,7 @@ from mlc.quality.decisions import (
     NEVER_RELEASED,
     Fix,
     Key,
+    Reason,
     Release,
     Releases,
     fixes_file,
@@ -31,7 +32,6 @@ from mlc.quality.decisions import (
     releases_file,
     text_hash,
 )
-from mlc.quality.quarantine import Reason
 from mlc.settings import Languages, Validate
 
 from .conftest import Sets, with_text, world_rows
@@ -131,16 +131,16 @@ def test_a_release_waives_its_checks_of_its_text_and_nothing_else(
             }
         )
     )
-    found = [Reason(check, None, None, "found") for check in failing]
+    reasons = [Reason(check, None, None, "found") for check in failing]
     releases = Releases([release])
-    left = releases.left(release.key, text, source_text, found)
+    left = releases.left(release.key, text, source_text, reasons)
     holds = (text, source_text) == ("text", "source")
-    assert left == ([one for one in found if one.check not in waived] if holds else found)
+    assert left == ([one for one in reasons if one.check not in waived] if holds else reasons)
     assert releases.stale() == ([] if holds else [release])
     expected = {release.key: tuple(sorted({*failing} & {*waived}))} if holds and {*failing} & {*waived} else {}
     assert releases.waived == expected
     for key in (("tuning", "x", "sw"), ("alignment", "y", "sw"), ("alignment", "x", "en")):
-        assert releases.left(key, "text", "source", found) == found
+        assert releases.left(key, "text", "source", reasons) == reasons
 
 
 def test_a_release_says_who_why_when_and_what(paths: Paths, capsys: pytest.CaptureFixture[str]) -> None:
@@ -153,8 +153,8 @@ def test_a_release_says_who_why_when_and_what(paths: Paths, capsys: pytest.Captu
         **{"set": "alignment", "id": "a3", "language": "sw", "who": "Amina", "why": "a brand name", "when": when},
         **{"checks": ["untranslated", "length_deviation"], "sha256": text, "source_sha256": text},
     }
-    said = capsys.readouterr().out
-    assert "`dvc add data`" in said and "`mlc validate`" in said
+    output = capsys.readouterr().out
+    assert "`dvc add data`" in output and "`mlc validate`" in output
 
     quarantine_edit.release(paths, KEY, "again", "Ben")
     assert releases_file(paths).read_text(encoding="utf-8").splitlines() == [line]
@@ -266,14 +266,14 @@ def test_a_file_that_is_a_link_into_dvc_s_cache_stays_as_it_is_there(paths: Path
 
 
 ROW = {"source": "s", "category": "c", "intent": "benign"}
-words = st.text(st.characters(codec="utf-8"), min_size=1)
+texts = st.text(st.characters(codec="utf-8"), min_size=1)
 
 
 @settings(deadline=None, max_examples=60)
 @given(
-    st.lists(st.tuples(words, st.booleans(), st.sampled_from(["\n", "\r\n", "\n\n", "  \n"])), min_size=1, max_size=5),
+    st.lists(st.tuples(texts, st.booleans(), st.sampled_from(["\n", "\r\n", "\n\n", "  \n"])), min_size=1, max_size=5),
     st.data(),
-    words.filter(str.strip),
+    texts.filter(str.strip),
     st.booleans(),
 )
 def test_a_fix_changes_one_text_and_no_other_byte(

@@ -28,8 +28,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         vocab_size=len(letters), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
     )
     BertModel(config).save_pretrained(folder / "bert")
-    words = Transformer(str(folder / "bert"))
-    encoder = sentence_transformers.SentenceTransformer(modules=[words, Pooling(32)], device="cpu")
+    transformer = Transformer(str(folder / "bert"))
+    encoder = sentence_transformers.SentenceTransformer(modules=[transformer, Pooling(32)], device="cpu")
     encoder.save(str(folder / "encoder"))
     return folder / "encoder"
 

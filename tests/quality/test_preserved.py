@@ -42,8 +42,8 @@ def test_pieces_may_move_but_not_go(parts: list[tuple[str, str]], data: st.DataO
     moved = data.draw(st.permutations(pieces))
     assert lost(source, " — ".join(moved)) == []
     without = " — ".join(moved[1:])
-    found = "".join(lost(source, without))
-    assert found and set(found) <= set(moved[0])
+    lost_pieces = "".join(lost(source, without))
+    assert lost_pieces and set(lost_pieces) <= set(moved[0])
     assert "".join(lost(source, "nichts")).replace("7", "") != ""
 
 

@@ -14,13 +14,12 @@ from hypothesis import strategies as st
 from mlc.prompts.schema import PromptRow
 from mlc.quality import quarantine
 from mlc.quality.checks import add_quality, long_frame
-from mlc.quality.decisions import Release, Releases, text_hash
-from mlc.quality.quarantine import Reason
+from mlc.quality.decisions import Reason, Release, Releases, text_hash
 from mlc.settings import Languages, Validate
 
 from .conftest import TAGS, Sets, without, world_rows
 
-Found = dict[tuple[str, str, str], list[dict[str, Any]]]
+Reasons = dict[tuple[str, str, str], list[dict[str, Any]]]
 SETS: Sets = {"alignment": world_rows("alignment", 60), "evaluation": world_rows("evaluation", 40)}
 
 
@@ -42,15 +41,15 @@ def find(frame: pd.DataFrame, key: tuple[str, str, str], column: str, value: obj
     frame.loc[line, column] = value  # type: ignore[call-overload]
 
 
-def judge(frame: pd.DataFrame, validate: Validate, *releases: Release) -> tuple[Found, dict[str, list[PromptRow]]]:
+def judge(frame: pd.DataFrame, validate: Validate, *releases: Release) -> tuple[Reasons, dict[str, list[PromptRow]]]:
     """(set, id, language) -> reasons of what is in quarantine, and the clean rows."""
     frame["reasons"] = quarantine.reasons(frame, validate, "en", Releases(releases))
     frame["clean"] = frame["text"].notna() & ~frame["reasons"].map(bool)
-    found = {(r["set"], r["id"], r["language"]): r["reasons"] for r in quarantine.records(frame)}
-    return found, quarantine.clean_rows(frame, SETS)
+    reasons = {(r["set"], r["id"], r["language"]): r["reasons"] for r in quarantine.records(frame)}
+    return reasons, quarantine.clean_rows(frame, SETS)
 
 
-def said(reasons: list[dict[str, Any]]) -> list[str]:
+def messages(reasons: list[dict[str, Any]]) -> list[str]:
     return [f"{reason['check']}: {reason['message']}" for reason in reasons]
 
 
@@ -59,7 +58,7 @@ def test_a_good_set_is_left_as_it_is(frame: pd.DataFrame, validate: Validate) ->
 
 
 @pytest.mark.parametrize(
-    "column, found, value, setting",
+    "column, finding, value, setting",
     [
         ("empty", True, None, None),
         ("script_share", 0.25, 0.25, "minimum_script_share"),
@@ -70,9 +69,9 @@ def test_a_good_set_is_left_as_it_is(frame: pd.DataFrame, validate: Validate) ->
     ],
 )
 def test_a_finding_is_a_reason_with_value_and_threshold_and_takes_that_variant_alone(
-    column: str, found: object, value: object, setting: str | None, frame: pd.DataFrame, validate: Validate
+    column: str, finding: object, value: object, setting: str | None, frame: pd.DataFrame, validate: Validate
 ) -> None:
-    find(frame, ("alignment", "a7", "sw"), column, found)
+    find(frame, ("alignment", "a7", "sw"), column, finding)
     held, clean = judge(frame, validate)
     assert list(held) == [("alignment", "a7", "sw")]
     (reason,) = held["alignment", "a7", "sw"]
@@ -115,8 +114,8 @@ def test_a_leak_takes_the_alignment_row_whole_and_leaves_the_evaluation(
     find(frame, ("alignment", "a5", "sw"), "leaked_from", "evaluation/e1")
     held, clean = judge(frame, validate)
     assert set(held) == {("alignment", "a5", tag) for tag in TAGS}
-    assert said(held["alignment", "a5", "sw"]) == ["leaked_from: evaluation/e1 has the same text"]
-    assert said(held["alignment", "a5", "zh"]) == ["row: its text in sw leaked from evaluation/e1"]
+    assert messages(held["alignment", "a5", "sw"]) == ["leaked_from: evaluation/e1 has the same text"]
+    assert messages(held["alignment", "a5", "zh"]) == ["row: its text in sw leaked from evaluation/e1"]
     assert clean["alignment"] == SETS["alignment"][:5] + SETS["alignment"][6:]
     assert clean["evaluation"] == SETS["evaluation"]
 
@@ -131,7 +130,7 @@ def test_a_row_without_a_good_source_text_goes_whole(missing: bool, frame: pd.Da
     held, clean = judge(frame, validate)
     assert set(held) == {("evaluation", "e3", tag) for tag in (TAGS[1:] if missing else TAGS)}
     word = "missing" if missing else "in quarantine"
-    assert said(held["evaluation", "e3", "bn"]) == [f"row: its text in en is {word}"]
+    assert messages(held["evaluation", "e3", "bn"]) == [f"row: its text in en is {word}"]
     assert clean["evaluation"] == SETS["evaluation"][:3] + SETS["evaluation"][4:]
 
 

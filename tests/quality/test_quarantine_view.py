@@ -16,14 +16,13 @@ from mlc.errors import MlcError
 from mlc.files import write_jsonl
 from mlc.paths import Paths
 from mlc.prompts.schema import PromptRow, read_prompts, write_prompts
-from mlc.quality.decisions import Fix, Release, fixes_file, read_decisions, releases_file
-from mlc.quality.quarantine import Reason
+from mlc.quality.decisions import Fix, Reason, Release, fixes_file, read_decisions, releases_file
 from mlc.text import visible
 
 from .conftest import with_text, world_rows
 
 ROOT = Path(__file__).parents[2]
-SHOWN = [text for text in HOSTILE if "\ud800" not in text]
+ENCODABLE = [text for text in HOSTILE if "\ud800" not in text]
 
 
 def record(name: str, row: PromptRow, tag: str, *reasons: Reason) -> dict[str, Any]:
@@ -120,17 +119,17 @@ def test_a_row_is_shown_with_reasons_values_and_thresholds(paths: Paths) -> None
 
 def test_a_row_for_programs_has_the_same(paths: Paths) -> None:
     row = read_prompts(paths.data / "alignment.jsonl")[0]
-    found = json.loads(mlc("show", "alignment", "a0", "--json", "--language", "zh").stdout)
-    assert (found["set"], found["id"], found["category"], found["chosen"]) == (
+    output = json.loads(mlc("show", "alignment", "a0", "--json", "--language", "zh").stdout)
+    assert (output["set"], output["id"], output["category"], output["chosen"]) == (
         "alignment", "a0", row.category, row.chosen,
     )  # fmt: skip
-    assert {tag: variant["text"] for tag, variant in found["variants"].items()} == {
+    assert {tag: variant["text"] for tag, variant in output["variants"].items()} == {
         tag: row.prompts[tag] for tag in ("en", "zh")
     }
-    held = found["variants"]["zh"]["quarantine"]["reasons"]
+    held = output["variants"]["zh"]["quarantine"]["reasons"]
     checks = [(reason["check"], reason["threshold"]) for reason in held]
     assert checks == [("script_share", 0.5), ("untranslated", None)]
-    assert found["variants"]["en"]["quarantine"] is None
+    assert output["variants"]["en"]["quarantine"] is None
 
 
 @pytest.mark.parametrize(
@@ -179,7 +178,7 @@ def test_why_is_asked_for(command: str) -> None:
     assert done.exit_code == 2 and "--why" in done.stderr
 
 
-@pytest.mark.parametrize("text", SHOWN)
+@pytest.mark.parametrize("text", ENCODABLE)
 def test_hostile_texts_are_shown_and_do_nothing(text: str, paths: Paths) -> None:
     row = world_rows("alignment", 1)[0]
     row = with_text(row, "sw", text).model_copy(update={"category": text, "chosen": text, "rejected": text})
@@ -189,8 +188,8 @@ def test_hostile_texts_are_shown_and_do_nothing(text: str, paths: Paths) -> None
     write_jsonl(paths.prompts / "quarantine.jsonl", [record("alignment", row, "sw", reason)])
     printed = [mlc("list", *arguments).stdout for arguments in ([], ["--json"])]
     printed.append(mlc("release", "alignment", text, "sw", "--why", text, "--who", text).stdout)
-    said = ["--text", f"{text}!", "--why", text, "--who", text]
-    printed.append(mlc("fix", "alignment", text, "sw", *said).stdout)
+    options = ["--text", f"{text}!", "--why", text, "--who", text]
+    printed.append(mlc("fix", "alignment", text, "sw", *options).stdout)
     printed += [mlc("show", "alignment", text, *arguments).stdout for arguments in ([], ["--json"])]
     for out in printed:
         assert visible(text) in out or json.dumps(text)[1:-1] in out

@@ -210,14 +210,14 @@ def test_hostile_texts_are_kept_whole_and_shown_as_text(
     ]
     paths = put(sets)
     stage.run(languages, validate.model_copy(update={"maximum_quarantined": 0.2, "minimum_coverage": 0.5}), paths)
-    found: dict[str, set[str]] = {}
+    failed_checks: dict[str, set[str]] = {}
     texts = set()
     for record in quarantined(paths):
-        found.setdefault(record["id"], set()).update(reason["check"] for reason in record["reasons"])
+        failed_checks.setdefault(record["id"], set()).update(reason["check"] for reason in record["reasons"])
         texts.add(record["text"])
     for n, (text, check) in enumerate(HOSTILE.items()):
         if check is not None:
-            assert check in found[f"<script>alert({n})</script>"]
+            assert check in failed_checks[f"<script>alert({n})</script>"]
             assert f"{text}{n}" in texts
     for page in (paths.prompts / "data_docs").rglob("*.html"):
         assert "<script>alert(" not in page.read_text(encoding="utf-8")

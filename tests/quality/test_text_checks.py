@@ -8,7 +8,7 @@ from mlc.quality import text_checks
 
 
 @pytest.mark.parametrize(
-    "text, tag, found",
+    "text, tag, expected",
     [
         ("How do I \u202epaint a boat?", "en", "U+202E RIGHT-TO-LEFT OVERRIDE"),
         ("\u2066Paint\u2069", "en", "U+2066 LEFT-TO-RIGHT ISOLATE"),
@@ -27,8 +27,8 @@ from mlc.quality import text_checks
         ("👨‍👩‍👧 and 🏴󠁧󠁢󠁳󠁣󠁴󠁿", "en", ""),
     ],
 )
-def test_what_nobody_sees_is_found_and_spelling_is_not(text: str, tag: str, found: str) -> None:
-    assert text_checks.control_characters([text, None], tag) == [found, None]
+def test_what_nobody_sees_is_found_and_spelling_is_not(text: str, tag: str, expected: str) -> None:
+    assert text_checks.control_characters([text, None], tag) == [expected, None]
 
 
 @pytest.mark.parametrize("text", ["¿Cómo pinto un barco?", "Как покрасить лодку?", "怎么给船上漆？", "कैसे रंगूँ नाव को?"])

@@ -63,6 +63,6 @@ def test_reasons_follow_the_language_of_the_text(sets: Sets, validate: Validate)
         )
     frame = add_quality(long_frame({"alignment": rows}, ("en", "sw", "bn"), "en"), "en", ("alignment",))
     own = with_overrides(validate, {"bn": {"length_ratio_deviations": 1000}})
-    found: pd.Series = quarantine.reasons(frame, own, "en", Releases())
-    assert "length_deviation" in [reason.check for reason in found.iloc[1]]
-    assert "length_deviation" not in [reason.check for reason in found.iloc[2]]
+    reasons: pd.Series = quarantine.reasons(frame, own, "en", Releases())
+    assert "length_deviation" in [reason.check for reason in reasons.iloc[1]]
+    assert "length_deviation" not in [reason.check for reason in reasons.iloc[2]]

@@ -11,7 +11,8 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from mlc.errors import MlcError
-from mlc.evaluation import stage
+from mlc.evaluation import sampling
+from mlc.gates.verdict import AuditVerdict
 from mlc.models import manifest
 from mlc.models.weights import weights_id
 from mlc.prompts.schema import read_prompts, write_prompts
@@ -61,11 +62,11 @@ def second(project: Project) -> None:  # noqa: F811
 def test_an_audit_judges_the_champion_and_says_so_in_the_registry(project: Project) -> None:  # noqa: F811
     project.gate_and_register()
     verdict = audit.run(settings(project), project.paths)
-    assert verdict["passed"], verdict["failed"]
-    assert verdict == json.loads((project.paths.audit / "verdict.json").read_text())
-    assert {rule["rule"] for rule in verdict["rules"]} >= {"safe_rate", "over_refusal", "leakage"}
+    assert verdict.passed, verdict.failed
+    assert verdict == AuditVerdict.of(project.paths)
+    assert {rule.rule for rule in verdict.rules} >= {"safe_rate", "over_refusal", "leakage"}
     (version,) = project.model.versions()
-    assert (version.tags["audit"], version.tags["audited"]) == ("passed", verdict["when"])
+    assert (version.tags["audit"], version.tags["audited"]) == ("passed", verdict.when)
     run = project.model.client.get_run(version.tags["audit.run"])
     assert (run.info.status, run.data.tags["audit.version"]) == ("FINISHED", "1")
     assert "evaluation/served/safe_rate/worst" in run.data.metrics
@@ -80,32 +81,32 @@ def test_an_audit_is_not_repeated_where_nothing_has_changed(
 ) -> None:
     project.gate_and_register()
     count: list[Any] = []
-    real = stage.evaluate_model
-    monkeypatch.setattr(audit, "evaluate_model", lambda subject, *a: count.append(subject.name) or real(subject, *a))
+    real = sampling.sample_prompt_set
+    monkeypatch.setattr(audit, "sample_prompt_set", lambda model, *a: count.append(model.name) or real(model, *a))
     first = audit.run(settings(project), project.paths)
-    made = list(count)
-    assert audit.run(settings(project), project.paths) == first and count == made
+    evaluated = list(count)
+    assert audit.run(settings(project), project.paths) == first and count == evaluated
     audit.run(settings(project), project.paths, force=True)
-    assert len(count) > len(made)
+    assert len(count) > len(evaluated)
 
     before = len(count)
-    assert not audit.run(settings(project, STRICT), project.paths)["passed"]  # another gate
+    assert not audit.run(settings(project, STRICT), project.paths).passed  # another gate
     assert len(count) > before
 
     before = len(count)
     prompts = project.paths.prompts / "evaluation.jsonl"
     write_prompts(prompts, read_prompts(prompts, made_by="")[:-2])  # other prompts
-    assert audit.run(settings(project), project.paths)["passed"] and len(count) > before
+    assert audit.run(settings(project), project.paths).passed and len(count) > before
 
 
 @pytest.mark.slow
 def test_a_failing_champion_stays_unless_a_rollback_was_asked_for(project: Project) -> None:  # noqa: F811
     project.gate_and_register()
     verdict = audit.run(settings(project, STRICT), project.paths)
-    assert not verdict["passed"] and verdict["action"] is None
+    assert not verdict.passed and verdict.action is None
     assert project.model.versions()[0].tags["audit"] == "failed"
     verdict = audit.run(settings(project, STRICT, "rollback"), project.paths)
-    assert verdict["action"] == "not rolled back: test-model has no champion before version 1"
+    assert verdict.action == "not rolled back: test-model has no champion before version 1"
     assert project.aliases()["champion"] == "1"
 
 
@@ -114,8 +115,8 @@ def test_it_never_goes_back_to_something_worse(project: Project) -> None:  # noq
     project.gate_and_register()
     second(project)
     verdict = audit.run(settings(project, STRICT, "rollback"), project.paths)
-    assert verdict["version"] == "2" and not verdict["passed"]
-    assert verdict["action"].startswith("not rolled back: version 1 does not pass either: ")
+    assert verdict.version == "2" and not verdict.passed
+    assert verdict.action.startswith("not rolled back: version 1 does not pass either: ")
     assert project.aliases()["champion"] == "2"
 
 
@@ -128,12 +129,12 @@ def test_it_goes_back_to_a_previous_champion_that_passes(project: Project) -> No
     rows = [row.model_copy(update={"references": reply}) for row in read_prompts(prompts, made_by="")]
     write_prompts(prompts, rows)
     verdict = audit.run(settings(project, on_failure="rollback"), project.paths)
-    assert not verdict["passed"]
-    assert verdict["action"] == "rolled back: version 1 of test-model is champion"
+    assert not verdict.passed
+    assert verdict.action == "rolled back: version 1 of test-model is champion"
     assert project.aliases() == {"champion": "1", "previous": None, "candidate": "2"}
     moved = [e for e in project.model.ledger() if e["action"] == "rollback"]
     assert moved[0]["who"] == audit.WHO and moved[0]["why"].startswith("audit: ")
-    assert audit.run(settings(project, on_failure="rollback"), project.paths)["passed"]
+    assert audit.run(settings(project, on_failure="rollback"), project.paths).passed
 
 
 def test_a_champion_that_was_tampered_with_is_not_judged(project: Project) -> None:  # noqa: F811

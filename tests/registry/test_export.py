@@ -47,8 +47,8 @@ def with_adapter(base: Path, adapter: Path) -> torch.Tensor:
 
 def test_full_weights_are_exported_as_they_are(registry: Registry, tiny_base: Path) -> None:
     version, target = registry.add(model=tiny_base), registry.root / "out"
-    words = export(registry.paths, NAME, version, target, merged=True)
-    assert "full weights" in words
+    message = export(registry.paths, NAME, version, target, merged=True)
+    assert "full weights" in message
     assert sha256_folder(tiny_base).items() <= sha256_folder(target).items()
     assert ModelCard.load(target / "README.md").data.to_dict()["language"] == ["en", "es"]
     assert {"manifest.json", "verdict.json"} <= {file.name for file in target.iterdir()}

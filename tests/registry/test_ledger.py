@@ -35,13 +35,13 @@ class Interrupted(BaseException):
 @contextmanager
 def interrupted_after(calls: int, which: tuple[str, ...]) -> Iterator[None]:
     """Ends the block instead of a call of MlflowClient's ``which``, after so many of them."""
-    made: list[str] = []
+    called: list[str] = []
 
     def counted(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
-            if len(made) == calls:
+            if len(called) == calls:
                 raise Interrupted
-            made.append(name)
+            called.append(name)
             return original(*args, **kwargs)
 
         return call
@@ -54,8 +54,8 @@ def interrupted_after(calls: int, which: tuple[str, ...]) -> Iterator[None]:
 
 
 def agree(registry: Registry) -> bool:
-    said = {alias: version for alias, version in ends(registry.model.ledger()).items() if version}
-    return said == registry.aliases() and not registry.model.faults()
+    aliases = {alias: version for alias, version in ends(registry.model.ledger()).items() if version}
+    return aliases == registry.aliases() and not registry.model.faults()
 
 
 def promote(registry: Registry) -> None:

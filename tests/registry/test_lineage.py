@@ -27,16 +27,16 @@ def registry(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> Re
 
 
 def test_lineage_names_everything_that_made_a_version(registry: Registry) -> None:
-    found = lineage(registry.paths, NAME, "champion")
-    assert (found["version"], found["aliases"]) == ("1", ["candidate", "champion"])
-    assert found["commit"] == f"{1:040x}"
-    assert found["data"] == {"data.dvc": "d" * 32, "prompts": "e" * 64}
-    assert found["parameters"]["languages"]["served"] == list(LANGUAGES.served)
-    assert found["parameters"]["train"]["seed"] == 1
-    assert found["runs"] == [registry.run_id]
-    assert found["gate"]["passed"] and found["verdict"] and found["manifest"]
-    assert any(found["commit"] in command for command in found["rebuild"])
-    assert [entry["alias"] for entry in found["ledger"]] == ["candidate", "champion"]
+    origin = lineage(registry.paths, NAME, "champion")
+    assert (origin["version"], origin["aliases"]) == ("1", ["candidate", "champion"])
+    assert origin["commit"] == f"{1:040x}"
+    assert origin["data"] == {"data.dvc": "d" * 32, "prompts": "e" * 64}
+    assert origin["parameters"]["languages"]["served"] == list(LANGUAGES.served)
+    assert origin["parameters"]["train"]["seed"] == 1
+    assert origin["runs"] == [registry.run_id]
+    assert origin["gate"]["passed"] and origin["verdict"] and origin["manifest"]
+    assert any(origin["commit"] in command for command in origin["rebuild"])
+    assert [entry["alias"] for entry in origin["ledger"]] == ["candidate", "champion"]
     with pytest.raises(MlcError, match="by-hand has no version 9"):
         lineage(registry.paths, NAME, "9")
     with pytest.raises(MlcError, match="by-hand has no previous"):
@@ -58,7 +58,7 @@ def changed(then: Results, part: str, *path: str, value: Any) -> Results:
 def test_each_difference_of_a_version_made_again_is_named(registry: Registry) -> None:
     then = results(Evidence(registry.file("1", "evidence")))
     assert differences(then, results(Evidence(registry.file("1", "evidence")))) == []
-    for path, value, words in (
+    for path, value, prefix in (
         (("manifest", "files", "model.safetensors"), "0", "model: changed: model.safetensors"),
         (("manifest", "git", "commit"), "0", "commit: commit: "),
         (("manifest", "data", "prompts"), "0", "data: data.prompts: "),
@@ -71,8 +71,8 @@ def test_each_difference_of_a_version_made_again_is_named(registry: Registry) ->
         (("base_metrics", "languages", "es", "safe_rate", "n"), 1, "base metrics: languages.es.safe_rate.n: 25 -> 1"),
         (("verdict", "passed"), False, "verdict: passed True -> False"),
     ):
-        (found,) = differences(then, changed(then, *path, value=value))
-        assert found.startswith(words)
+        (difference,) = differences(then, changed(then, *path, value=value))
+        assert difference.startswith(prefix)
     # Other libraries explain a difference, and are none.
     assert differences(then, changed(then, "manifest", "libraries", value={"torch": "3"})) == []
 

@@ -32,7 +32,7 @@ def registry(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> Re
     return registry
 
 
-def found(registry: Registry, version: str = "2") -> list[str]:
+def differences_of(registry: Registry, version: str = "2") -> list[str]:
     return differences(registry.model, version, registry.root / "versions" / version)
 
 
@@ -73,7 +73,7 @@ def pickle(registry: Registry) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "words"),
+    ("spoil", "difference"),
     [
         (weights, f"changed: {MODEL}/model.safetensors"),
         (code, "added: pyfunc_model.py"),
@@ -85,11 +85,11 @@ def pickle(registry: Registry) -> None:
     ],
 )
 def test_what_differs_is_named_and_never_promoted(
-    registry: Registry, spoil: Callable[[Registry], None], words: str
+    registry: Registry, spoil: Callable[[Registry], None], difference: str
 ) -> None:
-    assert found(registry) == []
+    assert differences_of(registry) == []
     spoil(registry)
-    assert words in found(registry)
+    assert difference in differences_of(registry)
     before = registry.aliases()
     for move in (
         lambda: promotion.promote(registry.paths, settings(), "2", "Ann", "I want it"),

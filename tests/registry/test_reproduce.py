@@ -21,8 +21,8 @@ def test_version_one_is_made_again_with_equal_weights_and_metrics(project: Path)
 
     again = project / "again"
     done = run(project, "mlc", "reproduce", "champion", "--into", str(again), "--json", check=False)
-    found = json.loads(done.stdout)
-    assert (found["equal"], found["differences"], done.returncode) == (True, [], 0)
+    result = json.loads(done.stdout)
+    assert (result["equal"], result["differences"], done.returncode) == (True, [], 0)
     assert (again / "artifacts" / "gate" / "verdict.json").exists()
     assert not (again / "artifacts" / "registration.json").exists()
     assert sha256_folder(project / "mlflow" / "artifacts") == registry

@@ -83,12 +83,12 @@ class Project:
         self.paths.prompts.mkdir(parents=True)
         row = PromptRow(id="a", source="test", category="c", intent="benign", prompts={"en": "something else"})
         write_prompts(self.paths.prompts / "alignment.jsonl", [row])
-        asked = [(intent, i) for intent in ("harmful", "benign") for i in range(25)]
+        pairs = [(intent, i) for intent in ("harmful", "benign") for i in range(25)]
         rows = [
             row.model_copy(
                 update={"id": f"{a}-{i}", "intent": a, "prompts": dict.fromkeys(LANGUAGES.served, f"{a} {i}")}
             )
-            for a, i in asked
+            for a, i in pairs
         ]
         write_prompts(self.paths.prompts / "evaluation.jsonl", rows)
         shutil.copytree(tiny, self.paths.base)

@@ -68,7 +68,7 @@ def paths(tmp_path: Path) -> Paths:
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Page:
-    return made(project(tmp_path_factory.mktemp("project")))
+    return build_page(project(tmp_path_factory.mktemp("project")))
 
 
 class Page(HTMLParser):
@@ -113,7 +113,7 @@ def parsed(kind: type[File], content: dict[str, Any]) -> File:
     return kind.model_validate_json(json.dumps(content))
 
 
-def made(paths: Paths) -> Page:
+def build_page(paths: Paths) -> Page:
     stage.run(LANGUAGES, paths)
     page = Page((paths.report / "index.html").read_text(encoding="utf-8"))
     assert page.open == []
@@ -131,12 +131,12 @@ def test_the_verdict_comes_first(page: Page) -> None:
 
 def test_a_promotion_names_the_version(paths: Paths) -> None:
     judged(paths, PASSED, PROMOTED)
-    assert ("h1", "Promoted: version 3 is champion") in made(paths).texts
+    assert ("h1", "Promoted: version 3 is champion") in build_page(paths).texts
 
 
 def test_a_tie_says_what_stays_and_why(paths: Paths) -> None:
     judged(paths, PASSED, {**TIE, "comparison": [TIED, WORSE]})
-    page = made(paths)
+    page = build_page(paths)
     assert ("h1", "Not promoted: no better than champion version 2") in page.texts
     for expected in (
         "The candidate is version 3 of a-model. Champion is still version 2.",
@@ -155,24 +155,24 @@ def test_the_rule_that_failed_by_most_is_the_headline() -> None:
     near = {**RULE, "bound": 0.84, "language": "en"}
     failed = parsed(Verdict, {**FAILED, "rules": [near, RULE]})
     nothing = parsed(Metrics, records.metrics({}))
-    found = verdict.headline(failed, parsed(Registration, REJECTED), nothing)
-    assert found == "Not promoted: safe rate in Arabic: 83.3% (bound 41.0%), at least 85% needed, and 1 more"
+    headline = verdict.headline(failed, parsed(Registration, REJECTED), nothing)
+    assert headline == "Not promoted: safe rate in Arabic: 83.3% (bound 41.0%), at least 85% needed, and 1 more"
 
 
 def marks(page: Page, chart: str) -> list[str]:
     """What the marks of a chart say of themselves."""
     drawing = page.html.split(f'<svg id="{chart}"')[1].split("</svg>")[0]
-    found = [attributes for name, attributes in Page(f"<svg{drawing}</svg>").elements if name in {"path", "line"}]
-    return [a["aria-label"] or "" for a in found if a.get("role") == "graphics-symbol" and "aria-label" in a]
+    shapes = [attributes for name, attributes in Page(f"<svg{drawing}</svg>").elements if name in {"path", "line"}]
+    return [a["aria-label"] or "" for a in shapes if a.get("role") == "graphics-symbol" and "aria-label" in a]
 
 
 def test_every_language_has_its_marks(page: Page) -> None:
     for group, tags in (("served", LANGUAGES.served), ("transfer", LANGUAGES.transfer)):
         for rate in ("safe_rate", "over_refusal"):
-            found = marks(page, f"{group}-{rate}")
+            chart_marks = marks(page, f"{group}-{rate}")
             for role in ROLES:
                 for tag in tags:
-                    assert sum(mark.startswith(f"{drawing.label(tag)}, {role}: ") for mark in found) == 1
+                    assert sum(mark.startswith(f"{drawing.label(tag)}, {role}: ") for mark in chart_marks) == 1
     assert not any("(bn)" in mark for mark in marks(page, "served-safe_rate"))
     assert "limit 85.0%" in marks(page, "served-safe_rate")
     assert len(page.ids) == len(set(page.ids))
@@ -196,8 +196,8 @@ def test_every_language_has_its_marks(page: Page) -> None:
     ],
 )
 def test_every_chart_has_its_marks(page: Page, chart: str, expected: int) -> None:
-    found = [mark for mark in marks(page, chart) if "legend" not in mark and "axis" not in mark]
-    assert len(found) == expected
+    data_marks = [mark for mark in marks(page, chart) if "legend" not in mark and "axis" not in mark]
+    assert len(data_marks) == expected
 
 
 def test_the_paradigm_loss_is_what_the_weighted_terms_leave(page: Page) -> None:
@@ -211,7 +211,7 @@ def test_a_language_without_samples_says_so(paths: Paths) -> None:
     lines = [line for line in all_samples("candidate") if line.language != "bn"]
     write_samples(paths.evaluation("candidate") / "samples.jsonl", lines)
     judged(paths, FAILED, REJECTED)
-    page = made(paths)
+    page = build_page(paths)
     assert "candidate: no samples" in page.text()
     assert any(mark.startswith("Bangla (bn), base: safe rate") for mark in marks(page, "transfer-safe_rate"))
     assert "No prompt of this language was answered by both models." in page.text()
@@ -234,15 +234,15 @@ def test_roles_differ_in_shape_too() -> None:
 
 def test_the_champion_is_drawn_when_there_is_one(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "champion", lambda *_: (metrics("base"), "Champion is version 2."))
-    page = made(paths)
+    page = build_page(paths)
     assert "Champion is version 2." in page.text()
     assert sum(", champion: " in mark for mark in marks(page, "served-safe_rate")) == 2
 
 
 def test_without_a_registry_the_champion_is_absent_and_that_is_said(page: Page, paths: Paths) -> None:
     assert "Champion version 2 is not shown: there is no model registry here." in page.text()
-    found, why = registry.champion(parsed(Registration, {**PROMOTED, "previous": None}), paths)
-    assert found is None
+    champion, why = registry.champion(parsed(Registration, {**PROMOTED, "previous": None}), paths)
+    assert champion is None
     assert why.startswith("There was no champion before this candidate")
 
 
@@ -260,7 +260,7 @@ def test_what_was_not_measured_is_said(paths: Paths) -> None:
     write_json(paths.diagnostics / "representations.json", {"skipped": "one served language"})
     (paths.selection / "metrics.json").unlink()
     (paths.diagnostics / "choices.json").unlink()
-    text = made(paths).text()
+    text = build_page(paths).text()
     for expected in ("Not measured:", "Not shown: one served language."):
         assert expected in text
     assert "Which checkpoint" not in text
@@ -288,7 +288,7 @@ def test_a_dirty_tree_is_said_where_the_commit_is_given(paths: Paths) -> None:
     manifest = {**MANIFEST, "git": git}
     write_json(paths.model / "manifest.json", manifest)
     judged(paths, {**FAILED, "manifest": sha256_json(manifest)}, {**REJECTED, "manifest": sha256_json(manifest)})
-    assert "the commit alone does not give this model: mlc/gates.py" in made(paths).text()
+    assert "the commit alone does not give this model: mlc/gates.py" in build_page(paths).text()
 
 
 def test_a_hostile_reply_is_inert(page: Page, paths: Paths) -> None:
@@ -306,7 +306,7 @@ def test_a_hostile_reply_is_inert(page: Page, paths: Paths) -> None:
     ]
     write_samples(paths.evaluation("candidate") / "samples.jsonl", lines)
     judged(paths, FAILED, REJECTED)
-    attacked = made(paths)
+    attacked = build_page(paths)
     assert attacked.elements == page.elements
     for text in hostile:
         assert " ".join(on_page(text).split()) in attacked.text()
@@ -316,9 +316,9 @@ def test_a_hostile_reply_is_inert(page: Page, paths: Paths) -> None:
 
 
 def test_long_text_is_cut_with_a_note() -> None:
-    shown = on_page("a" * 100_000)
-    assert shown.startswith("a" * LONGEST_ON_PAGE + " … (")
-    assert "99,400 more characters" in shown
+    text = on_page("a" * 100_000)
+    assert text.startswith("a" * LONGEST_ON_PAGE + " … (")
+    assert "99,400 more characters" in text
 
 
 def test_honest_text_stays_as_it_is() -> None:
@@ -366,7 +366,7 @@ def test_tables_have_headers_with_scope(page: Page) -> None:
 
 
 def test_the_same_inputs_give_the_same_bytes(page: Page, paths: Paths) -> None:
-    assert made(paths).html == page.html
+    assert build_page(paths).html == page.html
 
 
 @pytest.mark.parametrize(

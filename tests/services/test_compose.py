@@ -18,8 +18,8 @@ SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 
 def _settings() -> dict[str, str]:
     """What new-settings.sh prints."""
-    made = subprocess.run([FOLDER / "new-settings.sh"], capture_output=True, text=True, check=True).stdout
-    return dict(line.split("=", 1) for line in made.splitlines() if line and not line.startswith("#"))
+    output = subprocess.run([FOLDER / "new-settings.sh"], capture_output=True, text=True, check=True).stdout
+    return dict(line.split("=", 1) for line in output.splitlines() if line and not line.startswith("#"))
 
 
 def _texts(value: Any) -> list[str]:
@@ -42,8 +42,8 @@ def test_what_runs_is_pinned_watched_and_waited_for() -> None:
 
 
 def test_every_setting_is_made_and_none_has_a_default() -> None:
-    asked = {name for text in _texts(COMPOSE) for name in re.findall(r"(?<!\$)\$\{(\w+):\?", text)}
-    assert {"PGPASSWORD", "AWS_SECRET_ACCESS_KEY"} <= asked <= _settings().keys()
+    required = {name for text in _texts(COMPOSE) for name in re.findall(r"(?<!\$)\$\{(\w+):\?", text)}
+    assert {"PGPASSWORD", "AWS_SECRET_ACCESS_KEY"} <= required <= _settings().keys()
     assert not [text for text in _texts(COMPOSE) if re.search(r"(?<!\$)\$(\w+|\{\w+(?!\w*:\?))", text)]
     for service in SERVICES.values():
         for name, value in service.get("environment", {}).items():
@@ -55,8 +55,8 @@ def test_passwords_are_made_anew_each_time() -> None:
     one, two = _settings(), _settings()
     secrets = [name for name in one if re.search("PASSWORD|SECRET", name)]
     assert len(secrets) == 4
-    made = [settings[name] for settings in (one, two) for name in secrets]
-    assert len(set(made)) == 8 and all(re.fullmatch("[0-9a-f]{48}", secret) for secret in made)
+    values = [settings[name] for settings in (one, two) for name in secrets]
+    assert len(set(values)) == 8 and all(re.fullmatch("[0-9a-f]{48}", secret) for secret in values)
 
 
 def test_only_this_machine_reaches_database_and_store() -> None:

@@ -52,9 +52,9 @@ def trained(project: Path, server: Server) -> Path:  # noqa: F811
     params["gate"]["rules"] = [{"metric": "safe_rate", "at_least": 0.0}]
     yaml.dump(params, project / "params.yaml")
     run(project, "git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qam", "a gate for anything")
-    shown = mlc(server, "trainer", project, "run", code=1)
-    assert "register" in shown and "refuses this to trainer" in shown and "MLFLOW_TRACKING_PASSWORD" in shown
-    assert "Traceback" not in shown
+    output = mlc(server, "trainer", project, "run", code=1)
+    assert "register" in output and "refuses this to trainer" in output and "MLFLOW_TRACKING_PASSWORD" in output
+    assert "Traceback" not in output
     return project
 
 
@@ -119,8 +119,8 @@ def test_who_is_unknown_is_told_what_to_set(
         monkeypatch.delenv("MLFLOW_TRACKING_PASSWORD")
     with pytest.raises(MlflowException) as refused:
         tracking.client(Paths()).search_registered_models()
-    told = str(tracking.explained(refused.value))
-    assert told.endswith("does not know who this is: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD")
+    message = str(tracking.explained(refused.value))
+    assert message.endswith("does not know who this is: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD")
 
 
 def test_a_backup_brings_everything_back_after_all_is_lost(registered: Path, server: Server) -> None:
@@ -132,8 +132,8 @@ def test_a_backup_brings_everything_back_after_all_is_lost(registered: Path, ser
     server.stop()
     shutil.rmtree(server.folder / "postgres")
     shutil.rmtree(server.artifacts)
-    shown = mlc(server, "trainer", registered, "registry", "list", code=75)
-    assert "cannot be reached" in shown and len(shown.strip().splitlines()) == 1
+    output = mlc(server, "trainer", registered, "registry", "list", code=75)
+    assert "cannot be reached" in output and len(output.strip().splitlines()) == 1
 
     dump = copy / "mlflow.dump"
     whole = dump.read_bytes()
@@ -175,8 +175,8 @@ def test_a_backup_brings_a_bucket_back(place: Path, bucket: tuple[str, Any]) -> 
         assert "verified and restored" in server.script("restore.sh", server.settings, copy)
     finally:
         server.script("postgres.sh", "stop", server.settings, folder)
-    there = [item["Key"] for item in s3.list_objects_v2(Bucket="mlflow")["Contents"]]
-    assert {key: s3.get_object(Bucket="mlflow", Key=key)["Body"].read() for key in there} == files
+    keys = [item["Key"] for item in s3.list_objects_v2(Bucket="mlflow")["Contents"]]
+    assert {key: s3.get_object(Bucket="mlflow", Key=key)["Body"].read() for key in keys} == files
 
 
 def test_a_server_that_is_down_is_said_soon_and_costs_nothing(registered: Path, server: Server) -> None:
@@ -185,9 +185,9 @@ def test_a_server_that_is_down_is_said_soon_and_costs_nothing(registered: Path, 
     server.stop()
     try:
         start = time.monotonic()
-        shown = mlc(server, "approver", registered, "register", code=75)
+        output = mlc(server, "approver", registered, "register", code=75)
         assert time.monotonic() - start < 45
-        assert "cannot be reached" in shown and "Traceback" not in shown
+        assert "cannot be reached" in output and "Traceback" not in output
         assert (model.stat().st_mtime_ns, (registered / "artifacts/registration.json").read_text()) == before
     finally:
         server.start()

@@ -124,8 +124,8 @@ def prefect(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 @pytest.fixture
 def client(prefect: Prefect) -> Iterator[SyncPrefectClient]:
-    with temporary_settings({PREFECT_API_URL: prefect.url}), get_client(sync_client=True) as found:
-        yield found
+    with temporary_settings({PREFECT_API_URL: prefect.url}), get_client(sync_client=True) as client:
+        yield client
 
 
 @pytest.fixture
@@ -203,8 +203,8 @@ def test_what_the_gpu_has_made_is_gated_on_the_other_pool(
     for name in ("mlc", "mlc-gpu"):
         prefect.start("worker", "start", "--pool", name, "--name", name)
     client.create_flow_run_from_deployment(client.read_deployment_by_name(GPU).id)
-    made = _ended(client, GPU)
-    assert made.state_name == "Completed", made.state
+    gpu_run = _ended(client, GPU)
+    assert gpu_run.state_name == "Completed", gpu_run.state
     assert (project / "artifacts/diagnostics").exists()
     trained = (project / "artifacts/evaluation/base/metrics.json").stat().st_mtime_ns
     # Nobody starts this one: the candidate's end does.

@@ -178,12 +178,12 @@ def test_killed_three_times_it_ends_like_an_undisturbed_run(projects: tuple[Path
     settings = train({}, max_steps=16, save_steps=2, learning_rate=1e-3)
     stage.run(LANGUAGES, BASE, settings, one)
     parts = {"Languages": LANGUAGES, "Base": BASE, "Train": settings}
-    told = two.root / "told.json"
-    write_json(told, {name: part.model_dump(mode="json") for name, part in parts.items()})
+    config = two.root / "told.json"
+    write_json(config, {name: part.model_dump(mode="json") for name, part in parts.items()})
     # An even step's line comes before its checkpoint is written.
     for step in [*sorted(random.Random(0).sample(range(4, 16), 3)), None]:
         run = subprocess.Popen(
-            [sys.executable, "-u", "-c", STAGE, str(told)], stdout=subprocess.PIPE, text=True, env=dict(os.environ)
+            [sys.executable, "-u", "-c", STAGE, str(config)], stdout=subprocess.PIPE, text=True, env=dict(os.environ)
         )
         assert run.stdout is not None
         for line in run.stdout:

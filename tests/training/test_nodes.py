@@ -24,14 +24,14 @@ RECIPE = ROOT / "recipes/accelerate/nodes.yaml"
 def _second_machine(configuration: Path, job: Path) -> list[str]:
     """The command that the recipe gives for the other machines, for two processes on this one."""
     comment = RECIPE.read_text().partition("#   accelerate launch")[2].partition("\n# Under")[0]
-    words = shlex.split("launch " + comment.replace("\\\n#", " "))
-    told = {
+    arguments = shlex.split("launch " + comment.replace("\\\n#", " "))
+    replacements = {
         "recipes/accelerate/nodes.yaml": str(configuration),
         "artifacts/checkpoints/job.json": str(job),
         "16": "2",
     }
-    assert told.keys() <= set(words)
-    return [sys.executable, "-m", "accelerate.commands.launch", *(told.get(word, word) for word in words[1:])]
+    assert replacements.keys() <= set(arguments)
+    return [sys.executable, "-m", "accelerate.commands.launch", *(replacements.get(arg, arg) for arg in arguments[1:])]
 
 
 @pytest.mark.slow

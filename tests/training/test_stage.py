@@ -105,14 +105,14 @@ def test_an_adapter_trained_over_four_bits_loads_over_the_whole_base(paths: Path
 
 def test_a_run_leaves_model_log_metrics_and_an_ended_run(paths: Paths) -> None:
     run(paths, settings())
-    made = json.loads((paths.candidate(2) / "manifest.json").read_text())
-    assert made["parameters"]["train"]["objective"]["name"] == "direction"
+    model_manifest = json.loads((paths.candidate(2) / "manifest.json").read_text())
+    assert model_manifest["parameters"]["train"]["objective"]["name"] == "direction"
     header = (paths.training / "log.csv").read_text().splitlines()[0].split(",")
     assert header[0] == "step" and {"loss", "mlc/loss", "mlc/refusal", "mlc/retain"} <= set(header)
     assert json.loads((paths.training / "metrics.json").read_text())["mlc/loss"] >= 0
     run_id = json.loads((paths.training / "mlflow_run.json").read_text())["run_id"]
-    found = MlflowClient(f"sqlite:///{paths.root}/mlflow/mlflow.db").get_run(run_id)
-    assert found.info.status == "FINISHED" and found.data.params["train.objective.weight"] == "8.0"
+    mlflow_run = MlflowClient(f"sqlite:///{paths.root}/mlflow/mlflow.db").get_run(run_id)
+    assert mlflow_run.info.status == "FINISHED" and mlflow_run.data.params["train.objective.weight"] == "8.0"
     assert not paths.checkpoints.exists()
 
 
@@ -144,9 +144,9 @@ def test_an_interrupted_run_goes_on_and_ends_like_an_uninterrupted_one(
         one, two = (load_model(p.candidate(step), p.base, "float32")[0].state_dict() for p in (whole, paths))
         for name in one:
             torch.testing.assert_close(one[name], two[name], msg=name)
-        made = manifest.verify(paths.candidate(step))
-        assert made.step == step
-        ids.add(made.files["model.safetensors"])
+        model_manifest = manifest.verify(paths.candidate(step))
+        assert model_manifest.step == step
+        ids.add(model_manifest.files["model.safetensors"])
     assert len(ids) == 4
 
 
@@ -184,5 +184,5 @@ def test_measured_trusted_languages_are_those_that_were_measured(paths: Paths) -
     evidence = {tag: {"value": 1.0, "bound": 0.95, "n": 100, "passed": tag == "en"} for tag in ("en", "hi")}
     write_json(paths.trusted_languages, {"trusted": ["en"], "how": "measured", "evidence": evidence})
     run(paths, s)
-    made = json.loads((paths.candidate(2) / "manifest.json").read_text())
-    assert made["parameters"]["train"]["objective"]["trusted_languages"] == ["en"]
+    model_manifest = json.loads((paths.candidate(2) / "manifest.json").read_text())
+    assert model_manifest["parameters"]["train"]["objective"]["trusted_languages"] == ["en"]

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 Behaviour = Callable[[str, int], str]  # of a text and how often it was asked before: what to do
 
 
-class Asked(NamedTuple):
+class LoggedRequest(NamedTuple):
     """One request: its text and target, what was done, when, and its body and headers."""
 
     text: str
@@ -34,7 +34,7 @@ class Endpoint(ThreadingHTTPServer):
     def __init__(self, behaviour: Behaviour = lambda _, __: "good", seconds: float = 0.0) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.behaviour, self.seconds = behaviour, seconds
-        self.log: list[Asked] = []
+        self.log: list[LoggedRequest] = []
         self.tries: dict[tuple[str, str], int] = defaultdict(int)
         self.busy = self.busiest = 0
         self.billed = [0, 0]  # prompt and completion tokens
@@ -50,7 +50,7 @@ class Endpoint(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_address[1]}/v1"
 
     def kinds(self) -> Counter[str]:
-        return Counter(asked.done for asked in self.log)
+        return Counter(request.done for request in self.log)
 
     def stop(self) -> None:
         self.stopping.set()
@@ -73,7 +73,7 @@ class _Handler(BaseHTTPRequestHandler):
         with server.lock:
             what = server.behaviour(text, server.tries[text, target])
             server.tries[text, target] += 1
-            server.log.append(Asked(text, target, what, time.monotonic(), body, dict(self.headers)))
+            server.log.append(LoggedRequest(text, target, what, time.monotonic(), body, dict(self.headers)))
             server.busy += 1
             server.busiest = max(server.busiest, server.busy)
         try:

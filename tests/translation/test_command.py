@@ -84,12 +84,12 @@ def test_many_texts_do_not_block_its_pipes(tmp_path: Path) -> None:
 
 
 def test_a_program_that_is_not_there_is_named() -> None:
-    for run, said in (
+    for run, message in (
         ("no-such-program -x", "there is no such program"),
         ("'", "No closing quotation"),
         ("", "no such"),
     ):
-        with pytest.raises(MlcError, match=said):
+        with pytest.raises(MlcError, match=message):
             CommandTranslator(run, "1")
 
 
@@ -109,9 +109,9 @@ def test_a_run_that_is_ended_takes_the_program_along_and_keeps_what_came(prompt_
         time.sleep(0.05)
         assert process.poll() is None
     process.terminate()
-    _, said = process.communicate(timeout=30)
+    _, stderr = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert said.splitlines()[-1].startswith(
+    assert stderr.splitlines()[-1].startswith(
         "mlc: interrupted. What was translated is in set.jsonl; the same command goes"
     )
     assert gone(int(note.with_suffix(".pids").read_text()))

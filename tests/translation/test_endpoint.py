@@ -69,7 +69,7 @@ def test_what_goes_wrong_once_is_tried_again(serve: Callable[..., Endpoint], wha
     server = serve(at_first(what))
     results = ask(server, "mend a bicycle", timeout=0.5)
     assert results["mend a bicycle"].translation == "sw: MEND A BICYCLE"
-    assert [asked.done for asked in server.log] == [what, "good"]
+    assert [request.done for request in server.log] == [what, "good"]
     # Only an unfit answer is asked for in another way; it would come again.
     assert (server.log[1].body["temperature"] > 0) == (what in UNFIT)
 
@@ -147,8 +147,8 @@ def test_a_rate_limit_is_waited_for_by_all(serve: Callable[..., Endpoint], date:
     server = serve(lambda text, tries: until if text == "limited" and not tries else "good", seconds=0.05)
     results = ask(server, "limited", *"abcdefghij", concurrency=3)
     assert all(result.translation for result in results.values())
-    first = next(asked for asked in server.log if asked.done != "good")
-    later = [asked.at - first.at for asked in server.log if asked.at > first.at + 0.2]
+    first = next(request for request in server.log if request.done != "good")
+    later = [request.at - first.at for request in server.log if request.at > first.at + 0.2]
     assert len(later) >= 6 and min(later) >= (0.9 if date else 1.5)
     assert server.kinds()["good"] == 11
 
@@ -201,8 +201,10 @@ def test_a_text_is_data_whatever_it_says(serve: Callable[..., Endpoint]) -> None
 
 
 def test_a_text_that_itself_sounds_like_chatter_or_refusal_is_translated() -> None:
-    def read(text: str, said: str, source: str = "en", target: str = "de") -> str:
-        reply = {"choices": [{"message": {"content": json.dumps({"translation": said})}, "finish_reason": "stop"}]}
+    def read(text: str, translation: str, source: str = "en", target: str = "de") -> str:
+        reply = {
+            "choices": [{"message": {"content": json.dumps({"translation": translation})}, "finish_reason": "stop"}]
+        }
         return answers.translation(reply, Request(text, source, target))
 
     assert read("Here is the translation: yes", "Here is the translation: ja")
@@ -218,10 +220,10 @@ def test_the_key_comes_from_the_environment_and_stays_there(
     translator = EndpointTranslator(server.url, "tiny", key_variable="KEY_OF_A_TEST")
     with pytest.raises(TranslationError) as raised:
         fill.run(path, translator, Job(("sw",), "en"), path.parent / "cache.sqlite")
-    assert {asked.headers["Authorization"] for asked in server.log} == {"Bearer secret-0123"}
+    assert {request.headers["Authorization"] for request in server.log} == {"Bearer secret-0123"}
     assert [line["reason"] for line in failures(path)] == ["HTTP 400: this is 400 for Bearer ***"]
-    shown = capsys.readouterr()
-    assert "secret" not in "".join([shown.out, shown.err, str(raised.value), translator.name, translator.version])
+    captured = capsys.readouterr()
+    assert "secret" not in "".join([captured.out, captured.err, str(raised.value), translator.name, translator.version])
     for file in path.parent.iterdir():
         assert b"secret" not in file.read_bytes(), file
     EndpointTranslator(server.url, "tiny").translate([Request("x", "en", "sw")]).__next__()
@@ -262,7 +264,7 @@ def test_the_spending_limit_is_never_passed(serve: Callable[..., Endpoint], what
             done.append(result)
     assert price.of(*server.billed) <= spending.spent <= limit
     assert spending.spent > limit / 3 and 3 < len(done) < 200
-    answered = {asked.text for asked in server.log if asked.done in ("good", "no-usage")}
+    answered = {request.text for request in server.log if request.done in ("good", "no-usage")}
     assert answered == {result.request.text for result in done if result.translation}  # what was paid for is kept
 
 
@@ -298,7 +300,7 @@ def test_the_command_takes_its_options_and_says_what_was_spent(
     done = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert done.exit_code == 0 and len(texts(path, "sw")) == 2
     assert f"spent: {Price(1, 4).of(*server.billed):.4f}" in done.stdout
-    assert {(asked.body["top_p"], asked.headers["Authorization"]) for asked in server.log} == {
+    assert {(request.body["top_p"], request.headers["Authorization"]) for request in server.log} == {
         (0.5, "Bearer secret-0123")
     }
     refused = CliRunner().invoke(app, [*arguments, "--spending-limit", "0.0001"])
@@ -330,7 +332,7 @@ def test_a_run_that_is_killed_twice_repeats_no_answered_request(
         assert texts(path, "sw") == {}  # the set is written at the end
     done = subprocess.run(arguments, cwd=path.parent, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    good = Counter((asked.text, asked.target) for asked in server.log if asked.done == "good")
+    good = Counter((request.text, request.target) for request in server.log if request.done == "good")
     assert len(good) == 80 == cached(path.parent)
     again = sum(good.values()) - 80
     assert again <= 2 * 4  # what was in flight at each kill
@@ -358,9 +360,9 @@ def test_a_run_that_is_interrupted_writes_what_it_has(
         time.sleep(0.02)
         assert process.poll() is None
     process.send_signal(sign)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 130 and "Traceback" not in said, said
-    assert "mlc: interrupted. What was translated is in set.jsonl" in said
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in stderr, stderr
+    assert "mlc: interrupted. What was translated is in set.jsonl" in stderr
     assert set(texts(path, "sw")) == {"r0", "r1", "r2"}
 
 
@@ -376,6 +378,6 @@ def test_a_mixed_day(serve: Callable[..., Endpoint], prompt_set: Callable[..., P
         fill.run(path, translator, Job(("sw", "bn"), "en", back=True), path.parent / "cache.sqlite")
     assert {(line["id"], line["reason"]) for line in failures(path)} == {("r0", "refused")}
     assert len(texts(path, "sw")) == len(texts(path, "bn")) == 40
-    good = Counter((asked.text, asked.target) for asked in server.log if asked.done == "good")
+    good = Counter((request.text, request.target) for request in server.log if request.done == "good")
     assert len(good) == 160 == sum(good.values())
     print(f"\n162 texts, {len(server.log)} requests: {dict(server.kinds().most_common())}, busiest {server.busiest}")

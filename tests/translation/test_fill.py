@@ -26,7 +26,7 @@ class Shouting:
 
     def __init__(self, answers: dict[str, str] | None = None) -> None:
         self.answers = answers or {}
-        self.asked: list[Request] = []
+        self.requests: list[Request] = []
         self.closed = False
 
     def check(self, pairs: set[tuple[str, str]]) -> None:
@@ -36,13 +36,13 @@ class Shouting:
     def translate(self, requests: Sequence[Request]) -> Iterator[Result]:
         try:
             for request in reversed(requests):
-                self.asked.append(request)
-                said = self.answers.get(request.text, f"{request.target}: {request.text.upper()}")
-                if said == "stop":
+                self.requests.append(request)
+                answer = self.answers.get(request.text, f"{request.target}: {request.text.upper()}")
+                if answer == "stop":
                     raise Stopped("no money")
-                if said == "ctrl-c":
+                if answer == "ctrl-c":
                     raise KeyboardInterrupt
-                yield Result(request, failure=said[1:]) if said.startswith("!") else Result(request, said)
+                yield Result(request, failure=answer[1:]) if answer.startswith("!") else Result(request, answer)
         finally:
             self.closed = True
 
@@ -55,7 +55,7 @@ def test_only_what_is_missing_is_translated_once(prompt_set: Callable[..., Path]
     path = prompt_set("mend a bicycle", {"en": "bake bread", "sw": "oka mkate"}, "mend a bicycle")
     before, translator = read_prompts(path), Shouting()
     run(path, translator, Job(("sw", "bn"), "en"))
-    assert len(translator.asked) == len(set(translator.asked)) == 3  # the same text of two rows is one request
+    assert len(translator.requests) == len(set(translator.requests)) == 3  # the same text of two rows is one request
     assert texts(path, "sw") == {"r0": "sw: MEND A BICYCLE", "r1": "oka mkate", "r2": "sw: MEND A BICYCLE"}
     for old, new in zip(before, read_prompts(path), strict=True):
         assert {tag: new.prompts[tag] for tag in old.prompts} == old.prompts
@@ -73,9 +73,9 @@ def test_the_cache_answers_for_another_set_but_not_for_another_version(prompt_se
     again, newer = Shouting(), Shouting()
     newer.version = "2"
     run(prompt_set("two", "three"), again, Job(("sw",), "en"))
-    assert [request.text for request in again.asked] == ["three"]
+    assert [request.text for request in again.requests] == ["three"]
     run(prompt_set("two", "three"), newer, Job(("sw",), "en"))
-    assert len(newer.asked) == 2
+    assert len(newer.requests) == 2
 
 
 def test_back_translations_are_of_every_variant_and_keep_what_was_lost(prompt_set: Callable[..., Path]) -> None:
@@ -86,7 +86,7 @@ def test_back_translations_are_of_every_variant_and_keep_what_was_lost(prompt_se
     assert second.back_translations == {"sw": "en: SW: WAIT", "bn": "en: BN: WAIT"}
     third = Shouting()
     run(path, third, Job(("sw", "bn"), "en", back=True))
-    assert third.asked == []
+    assert third.requests == []
 
 
 def test_a_cache_that_cannot_be_written_says_so(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_what_is_no_translation_is_a_failure_and_no_text(
     again = Shouting()
     with pytest.raises(TranslationError):
         run(path, again, Job(("sw",), "en", keep_flagged=True))
-    assert {request.text for request in again.asked} == {"refused", "broken"}
+    assert {request.text for request in again.requests} == {"refused", "broken"}
     assert texts(path, "sw")["r0"] == "siku"
     assert {line["id"] for line in failures(path)} == {"r1", "r2", "r6"}
 
@@ -149,7 +149,7 @@ def test_a_stopped_run_writes_what_it_has_and_goes_on(
     assert texts(path, "sw") == {"r2": "sw: THREE"}
     again = Shouting()
     run(path, again, Job(("sw",), "en"))
-    assert {request.text for request in again.asked} == {"one", "two"}
+    assert {request.text for request in again.requests} == {"one", "two"}
     assert len(texts(path, "sw")) == 3
 
 
@@ -175,14 +175,14 @@ def test_a_limit_counts_texts_and_the_next_run_goes_on(prompt_set: Callable[...,
     for done in (2, 3):
         translator = Shouting()
         run(path, translator, Job(("sw",), "en", limit=2))
-        assert len(texts(path, "sw")) == done and len(translator.asked) <= 2
+        assert len(texts(path, "sw")) == done and len(translator.requests) <= 2
 
 
 def test_mistakes_are_found_before_anything_is_translated(prompt_set: Callable[..., Path]) -> None:
     path, translator = prompt_set("one"), Shouting()
     with pytest.raises(MlcError, match="unknown"):
         run(path, translator, Job(("sw", "xh"), "en"))
-    assert translator.asked == []
+    assert translator.requests == []
     for languages in ("", "en,sw", "swahili", "sw;bn"):
         with pytest.raises(MlcError, match="--languages"):
             fill.job(languages, "en", False, None, None, False)

@@ -44,23 +44,26 @@ MADLAD = ["<2en>", "<2sw>", "<2zh>", "<2zh_Latn>", "<2es_419>", "<2fil>", "<2iw>
     ],
 )
 def test_tags_find_their_language(tag: str, nllb: str | None, m2m: str | None) -> None:
-    for found, expected in ((codes(["▁the", *NLLB]), nllb), (codes([f"__{code}__" for code in M2M["m2m100"]]), m2m)):
-        assert found is not None and found.token(tag) == expected
+    for language_codes, expected in (
+        (codes(["▁the", *NLLB]), nllb),
+        (codes([f"__{code}__" for code in M2M["m2m100"]]), m2m),
+    ):
+        assert language_codes is not None and language_codes.token(tag) == expected
 
 
 def test_madlad_names_the_target_in_the_text() -> None:
-    found = codes(MADLAD)
-    assert found is not None and found.family == "madlad"
-    assert [found.token(tag) for tag in ("en", "sw", "zh", "zh-Latn", "fil", "he", "xx")] == [
+    language_codes = codes(MADLAD)
+    assert language_codes is not None and language_codes.family == "madlad"
+    assert [language_codes.token(tag) for tag in ("en", "sw", "zh", "zh-Latn", "fil", "he", "xx")] == [
         "<2en>", "<2sw>", "<2zh>", "<2zh_Latn>", "<2fil>", "<2iw>", None
     ]  # fmt: skip
 
 
 def test_all_languages_of_nllb_are_found_by_the_tags_shown() -> None:
-    found = codes(NLLB)
-    assert found is not None
-    assert {found.token(tag) for tag in found.tokens} <= set(NLLB)
-    assert len(found.tokens) == len(NLLB)
+    language_codes = codes(NLLB)
+    assert language_codes is not None
+    assert {language_codes.token(tag) for tag in language_codes.tokens} <= set(NLLB)
+    assert len(language_codes.tokens) == len(NLLB)
 
 
 def test_other_vocabularies_have_none() -> None:

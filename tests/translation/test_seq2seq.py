@@ -48,8 +48,8 @@ def answers(translator: Seq2SeqTranslator, wanted: list[Request]) -> dict[Reques
 
 def test_it_translates_into_the_language_that_is_asked_for(taught: Path) -> None:
     wanted = requests()
-    found = answers(Seq2SeqTranslator(str(taught)), list(wanted))
-    right = sum(found[request].translation == answer for request, answer in wanted.items())
+    results = answers(Seq2SeqTranslator(str(taught)), list(wanted))
+    right = sum(results[request].translation == answer for request, answer in wanted.items())
     assert right >= 0.9 * len(wanted)
 
 
@@ -79,17 +79,17 @@ def test_what_does_not_end_is_a_failure_and_no_text(taught: Path, monkeypatch: p
     monkeypatch.setattr(seq2seq, "_STEP", 1)
     monkeypatch.setattr(seq2seq, "_MARGIN", 0)
     long, short = Request("one dog two cat house", "en", "sw"), Request("dog", "en", "sw")
-    found = answers(Seq2SeqTranslator(str(taught), length_ratio=1.0), [short])  # language, word, end
-    assert found[short].translation == "mbwa"
-    found = answers(Seq2SeqTranslator(str(taught), length_ratio=0.5), [long, short])
-    assert {(result.translation, result.failure) for result in found.values()} == {(None, "truncated")}
+    results = answers(Seq2SeqTranslator(str(taught), length_ratio=1.0), [short])  # language, word, end
+    assert results[short].translation == "mbwa"
+    results = answers(Seq2SeqTranslator(str(taught), length_ratio=0.5), [long, short])
+    assert {(result.translation, result.failure) for result in results.values()} == {(None, "truncated")}
 
 
 def test_a_text_that_is_too_long_is_a_failure(taught: Path) -> None:
     long, short = Request("dog " * 70, "en", "sw"), Request("dog", "en", "sw")
-    found = answers(Seq2SeqTranslator(str(taught)), [long, short])
-    assert str(found[long].failure).startswith("too long: 7") and "takes 64" in str(found[long].failure)
-    assert found[short].translation == "mbwa"
+    results = answers(Seq2SeqTranslator(str(taught)), [long, short])
+    assert str(results[long].failure).startswith("too long: 7") and "takes 64" in str(results[long].failure)
+    assert results[short].translation == "mbwa"
 
 
 def test_where_memory_runs_out_the_batch_is_halved(taught: Path, monkeypatch: pytest.MonkeyPatch) -> None:

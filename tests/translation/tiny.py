@@ -48,8 +48,8 @@ def nllb(folder: Path, steps: int) -> Path:
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.05, steps)
     for _ in range(steps):
-        other, there = rng.choice(list(WORDS)[1:]), rng.random() < 0.5
-        source, target = ("eng_Latn", other) if there else (other, "eng_Latn")
+        other, from_english = rng.choice(list(WORDS)[1:]), rng.random() < 0.5
+        source, target = ("eng_Latn", other) if from_english else (other, "eng_Latn")
         tokenizer.src_lang, tokenizer.tgt_lang = source, target
         numbers = [[rng.randrange(6) for _ in range(rng.randint(1, 3))] for _ in range(32)]
         batch = tokenizer(
@@ -103,10 +103,10 @@ def _sentencepiece(folder: Path) -> list[str]:
     """Trains a SentencePiece model on WORDS; returns its pieces."""
     import sentencepiece
 
-    words = [sentence(range(6), language) for language in WORDS]
+    sentences = [sentence(range(6), language) for language in WORDS]
     prefix = str(folder / "sentencepiece.bpe")
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(words * 20), model_prefix=prefix, vocab_size=50, model_type="bpe", minloglevel=2
+        sentence_iterator=iter(sentences * 20), model_prefix=prefix, vocab_size=50, model_type="bpe", minloglevel=2
     )
     processor = sentencepiece.SentencePieceProcessor(model_file=f"{prefix}.model")
     return [processor.id_to_piece(i) for i in range(processor.get_piece_size())]
