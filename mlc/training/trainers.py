@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 from peft import PeftModel
@@ -191,7 +192,9 @@ class MLCMixin:
             p, k = torch.tensor([where[i] for i in batch]).T
             hidden[p, k] = h.float()
             q = logits.float().softmax(-1)
-            sums.index_put_(((~harmful[p]).long(), k.to(device)), q, accumulate=True)
+            # A product, as index_put_ adds in whatever order its threads come to it.
+            cell = F.one_hot((~harmful[p]).long() * present.shape[1] + k.to(device), 2 * present.shape[1])
+            sums += (cell.T.to(q) @ q).view_as(sums)
             if retain:
                 best = q.topk(likeliest, -1)
                 tokens[p, k], probabilities[p, k] = best.indices.cpu().int(), best.values.cpu()
