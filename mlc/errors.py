@@ -18,6 +18,8 @@ _TRANSIENT_STATUS = {408, 425, 429, 500, 502, 503, 504}
 _MLFLOW = {"TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "DEADLINE_EXCEEDED"}
 # Where a proxy answers in MLflow's place, only the message holds the status.
 _MLFLOW_STATUS = re.compile(r"failed with error code (\d{3}) ")
+# A failed download of several files holds what happened to each of them as text alone.
+_MLFLOW_DOWNLOAD = re.compile(r"Connection (refused|aborted|reset)|(Connect|Read)Timeout(Error)?\b|IncompleteRead")
 
 
 class MlcError(Exception):
@@ -55,7 +57,9 @@ def _is_transient(error: BaseException) -> bool:
         return status in _TRANSIENT_STATUS
     if "mlflow.exceptions" in sys.modules and isinstance(error, sys.modules["mlflow.exceptions"].MlflowException):
         status = _MLFLOW_STATUS.search(str(error))
-        return error.error_code in _MLFLOW or (status is not None and int(status[1]) in _TRANSIENT_STATUS)
+        if status is not None and int(status[1]) in _TRANSIENT_STATUS:
+            return True
+        return error.error_code in _MLFLOW or _MLFLOW_DOWNLOAD.search(str(error)) is not None
     away = (ConnectionRefusedError, ConnectionResetError, TimeoutError)  # not BrokenPipeError: that is a closed screen
     theirs = (
         requests.ConnectionError,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -19,6 +20,16 @@ from mlc.errors import MlcError, disk_full, is_transient, read_only
 
 class _Answers(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
+        if self.path.endswith("/gone.txt"):
+            self.close_connection = True
+            return
+        if "?path=" in self.path:  # MLflow's list of a folder's files
+            listing = json.dumps({"files": [{"path": "gone.txt", "is_dir": False, "file_size": 9}]}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(listing)))
+            self.end_headers()
+            self.wfile.write(listing)
+            return
         status = self.path.strip("/").split("/")[0]
         self.send_response(200 if status == "half" else int(status))
         if status == "half":
@@ -55,6 +66,15 @@ def _error(call: Callable[[], object]) -> Exception:
 def test_a_server_that_is_away_passes(nowhere: str) -> None:
     assert is_transient(_error(lambda: requests.get(nowhere)))
     assert is_transient(_error(lambda: httpx.get(nowhere)))
+
+
+def test_a_store_that_goes_away_during_a_download_passes(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import mlflow
+
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    folder = f"mlflow-artifacts://{server.removeprefix('http://')}/1/2/artifacts"
+    error = _error(lambda: mlflow.artifacts.download_artifacts(folder, tracking_uri=server))
+    assert "gone.txt" in str(error) and is_transient(error), error
 
 
 def test_a_server_that_goes_away_amid_its_answer_passes(server: str, monkeypatch: pytest.MonkeyPatch) -> None:

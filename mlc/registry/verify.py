@@ -13,7 +13,7 @@ from urllib.request import url2pathname
 import mlflow
 from mlflow.exceptions import MlflowException
 
-from mlc.errors import IntegrityError, MlcError
+from mlc.errors import IntegrityError, MlcError, is_transient
 from mlc.evaluation.metrics import Metrics
 from mlc.files import differences as changed_files
 from mlc.files import read_json, sha256, sha256_folder
@@ -90,7 +90,8 @@ def fetched(model: RegisteredModel, version: str, part: str = "") -> Iterator[Pa
     """The files of a version, or one part of them, for the time of the block; from a local store not copied.
 
     Raises:
-        MlcError: the store does not have them, or cannot be reached.
+        MlcError: the store does not have them.
+        MlflowException, OSError: the store is away; ``is_transient`` tells.
     """
     source = model.version(version).source
     where = f"{source}/{part}" if part else source
@@ -104,6 +105,8 @@ def fetched(model: RegisteredModel, version: str, part: str = "") -> Iterator[Pa
             try:
                 path = Path(mlflow.artifacts.download_artifacts(where, dst_path=folder, tracking_uri=model.uri))
             except (MlflowException, OSError) as error:
+                if is_transient(error):
+                    raise  # nothing is missing: the store is away
                 raise _missing(model, version, f"{where}: {' '.join(str(error).split())}") from None
         yield path
 
