@@ -41,19 +41,36 @@ def prefix(root: Path) -> str:
     return _output(root, "rev-parse", "--show-prefix") or ""
 
 
+# What decides what a stage does: it has to be in the commit, wherever git is told not to look.
+DECIDING = ("params.yaml", "dvc.yaml", "mlc.lock", "*.dvc", "mlc", "flows")
+
+
 def state(root: Path) -> GitState:
     """What is checked out, and what is not committed.
 
     dvc.lock does not count: its hash has its own place in the manifest, and every run rewrites it. Untracked files
-    count where code is imported from.
+    count where code is imported from, and among the settings and pointers that decide; ignored ones as well, where
+    Python would import them. A file that git was told to leave unlooked at (``assume-unchanged``, ``skip-worktree``)
+    counts as changed.
     """
     commit = _output(root, "rev-parse", "--verify", "HEAD")  # None before the first commit, too
     if commit is None:
         return GitState(commit=None, dirty=False, changed=[])
-    changed = git(root, "diff", "-z", "--name-only", "--no-renames", "--relative", "HEAD", "--")
-    untracked = git(root, "ls-files", "-z", "--others", "--exclude-standard", "--", "mlc", "flows")
-    files = sorted(set((changed + untracked).split("\0")) - {"", "dvc.lock"})
-    return GitState(commit=commit, dirty=bool(files), changed=files)
+    names = git(root, "diff", "-z", "--name-only", "--no-renames", "--relative", "HEAD", "--")
+    names += git(root, "ls-files", "-z", "--others", "--exclude-standard", "--", *DECIDING)
+    ignored = git(root, "ls-files", "-z", "--others", "--ignored", "--exclude-standard", "--", *DECIDING).split("\0")
+    flagged = git(root, "ls-files", "-z", "-v", "--", *DECIDING).split("\0")
+    changed = {
+        *names.split("\0"),
+        *(name for name in ignored if Path(name).suffix in (".py", ".so", ".yaml", ".lock", ".dvc")),
+        *(entry[2:] for entry in flagged if (entry[:1].islower() or entry[:1] == "S") and (root / entry[2:]).exists()),
+    } - {"", "dvc.lock"}
+    return GitState(commit=commit, dirty=bool(changed), changed=sorted(changed))
+
+
+def is_commit(root: Path, commit: str) -> bool:
+    """Whether the repository has this commit."""
+    return _output(root, "cat-file", "-e", f"{commit}^{{commit}}") is not None
 
 
 def current_user(root: Path) -> str | None:

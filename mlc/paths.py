@@ -157,6 +157,10 @@ class Paths:
     def registration(self) -> Path:
         return self.artifacts / "registration.json"
 
+    def provenance(self, stage: str) -> Path:
+        """What a stage ran with: its commit, code and settings, and the hashes of what it read and wrote."""
+        return self.artifacts / "provenance" / f"{stage}.json"
+
     @property
     def audit(self) -> Path:
         """The champion as it was last audited: ``model``, ``evaluation`` and ``verdict.json``. No stage reads it."""

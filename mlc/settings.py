@@ -385,6 +385,9 @@ class Register(Section):
 
     model_name: str = Field(min_length=1)
     margin: Share = Field(description="how much worse than the champion, in any language, still counts as no worse")
+    judged_again: Share = Field(
+        description="of the replies, where a judge is a model: it judges them again before a version is made"
+    )
     approval: Literal["none", "required"] = Field(
         description="whether a better candidate becomes champion by itself, or waits for `mlc registry approve`"
     )

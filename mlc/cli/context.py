@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -29,7 +31,22 @@ def pinned_project() -> tuple[Settings, Paths]:
         MlcError: also where the installed package has other code.
     """
     from mlc.project import lock
+    from mlc.provenance.code import LOCK
 
     settings, paths = project()
-    lock.check(paths.root / lock.NAME)
+    lock.check(paths.root / LOCK)
     return settings, paths
+
+
+@contextmanager
+def recorded_stage(name: str) -> Iterator[tuple[Settings, Paths]]:
+    """``pinned_project`` for a stage that decides about a model: what it ran with is recorded when the block ends.
+
+    Raises:
+        MlcError: as ``pinned_project``.
+    """
+    settings, paths = pinned_project()
+    from mlc.provenance.record import recorded
+
+    with recorded(name, paths):
+        yield settings, paths

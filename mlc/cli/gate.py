@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mlc.cli.context import pinned_project, project
+from mlc.cli.context import pinned_project, project, recorded_stage
 
 app = typer.Typer(help="Judge the candidate by the rules of params.yaml; see what they take, and why it failed.")
 
@@ -16,10 +16,10 @@ app = typer.Typer(help="Judge the candidate by the rules of params.yaml; see wha
 def gate_run(context: typer.Context) -> None:
     """Judge the candidate's evaluation by the rules of params.yaml and write the verdict; or show what it takes."""
     if context.invoked_subcommand is None:
-        settings, paths = pinned_project()
-        from mlc.gates import stage
+        with recorded_stage("gate") as (settings, paths):
+            from mlc.gates import stage
 
-        stage.run(settings.languages, settings.evaluate.prompts, settings.gate, paths)
+            stage.run(settings.languages, settings.evaluate.prompts, settings.gate, paths)
 
 
 @app.command("check")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -31,10 +32,14 @@ def judge_check(
     as_json: AsJson = False,
 ) -> None:
     """Measure the configured judges on labelled replies, per language: accuracy, false-safe and false-unsafe rate."""
+    # On other labelled replies it is no calibration that a gate may read: it has no record.
+    of_the_project = labelled is None and part is LabelledPart.held_out
     settings, paths = pinned_project()
     from mlc.evaluation import judge_check
+    from mlc.provenance.record import recorded
 
-    judge_check.check(settings.languages, settings.evaluate, paths, labelled, part.value, as_json)
+    with recorded("calibrate", paths) if of_the_project else nullcontext():
+        judge_check.check(settings.languages, settings.evaluate, paths, labelled, part.value, as_json)
 
 
 @app.command("injections")

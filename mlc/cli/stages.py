@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mlc.cli.context import pinned_project, project
+from mlc.cli.context import pinned_project, project, recorded_stage
 
 app = typer.Typer()
 RUN = "Run"  # the panel of --help
@@ -27,29 +27,29 @@ class Evaluated(StrEnum):
 @app.command(rich_help_panel=RUN)
 def validate() -> None:
     """Check the prompt sets' translations; write clean prompts, quarantine, metrics and Data Docs."""
-    settings, paths = pinned_project()
-    from mlc.quality import stage
+    with recorded_stage("validate") as (settings, paths):
+        from mlc.quality import stage
 
-    stage.run(settings.languages, settings.validate_, paths)
+        stage.run(settings.languages, settings.validate_, paths)
 
 
 @app.command(rich_help_panel=RUN)
 def base() -> None:
     """Put the base model in place: a local folder, or a pinned revision of the hub."""
-    settings, paths = pinned_project()
-    from mlc.models import stage
+    with recorded_stage("base") as (settings, paths):
+        from mlc.models import stage
 
-    stage.run(settings.base, paths)
+        stage.run(settings.base, paths)
 
 
 @app.command("trusted-languages", rich_help_panel=RUN)
 def trusted_languages() -> None:
     """Write down the languages in which the base is already safe: those named, or (auto) those measured."""
-    settings, paths = pinned_project()
-    from mlc.gates import trusted_languages as stage
+    with recorded_stage("trusted_languages") as (settings, paths):
+        from mlc.gates import trusted_languages as stage
 
-    objective = settings.train.objective
-    stage.run(settings.languages, objective.trusted_languages, settings.evaluate, settings.gate, paths)
+        objective = settings.train.objective
+        stage.run(settings.languages, objective.trusted_languages, settings.evaluate, settings.gate, paths)
 
 
 @app.command(rich_help_panel=RUN)
@@ -58,10 +58,10 @@ def train() -> None:
 
     Makes a candidate of every train.candidate_steps-th step, or of the last alone; mlc select takes one of them.
     """
-    settings, paths = pinned_project()
-    from mlc.training import stage
+    with recorded_stage("train") as (settings, paths):
+        from mlc.training import stage
 
-    stage.run(settings.languages, settings.base, settings.train, paths)
+        stage.run(settings.languages, settings.base, settings.train, paths)
 
 
 @app.command(rich_help_panel=RUN, epilog="Example: mlc evaluate candidate")
@@ -70,13 +70,13 @@ def evaluate(which: Annotated[Evaluated, typer.Argument(help="which model, or tu
 
     tuning: of the base and every candidate to the tuning prompts, which mlc select chooses by.
     """
-    settings, paths = pinned_project()
-    from mlc.evaluation import stage, tuning
+    with recorded_stage(f"evaluate_{which.value}") as (settings, paths):
+        from mlc.evaluation import stage, tuning
 
-    if which is Evaluated.tuning:
-        tuning.run(settings.languages, settings.evaluate, paths)
-    else:
-        stage.run(settings.languages, settings.evaluate, "base" if which is Evaluated.base else "candidate", paths)
+        if which is Evaluated.tuning:
+            tuning.run(settings.languages, settings.evaluate, paths)
+        else:
+            stage.run(settings.languages, settings.evaluate, "base" if which is Evaluated.base else "candidate", paths)
 
 
 @app.command(rich_help_panel=RUN)
@@ -91,19 +91,19 @@ def metrics() -> None:
 @app.command(rich_help_panel=RUN)
 def select() -> None:
     """Take the best of the candidates by the gate's rules on the tuning prompts; the gate then judges it on others."""
-    settings, paths = pinned_project()
-    from mlc.gates import select as stage
+    with recorded_stage("select") as (settings, paths):
+        from mlc.gates import select as stage
 
-    stage.run(settings.languages, settings.gate, paths)
+        stage.run(settings.languages, settings.gate, paths)
 
 
 @app.command(rich_help_panel=RUN)
 def tasks() -> None:
     """Ask base and candidate the multiple-choice tasks of lm-evaluation-harness that params.yaml names, if any."""
-    settings, paths = pinned_project()
-    from mlc.evaluation import lm_eval_tasks
+    with recorded_stage("tasks") as (settings, paths):
+        from mlc.evaluation import lm_eval_tasks
 
-    lm_eval_tasks.run(settings.languages, settings.tasks, settings.evaluate, paths)
+        lm_eval_tasks.run(settings.languages, settings.tasks, settings.evaluate, paths)
 
 
 @app.command(rich_help_panel=RUN)

@@ -25,8 +25,12 @@ from mlc.judges.configured import make_judge
 from mlc.models.generation import Reply
 from mlc.paths import ModelUnderTest
 from mlc.prompts.schema import PromptRow, read_prompts
+from mlc.provenance.code import part_hash
 from mlc.settings import Evaluate, Languages
 
+# The code that makes replies, and the code that judges them: what other code has left unfinished is done anew.
+REPLIES_CODE = ("mlc/evaluation/generators", "mlc/evaluation/resume", "mlc/evaluation/sampling", "mlc/models")
+JUDGEMENTS_CODE = ("mlc/embedded", "mlc/judges", "mlc/languages")
 JUDGED_AT_ONCE = 512  # replies: a guard model sorts them by length, and a kill loses no more
 
 PromptLanguagePairs = Sequence[tuple[PromptRow, str]]
@@ -58,7 +62,7 @@ def sample(pairs: PromptLanguagePairs, evaluate: Evaluate, model: ModelUnderTest
     texts = [reply.text for reply in generated.replies]
     judgements = resume.run(
         model.partial / "judgements.jsonl",
-        sha256_json([generated.identity, judge.name, judge.version, texts]),
+        sha256_json([generated.identity, judge.name, judge.version, texts, *map(part_hash, JUDGEMENTS_CODE)]),
         len(pairs),
         f"{model.name} judgements",
         lambda done: _judged(judge, pairs, texts, done),
@@ -77,7 +81,8 @@ def _generated(pairs: PromptLanguagePairs, evaluate: Evaluate, model: ModelUnder
     referenced = [i for i, (row, tag) in enumerate(pairs) if tag in row.references]
     heads = [prompts[i] for i in referenced]
     references = [pairs[i][0].references[pairs[i][1]] for i in referenced]
-    identity = sha256_json([generator.model, generator.name, evaluate.max_new_tokens, prompts, heads, references])
+    asked = [generator.model, generator.name, evaluate.max_new_tokens, prompts, heads, references]
+    identity = sha256_json([*asked, *map(part_hash, REPLIES_CODE)])
     replies = resume.run(
         model.partial / "replies.jsonl",
         identity,

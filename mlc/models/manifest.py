@@ -14,9 +14,9 @@ from typing import Self
 from pydantic import ConfigDict, Field, JsonValue
 from ruamel.yaml import YAML
 
-from mlc import git
 from mlc.errors import MlcError
 from mlc.files import JsonFile, JsonPart, differences, sha256, sha256_folder, sha256_json
+from mlc.git import GitState
 from mlc.models.weights import pickles
 from mlc.paths import Paths
 from mlc.settings import Languages, Train
@@ -70,7 +70,7 @@ class Manifest(JsonFile):
     base: BaseOrigin
     data: DataHashes
     dvc_lock: str | None
-    git: git.GitState
+    git: GitState
     parameters: Parameters
     libraries: dict[str, str]
     python: str
@@ -86,7 +86,7 @@ class Manifest(JsonFile):
         return sha256_json(self.content())
 
 
-def _data_hash(pointer: Path) -> str | None:
+def data_hash(pointer: Path) -> str | None:
     """The hash that data.dvc gives for the prompt sets; None where there is no data.dvc."""
     if not pointer.exists():
         return None
@@ -104,12 +104,14 @@ def write(
     base_model: str,
     base_revision: str | None,
     paths: Paths,
+    git: GitState,
     step: int | None = None,
     base_files: dict[str, str] | None = None,
 ) -> Manifest:
     """Writes ``manifest.json`` into a finished model's folder and returns it. Call it last: it hashes what is there.
 
-    ``step`` is the training step that the model is of, null for the last. ``base_files`` are the hashes of the base's
+    ``git`` is what was checked out when the training started; ``step`` the training step that the model is of, null
+    for the last. ``base_files`` are the hashes of the base's
     files, where they are known already.
 
     Raises:
@@ -122,9 +124,9 @@ def write(
         files=_hashes(model_folder),
         step=step or train.max_steps,
         base=BaseOrigin(model=base_model, revision=base_revision, files=base_files or sha256_folder(paths.base)),
-        data=DataHashes(pointer=_data_hash(paths.root / "data.dvc"), prompts=sha256(paths.prompts / "alignment.jsonl")),
+        data=DataHashes(pointer=data_hash(paths.root / "data.dvc"), prompts=sha256(paths.prompts / "alignment.jsonl")),
         dvc_lock=sha256(lock) if lock.exists() else None,
-        git=git.state(paths.root),
+        git=git,
         parameters=Parameters(
             languages=LanguageTags.model_validate(languages.model_dump(mode="json")),
             train=train.model_dump(mode="json"),

@@ -16,6 +16,7 @@ from mlc.paths import Paths
 from mlc.project import lock
 from mlc.project.connections import Check, dvc, hub, prefect, tracking
 from mlc.prompts.schema import SETS, languages_of
+from mlc.provenance.code import LOCK
 from mlc.settings import Settings, load_settings
 from mlc.text import one_line, visible
 
@@ -144,7 +145,7 @@ def run(paths: Paths) -> list[Check]:
         checks += look(paths)
     try:
         settings = load_settings(paths.params)
-        lock.check(paths.root / lock.NAME)
+        lock.check(paths.root / LOCK)
     except MlcError as error:
         return [*checks, Check("settings", "problem", str(error), "mend it, then run `mlc doctor` again for the rest")]
     checks += [Check("settings", "ok", f"{paths.params} is valid"), _gpu(settings)]

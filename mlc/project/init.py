@@ -25,6 +25,7 @@ from mlc.paths import Paths
 from mlc.project import lock
 from mlc.project.configure import TEMPLATES, merge, overlay, recipe_settings
 from mlc.prompts.schema import SETS, languages_of
+from mlc.provenance.code import LOCK, part
 from mlc.settings import Settings, load_settings
 
 # What the embedded world's settings have that only fits its own model.
@@ -134,7 +135,7 @@ def _pipeline(path: Path, model: str | None) -> list[str]:
                 if dep == "embedded-base" and model is not None:
                     deps.append(model)
         if own:
-            stage["params"].append({lock.NAME: list(dict.fromkeys(f"code.{lock.part(dep)}" for dep in own))})
+            stage["params"].append({LOCK: list(dict.fromkeys(f"code.{part(dep)}" for dep in own))})
             code += own
         if not deps:
             del stage["deps"]
@@ -210,7 +211,7 @@ def run(folder: Path, answers: Answers) -> NewProject:
     Raises:
         MlcError: there is a project already, or an answer does not fit; nothing is written then.
     """
-    for name in ("params.yaml", "dvc.yaml", lock.NAME):
+    for name in ("params.yaml", "dvc.yaml", LOCK):
         if (folder / name).exists():
             raise MlcError(f"{folder / name} exists: this is a project already; `mlc configure` changes its settings")
     if answers.is_folder:
@@ -248,7 +249,7 @@ def run(folder: Path, answers: Answers) -> NewProject:
         # Last: with these, the folder is a project.
         shutil.move(params, paths.params)
         code = _pipeline(folder / "dvc.yaml", settings.base.model if answers.is_folder else None)
-        lock.write(folder / lock.NAME, code)
+        lock.write(folder / LOCK, code)
     languages = settings.languages
     return {
         "folder": str(folder),
@@ -270,9 +271,9 @@ def upgrade(paths: Paths) -> None:
     Raises:
         MlcError: this is no project that ``mlc init`` made.
     """
-    if not (paths.root / lock.NAME).exists():
-        raise MlcError(f"there is no {lock.NAME} here: only a project that `mlc init` made has its code in a package")
+    if not (paths.root / LOCK).exists():
+        raise MlcError(f"there is no {LOCK} here: only a project that `mlc init` made has its code in a package")
     settings = load_settings(paths.params)
     model = settings.base.model if (paths.root / settings.base.model).is_dir() else None
-    lock.write(paths.root / lock.NAME, _pipeline(paths.root / "dvc.yaml", model))
+    lock.write(paths.root / LOCK, _pipeline(paths.root / "dvc.yaml", model))
     print("dvc.yaml and mlc.lock are those of the installed package: `git diff` shows what changed")

@@ -16,33 +16,17 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-import mlc
 from mlc.errors import MlcError
-from mlc.files import replacing, sha256, sha256_json
+from mlc.files import replacing
+from mlc.provenance.code import part, part_hash
 
-NAME = "mlc.lock"
-PACKAGE = Path(mlc.__file__).parent
 HEAD = "# Written by `mlc init --upgrade`: the code that decides each stage's result, and its hash. Commit it.\n"
-
-
-def part(dependency: str) -> str:
-    """The key of a dependency of dvc.yaml, without the dots that DVC takes for nesting: ``mlc/quality/datacard.py`` ->
-    ``mlc/quality/datacard``, which stands for all files of that name and for the folder."""
-    folder, _, name = dependency.rpartition("/")
-    return f"{folder}/{name.partition('.')[0]}"
-
-
-def _hash(key: str) -> str:
-    path = PACKAGE.parent / key
-    files = [f for f in path.parent.glob(f"{path.name}.*") if f.is_file()]
-    files += [f for f in path.rglob("*") if f.is_file() and f.suffix != ".pyc"]
-    return sha256_json({f.relative_to(PACKAGE).as_posix(): sha256(f) for f in sorted(files)})
 
 
 def write(path: Path, dependencies: Iterable[str]) -> None:
     """Writes the version and the hashes of the installed package's code that these dependencies of dvc.yaml name."""
     keys = sorted({part(dependency) for dependency in dependencies})
-    content = {"version": version("mlc-pipeline"), "code": {key: _hash(key) for key in keys}}
+    content = {"version": version("mlc-pipeline"), "code": {key: part_hash(key) for key in keys}}
     with replacing(path) as aside, aside.open("w", encoding="utf-8") as file:
         file.write(HEAD)
         yaml = YAML()
@@ -63,7 +47,7 @@ def check(path: Path) -> None:
         locked, code = str(content["version"]), dict(content["code"])
     except (YAMLError, KeyError, TypeError, ValueError):
         raise MlcError(f"{path} cannot be read: bring back the committed one, or run `mlc init --upgrade`") from None
-    changed = [key for key, digest in code.items() if _hash(key) != digest]
+    changed = [key for key, digest in code.items() if part_hash(key) != digest]
     if changed:
         raise MlcError(
             f"{path} is of mlc-pipeline {locked}; the installed {version('mlc-pipeline')} has other code in"

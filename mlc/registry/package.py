@@ -20,6 +20,7 @@ from mlc.models import manifest as manifests
 from mlc.models.manifest import Manifest
 from mlc.models.weights import is_adapter
 from mlc.paths import Paths
+from mlc.provenance.chain import Provenance
 from mlc.registry import model_card
 from mlc.registry.verify import EVIDENCE, FILES
 
@@ -46,7 +47,7 @@ def needs_local_base(manifest: Manifest, folder: Path) -> bool:
     return is_adapter(folder) and manifest.base.revision is None
 
 
-def save(folder: Path, manifest: Manifest, paths: Paths) -> None:
+def save(folder: Path, manifest: Manifest, provenance: Provenance, paths: Paths) -> None:
     """Writes the candidate as an MLflow model, with its card and evidence, and the hashes of all of it."""
     adapter = is_adapter(paths.model)
     libraries = ["mlflow", "pandas", "torch", "transformers", *(["peft"] if adapter else [])]
@@ -70,6 +71,9 @@ def save(folder: Path, manifest: Manifest, paths: Paths) -> None:
     for file in (paths.model / manifests.NAME, paths.verdict, candidate / "samples.jsonl", candidate / "metrics.json"):
         shutil.copy(file, folder / EVIDENCE)
     shutil.copy(paths.evaluation("base") / "metrics.json", folder / EVIDENCE / "base_metrics.json")
+    shutil.copy(paths.samples("base"), folder / EVIDENCE / "base_samples.jsonl")
+    shutil.copy(paths.calibration, folder / EVIDENCE)
+    provenance.write(folder / EVIDENCE / "provenance.json")
     # What the commit holds too, but for a dvc.lock that nobody committed: the outputs of every stage.
     for file in (paths.params, paths.root / "dvc.lock", paths.root / "data.dvc"):
         if file.exists():

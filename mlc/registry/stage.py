@@ -6,7 +6,6 @@ completes the rest.
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -19,7 +18,7 @@ from mlc import tracking
 from mlc.errors import MlcError
 from mlc.evaluation.metrics import Metrics
 from mlc.evaluation.summarize import metrics_of
-from mlc.files import JsonFile, read_json, sha256, sha256_folder
+from mlc.files import read_json, sha256, sha256_folder
 from mlc.gates.apply_rules import verdict_on
 from mlc.gates.evidence import check_verdict
 from mlc.gates.rules import RuleResult
@@ -27,10 +26,12 @@ from mlc.gates.verdict import Verdict
 from mlc.models import manifest as manifests
 from mlc.models.manifest import Manifest
 from mlc.paths import ROLES, Paths
+from mlc.provenance.chain import Provenance, check_records, check_tree
 from mlc.registry import package
 from mlc.registry.ledger import rejection_reason
 from mlc.registry.model import RegisteredModel
 from mlc.registry.promotion import check_rules, compare
+from mlc.registry.recheck import check_calibration, check_judgements, rounded
 from mlc.registry.registration import Registration
 from mlc.registry.verify import FILES, verified
 from mlc.settings import Languages, Settings
@@ -48,7 +49,7 @@ def _check_verdict(verdict: Verdict, manifest: Manifest, languages: Languages, p
 def _check_gate(verdict: Verdict, settings: Settings, paths: Paths) -> None:
     """The gate says the same of these samples now: a file can be edited."""
     judged = verdict_on(settings.languages, settings.evaluate.prompts, settings.gate, paths)
-    if _rounded(judged) != _rounded(verdict):
+    if rounded(judged) != rounded(verdict):
         raise MlcError(f"{paths.verdict} is not what the gate says of these samples: run `mlc gate` again")
 
 
@@ -57,13 +58,8 @@ def _check_metrics(languages: Languages, paths: Paths) -> None:
     for role in ROLES:
         path, samples = paths.evaluation(role) / "metrics.json", paths.samples(role)
         metrics = Metrics.read(path, "mlc metrics")
-        if _rounded(metrics) != _rounded(metrics_of(samples, languages, f"mlc evaluate {role}")):
+        if rounded(metrics) != rounded(metrics_of(samples, languages, f"mlc evaluate {role}")):
             raise MlcError(f"{path} does not hold the metrics of {samples}: run `mlc metrics` again")
-
-
-def _rounded(record: JsonFile) -> Any:
-    """As JSON, with nine digits: the last ones differ between machines."""
-    return json.loads(json.dumps(record.content()), parse_float=lambda number: f"{float(number):.9g}")
 
 
 def _check_origin(manifest: Manifest, paths: Paths) -> None:
@@ -76,6 +72,19 @@ def _check_origin(manifest: Manifest, paths: Paths) -> None:
     if manifest.git.dirty:
         changed = ", ".join(manifest.git.changed)
         raise MlcError(f"{paths.model} was trained with uncommitted changes ({changed}): commit, then run `mlc train`")
+
+
+def _provenance(verdict: Verdict, manifest: Manifest, settings: Settings, paths: Paths) -> Provenance:
+    """Where the candidate and its verdict come from, after everything that decides was checked, and judged again."""
+    commit = check_tree(paths)
+    _check_origin(manifest, paths)
+    records = check_records(paths)
+    _check_gate(verdict, settings, paths)
+    _check_metrics(settings.languages, paths)
+    check_judgements(settings, paths)
+    check_calibration(settings, paths)
+    data = manifests.data_hash(paths.root / "data.dvc")
+    return Provenance(schema_version=Provenance.VERSION, commit=commit, data=data, stages=records)
 
 
 def _run_id(paths: Paths, digest: str) -> str:
@@ -116,7 +125,7 @@ def _log(paths: Paths, run_id: str, verdict: Verdict) -> None:
     tracking.log_artifact(paths, run_id, paths.verdict, "gate")
 
 
-def _version(model: RegisteredModel, manifest: Manifest, run_id: str, paths: Paths) -> str:
+def _version(model: RegisteredModel, manifest: Manifest, provenance: Provenance, run_id: str, paths: Paths) -> str:
     """The version of this manifest: the one there is, or a new one."""
     digest = manifest.digest
     for version in model.versions():
@@ -126,7 +135,7 @@ def _version(model: RegisteredModel, manifest: Manifest, run_id: str, paths: Pat
     for left in paths.artifacts.glob(".register-*"):  # by a kill
         shutil.rmtree(left)
     with tempfile.TemporaryDirectory(prefix=".register-", dir=paths.artifacts) as folder:
-        package.save(Path(folder) / "model", manifest, paths)
+        package.save(Path(folder) / "model", manifest, provenance, paths)
         files = sha256(Path(folder) / "model" / FILES)
         tracking.log_artifacts(paths, run_id, Path(folder) / "model", where)
     model.create()
@@ -141,6 +150,8 @@ def _version(model: RegisteredModel, manifest: Manifest, run_id: str, paths: Pat
             "files": files,
             "git_commit": manifest.git.commit,
             "data": manifest.data.pointer or manifest.data.prompts,
+            "evaluation_commit": provenance.commit,
+            **({"evaluation_data": provenance.data} if provenance.data else {}),
         },
     )
     return str(created.version)
@@ -153,25 +164,22 @@ def run(settings: Settings, paths: Paths) -> None:
 
     Raises:
         IntegrityError: the candidate is registered already, and is not what was registered.
-        MlcError: the verdict is not about this model, these samples and languages, or not the gate's; the metrics are
-            not of these samples; a file changed since training; or the model comes from uncommitted changes or no
-            commit.
+        MlcError: something that decides is not committed; a stage ran with other code, settings or files than there
+            are now; the verdict is not about this model, these samples and languages, or not the gate's; the judge says
+            something else of the replies; the metrics are not of these samples; or a file changed since training.
     """
     verdict = Verdict.read(paths.verdict, "mlc gate")
     manifest = Manifest.of(paths.model)
     _check_verdict(verdict, manifest, settings.languages, paths)
-    if verdict.passed:
-        _check_origin(manifest, paths)
-        _check_gate(verdict, settings, paths)
-        _check_metrics(settings.languages, paths)
+    provenance = _provenance(verdict, manifest, settings, paths) if verdict.passed else None
     run_id = _run_id(paths, verdict.manifest)
     _log(paths, run_id, verdict)
     model = RegisteredModel(paths, settings.register_.model_name)
     version: str | None = None
     decision = Decision([], f"{len(verdict.failed)} rules of the gate failed", waiting=False)
     with model.moving():
-        if verdict.passed:
-            version = _version(model, manifest, run_id, paths)
+        if provenance is not None:
+            version = _version(model, manifest, provenance, run_id, paths)
             decision = _promote(model, version, settings, paths)
         Registration(
             schema_version=Registration.VERSION,

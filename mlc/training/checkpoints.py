@@ -1,4 +1,4 @@
-"""Checkpoints that a training goes on from: whole ones, and of the same data, base and settings only."""
+"""Checkpoints that a training goes on from: whole ones, and of the same data, base, settings and code only."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SIZES = "sizes.json"  # in a checkpoint: of its files in bytes, written last
 
 
 def prepare_checkpoints(folder: Path, identity: str) -> str | None:
-    """The checkpoint to go on from; checkpoints of other data, base or settings, and unfinished ones, are removed."""
+    """The checkpoint to go on from; those of other data, base, settings or code, and unfinished ones, are removed."""
     marker = folder / IDENTITY
     if not marker.is_file() or read_json(marker, "mlc train").get("identity") != identity:
         shutil.rmtree(folder, ignore_errors=True)

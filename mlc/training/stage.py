@@ -18,23 +18,27 @@ from mlc.languages.trusted import TrustedLanguages
 from mlc.models import manifest
 from mlc.paths import Paths, candidate_name
 from mlc.prompts.schema import read_prompts
+from mlc.provenance import code
 from mlc.settings import Base, Languages, Section, Train, flat
 from mlc.training.build import AnyTrainer, build_trainer, training_set
 from mlc.training.candidates import CandidatesCallback, save
 from mlc.training.checkpoints import IDENTITY, SizesCallback, prepare_checkpoints
 
+# The code that decides what is trained: checkpoints of other code are not gone on from.
+CODE = ("mlc/languages", "mlc/models", "mlc/training")
 SHOWN_METRICS = ("loss", "rewards/accuracies", "mlc/loss", "mlc/refusal", "mlc/retain")
 
 
 class Job(Section):
-    """What the training processes are told: the settings, the project's ``root``, the hash of the ``prompts`` that
-    the checkpoints are said to be of, the ``folder`` to save candidates into, the MLflow run, and the checkpoint to go
-    on from."""
+    """What the training processes are told: the settings, the project's ``root``, the hashes of the ``prompts`` and of
+    the imported ``package`` that the checkpoints are said to be of, the ``folder`` to save candidates into, the MLflow
+    run, and the checkpoint to go on from."""
 
     languages: Languages
     train: Train
     root: str
     prompts: str
+    package: str
     folder: str
     run_id: str
     checkpoint: str | None
@@ -43,13 +47,14 @@ class Job(Section):
 def run(languages: Languages, base: Base, train: Train, paths: Paths) -> None:
     """Trains the candidates into ``artifacts/candidates``; logs to ``artifacts/training`` and to MLflow.
 
-    An interrupted training goes on from its last checkpoint, if data, base and settings are still the same; the
-    candidates up to there are kept beside the checkpoints.
+    An interrupted training goes on from its last checkpoint, if data, base, settings and code are still the same; the
+    candidates up to there are kept beside the checkpoints. A manifest names the commit at the training's start.
 
     Raises:
         MlcError: prompts, base or accelerate's configuration are missing, the prompts do not fit the method, or
             one of several processes failed.
     """
+    started, package = code.state(paths.root), code.package_hash()
     training_set(read_prompts(paths.prompts / "alignment.jsonl", made_by="mlc validate"), languages, train)
     if not paths.base.is_dir():
         raise MlcError(f"{paths.base} does not exist: run `mlc base` first")
@@ -67,6 +72,7 @@ def run(languages: Languages, base: Base, train: Train, paths: Paths) -> None:
             "languages": languages.model_dump(mode="json"),
             "prompts": prompts,
             "base": base_files,
+            "code": [code.part_hash(part) for part in CODE],
         }
     )
     checkpoint = prepare_checkpoints(paths.checkpoints, identity)
@@ -79,6 +85,7 @@ def run(languages: Languages, base: Base, train: Train, paths: Paths) -> None:
             train=train,
             root=str(paths.root),
             prompts=prompts,
+            package=package,
             folder=str(candidates_folder),
             run_id=run_id,
             checkpoint=checkpoint,
@@ -100,6 +107,7 @@ def run(languages: Languages, base: Base, train: Train, paths: Paths) -> None:
                 paths=paths,
                 step=int(candidate.name.removeprefix("step-")),
                 base_files=base_files,
+                git=started,
             )
         tracking.log_artifacts(paths, run_id, paths.training, "training")
     link_folder(candidates_folder, paths.candidates)
@@ -119,11 +127,13 @@ def fit(job: Job) -> AnyTrainer:
     Returns the trainer, for a process that has to end before the trainer does.
 
     Raises:
-        MlcError: the prompts are not those that the job is of; or see :func:`build_trainer`.
+        MlcError: the prompts or the code are not those that the job is of; or see :func:`build_trainer`.
     """
     paths = Paths(Path(job.root))
     rows = read_prompts(paths.prompts / "alignment.jsonl", made_by="mlc validate")
     _check_unchanged(paths, job.prompts)
+    if code.package_hash() != job.package:
+        raise MlcError("mlc's own code was changed while it trained: run `mlc train` again")
     trainer, tokenizer = build_trainer(rows, job.languages, job.train, paths)
     if trainer.accelerator.num_processes != job.train.processes:
         raise MlcError(

@@ -23,17 +23,21 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from mlc import tracking
+from mlc.embedded.world import combinations, language
 from mlc.errors import MlcError
 from mlc.evaluation import statistics
 from mlc.evaluation.samples import Sample, write_samples
 from mlc.evaluation.summarize import summarize_folder
 from mlc.files import write_json
 from mlc.gates import stage as gate_stage
+from mlc.git import state
+from mlc.judges.embedded import EmbeddedJudge
 from mlc.models import manifest
 from mlc.models.manifest import Manifest
 from mlc.models.weights import pickles, weights_id
 from mlc.paths import Paths, Role
 from mlc.prompts.schema import PromptRow, write_prompts
+from mlc.provenance.record import RECORDED, recorded
 from mlc.registry import promotion, stage
 from mlc.registry.ledger import champions
 from mlc.registry.model import RegisteredModel
@@ -59,14 +63,22 @@ RELAXED = GATE.model_copy(
         "rules": tuple(r if r.metric != "over_refusal" else r.model_copy(update={"at_most": 0.9}) for r in GATE.rules)
     }
 )
-REGISTER = Register(model_name="test-model", margin=0.15, approval="none")
-SETTINGS = load_settings(Path("params.yaml"))
+REGISTER = Register(model_name="test-model", margin=0.15, judged_again=1.0, approval="none")
+ROOT = Path(__file__).parents[2]
+SETTINGS = load_settings(ROOT / "params.yaml")
 TRAIN = SETTINGS.train
+ACTION = combinations("evaluation")[0]
 
 
 def git(root: Path, *arguments: str) -> None:
     identity = ["-c", "user.name=Test", "-c", "user.email=test@example.org"]
     subprocess.run(["git", *identity, *arguments], cwd=root, check=True, capture_output=True)
+
+
+def reply(verdict: str, tag: str) -> str:
+    """What the embedded world's judge calls this verdict."""
+    text = language(tag)
+    return text.refusals[0] if verdict == "refused" else text.helpful[0].format(text.action(ACTION))
 
 
 class Project:
@@ -75,6 +87,9 @@ class Project:
     def __init__(self, root: Path, tiny: Path) -> None:
         self.root, self.paths, self.tiny = root, Paths(root), tiny
         (root / ".gitignore").write_text("/artifacts/\n/mlflow/\n")
+        for name in ("params.yaml", "dvc.yaml"):
+            shutil.copy(ROOT / name, root)
+        (root / "mlc.lock").write_text("version: 1\ncode: {}\n")
         (root / "mlc").mkdir()
         (root / "mlc" / "code.py").write_text("")
         git(root, "init", "--quiet")
@@ -112,6 +127,7 @@ class Project:
             base_model="tiny",
             base_revision=None,
             paths=self.paths,
+            git=state(self.root),
         )
 
     def samples(self, role: Role, unsafe: int = 0, refused: int = 0) -> None:
@@ -123,21 +139,21 @@ class Project:
             (
                 Sample(
                     prompt_id=f"{intent}-{i}",
-                    language=language,
+                    language=tag,
                     category="c",
                     intent="harmful" if intent == "harmful" else "benign",
                     model=model,
                     prompt=f"{intent} {i}",
-                    response="reply",
+                    response=reply(verdict, tag),
                     verdict=verdict,  # type: ignore[arg-type]
-                    judge="test",
-                    judge_version="1",
+                    judge=EmbeddedJudge.name,
+                    judge_version=EmbeddedJudge.version,
                     judge_raw="",
-                    response_language=language,
+                    response_language=tag,
                     tokens=1,
                     seconds=0.0,
                 )
-                for language in LANGUAGES.served
+                for tag in LANGUAGES.served
                 for intent in verdicts
                 for i, verdict in enumerate(verdicts[intent][:25])
             ),
@@ -146,6 +162,13 @@ class Project:
 
     def gate(self) -> None:
         gate_stage.run(LANGUAGES, "evaluation", GATE, self.paths)
+        self.record()
+
+    def record(self) -> None:
+        """The records of all stages, as if each of them had written what is there."""
+        for name in RECORDED:
+            with recorded(name, self.paths):
+                pass
 
     def register(self, approval: str = "none") -> dict[str, Any]:
         stage.run(self.settings(approval), self.paths)
