@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 from mlc.errors import MlcError
@@ -71,6 +72,16 @@ def state(root: Path) -> GitState:
 def is_commit(root: Path, commit: str) -> bool:
     """Whether the repository has this commit."""
     return _output(root, "cat-file", "-e", f"{commit}^{{commit}}") is not None
+
+
+def keep_commits(root: Path, name: str, commits: Iterable[str]) -> None:
+    """Keeps commits from being collected, whatever becomes of their branches: a ref ``refs/mlc/NAME/COMMIT`` for each.
+
+    Raises:
+        MlcError: git cannot write the refs.
+    """
+    for commit in commits:
+        git(root, "update-ref", f"refs/mlc/{name}/{commit}", commit)
 
 
 def current_user(root: Path) -> str | None:

@@ -10,7 +10,9 @@ from pydantic import JsonValue
 from mlc import tracking
 from mlc.files import sha256_json
 from mlc.git import prefix
+from mlc.models.manifest import Manifest
 from mlc.paths import Paths, Role
+from mlc.provenance.code import LOCK
 from mlc.registry.ledger import Entry
 from mlc.registry.model import RegisteredModel
 from mlc.registry.verify import EVIDENCE, Evidence, fetched
@@ -40,6 +42,16 @@ class VersionSummary(VersionRecord):
 LineageData = TypedDict("LineageData", {"data.dvc": str | None, "prompts": str})  # as in the manifest
 
 
+class LineageEvaluation(TypedDict):
+    """What was checked out when the version was registered, which everything that decided about it is of: the commit
+    and the hash of the prompt sets; null where the version is from before they were recorded. ``stages`` is the commit
+    at which each stage ran."""
+
+    commit: str | None
+    data: str | None
+    stages: dict[str, str | None]
+
+
 class LineageBase(TypedDict):
     """The base as in the manifest; ``files`` is one sha256 for all of them."""
 
@@ -60,13 +72,15 @@ class Lineage(VersionRecord):
     """Everything that a version was made from and judged by.
 
     ``runs`` are those about the same model, such as audits; ``dvc_lock`` is a sha256; ``ledger`` are the entries about
-    the version, ``rebuild`` the commands that make it again. The others are the manifest's.
+    the version, ``rebuild`` the commands that make it again. ``commit`` and ``data`` are the training's, as everything
+    else in the manifest; ``evaluation`` has those of what decided.
     """
 
     model: str
     data: LineageData
     runs: list[str]
     commit: str | None
+    evaluation: LineageEvaluation
     dvc_lock: str | None
     base: LineageBase
     parameters: dict[str, JsonValue]
@@ -105,7 +119,7 @@ def lineage(paths: Paths, name: str, which: str) -> Lineage:
     number = str(version.version)
     with fetched(model, number, EVIDENCE) as folder:
         evidence = Evidence(folder)
-        manifest, verdict = evidence.manifest(), evidence.verdict()
+        manifest, verdict, provenance = evidence.manifest(), evidence.verdict(), evidence.provenance()
     commit, base, data = manifest.git.commit, manifest.base, manifest.data
     # The run of the training, and others that were about the same model, such as audits.
     about = model.client.search_runs([tracking.experiment(paths)], f"tags.manifest = '{version.tags['manifest']}'")
@@ -115,17 +129,29 @@ def lineage(paths: Paths, name: str, which: str) -> Lineage:
         "data": {"data.dvc": data.pointer, "prompts": data.prompts},
         "runs": sorted({version.run_id, *(run.info.run_id for run in about)}),
         "commit": commit,
+        "evaluation": {
+            "commit": provenance.commit if provenance else None,
+            "data": provenance.data if provenance else None,
+            "stages": {name: record.commit for name, record in provenance.stages.items()} if provenance else {},
+        },
         "dvc_lock": manifest.dvc_lock,
         "base": {"model": base.model, "revision": base.revision, "files": sha256_json(base.files)},
         "parameters": manifest.parameters.model_dump(mode="json"),
         "libraries": manifest.libraries | {"python": manifest.python},
         "gate": {"passed": verdict.passed, "rules": len(verdict.rules), "samples": verdict.samples},
         "ledger": [entry for entry in model.ledger() if number in (entry["from"], entry["to"])],
-        "rebuild": [
-            f"git worktree add --detach FOLDER {commit}",
-            f"cd FOLDER/{prefix(paths.root)}".rstrip("/"),
-            "python -m venv .venv && . .venv/bin/activate && pip install --constraint constraints.txt .",
-            "dvc pull --glob '*.dvc'",
-            "dvc repro --force gate",
-        ],
+        "rebuild": _rebuild(paths, provenance.commit if provenance else commit, manifest),
     }
+
+
+def _rebuild(paths: Paths, commit: str | None, manifest: Manifest) -> list[str]:
+    """The commands that make a version again. The code is the commit's, or the package that its mlc.lock pins."""
+    own = (paths.root / "pyproject.toml").is_file() and not (paths.root / LOCK).is_file()
+    package = "--constraint constraints.txt ." if own else f"mlc-pipeline=={manifest.libraries['mlc-pipeline']}"
+    return [
+        f"git worktree add --detach FOLDER {commit}",
+        f"cd FOLDER/{prefix(paths.root)}".rstrip("/"),
+        f"python -m venv .venv && . .venv/bin/activate && pip install {package}",
+        "dvc pull --glob '*.dvc'",
+        "dvc repro --force gate",
+    ]

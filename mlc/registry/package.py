@@ -72,10 +72,10 @@ def save(folder: Path, manifest: Manifest, provenance: Provenance, paths: Paths)
         shutil.copy(file, folder / EVIDENCE)
     shutil.copy(paths.evaluation("base") / "metrics.json", folder / EVIDENCE / "base_metrics.json")
     shutil.copy(paths.samples("base"), folder / EVIDENCE / "base_samples.jsonl")
-    shutil.copy(paths.calibration, folder / EVIDENCE)
     provenance.write(folder / EVIDENCE / "provenance.json")
-    # What the commit holds too, but for a dvc.lock that nobody committed: the outputs of every stage.
-    for file in (paths.params, paths.root / "dvc.lock", paths.root / "data.dvc"):
+    # Read by the gate where it has such rules; then what the commit holds too, but for a dvc.lock that nobody committed.
+    read_by_rules = (paths.calibration, paths.tasks / "answers.jsonl")
+    for file in (*read_by_rules, paths.params, paths.root / "dvc.lock", paths.root / "data.dvc"):
         if file.exists():
             shutil.copy(file, folder / EVIDENCE)
     model_card.write(folder, model_card.licence(paths.base))

@@ -11,12 +11,15 @@ from typing import Any
 from mlc.errors import MlcError
 from mlc.evaluation.calibration import Calibration
 from mlc.evaluation.judge_check import labelled_for, measured
-from mlc.evaluation.samples import Sample, sample_lines
-from mlc.files import JsonFile
+from mlc.evaluation.samples import Sample, read_samples, sample_lines
+from mlc.files import JsonFile, JsonPart
+from mlc.gates.apply_rules import apply_rules, judge_results
+from mlc.gates.rules import RuleResult
 from mlc.judges import Judge
 from mlc.judges.configured import make_judge
 from mlc.paths import ROLES, Paths
-from mlc.settings import Evaluate, Settings
+from mlc.registry.verify import Evidence
+from mlc.settings import Evaluate, Gate, Languages, Settings, load_settings
 
 # These judge by rules: the same reply has the same verdict every time. Of others a share is judged again.
 BY_RULES = frozenset({"embedded", "refusal"})
@@ -29,9 +32,10 @@ def is_by_rules(evaluate: Evaluate) -> bool:
     return all(judge.name in BY_RULES for judge in evaluate.judges)
 
 
-def rounded(record: JsonFile) -> Any:
+def rounded(record: JsonFile | JsonPart) -> Any:
     """As JSON, with nine digits: the last ones differ between machines."""
-    return json.loads(json.dumps(record.content()), parse_float=lambda number: f"{float(number):.9g}")
+    content = record.content() if isinstance(record, JsonFile) else record.model_dump(mode="json")
+    return json.loads(json.dumps(content), parse_float=lambda number: f"{float(number):.9g}")
 
 
 def differing(samples: Sequence[Sample], judge: Judge) -> list[Sample]:
@@ -88,3 +92,67 @@ def check_calibration(settings: Settings, paths: Paths) -> None:
     again = measured(make_judge(settings.evaluate), [line for line in labelled if line.part == "held-out"])
     if rounded(again) != rounded(Calibration.of(paths)):
         raise MlcError(f"{paths.calibration} is not the judge's on the labelled replies: run `mlc judge check` again")
+
+
+def rules_on(evidence: Evidence, languages: Languages, gate: Gate) -> list[RuleResult]:
+    """The results of a gate's rules on the sample lines of a version. Rules about other files (tasks, leakage) are not
+    among them.
+
+    Raises:
+        MlcError: the version has no sample lines of its base, as one from before they were kept, or no calibration that
+            the gate asks for.
+    """
+    base, candidate = read_samples(evidence.base_samples, "mlc register"), read_samples(evidence.samples)
+    calibration = evidence.calibration() if gate.judge is not None else None
+    errors = calibration.languages if calibration is not None and gate.judge and gate.judge.correct else None
+    results, _ = apply_rules(base, candidate, languages, gate, errors)
+    if gate.judge is not None and calibration is not None:
+        results += judge_results(candidate, languages.served, gate.judge, calibration)
+    return results
+
+
+def evidence_faults(evidence: Evidence) -> list[str]:
+    """Where a version's verdict does not follow from its own files: its bounds computed again from the sample lines and
+    the settings, and every verdict in the lines judged again where the judge judges by rules and is still the same.
+
+    Nothing for a version from before provenance was recorded.
+    """
+    if evidence.provenance() is None:
+        return []
+    try:
+        settings, verdict = load_settings(evidence.params), evidence.verdict()
+        results = {(result.rule, result.language): result for result in rules_on(evidence, settings.languages, settings.gate)}
+    except MlcError as error:
+        return [f"the verdict cannot be computed again: {error}"]
+    recorded = {(result.rule, result.language): result for result in verdict.rules}
+    faults = []
+    for key, result in results.items():
+        if key not in recorded or rounded(recorded[key]) != rounded(result):
+            faults.append(f"the verdict's {' in '.join(filter(None, key))} does not follow from the sample lines")
+    if verdict.gate != settings.gate.model_dump(mode="json"):
+        faults.append("the verdict is of another gate than the settings beside it")
+    if is_by_rules(settings.evaluate):
+        judge = make_judge(settings.evaluate)
+        for path in (evidence.base_samples, evidence.samples):
+            lines = [line for line in sample_lines(path) if (line.judge, line.judge_version) == (judge.name, judge.version)]
+            if other := differing(lines, judge):
+                faults.append(f"{path.name}: judged again, {len(other)} of {len(lines)} lines differ")
+    return faults
+
+
+def check_present_gate(evidence: Evidence, settings: Settings, version: str) -> None:
+    """A version passes the gate of params.yaml as it is now, on the replies that it was registered for.
+
+    Raises:
+        MlcError: it does not, or the gate has a rule that it was never judged by.
+    """
+    then = evidence.verdict().gate["rules"]
+    for rule in settings.gate.rules:
+        if rule.metric == "task_accuracy" and rule.model_dump(mode="json") not in (then if isinstance(then, list) else []):
+            raise MlcError(f"version {version} was not judged by the present rule on task_accuracy: run `mlc run`")
+    failed = [result for result in rules_on(evidence, settings.languages, settings.gate) if not result.passed]
+    if failed:
+        raise MlcError(
+            f"version {version} does not pass the present gate ({len(failed)} rules failed, such as"
+            f" {failed[0].sentence}): train another, or commit other rules"
+        )

@@ -26,7 +26,9 @@ from mlc.registry.model import RegisteredModel
 from mlc.registry.verify import Evidence, VersionFiles, verified
 from mlc.settings import flat
 
-COMPARED = ("commit", "step", "parameters", "data", "base")  # what of a manifest has to be the same; files come by name
+# What of a manifest has to be the same; files come by name. The commit is the one that was checked out, and the hash in
+# data.dvc is of the evaluation's prompts, too, which may be newer than the training.
+COMPARED = ("step", "parameters", "data.prompts", "base")
 _PROJECTS = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_ID")
 
 
@@ -48,6 +50,9 @@ class Reproduction(TypedDict):
 def reproduce(paths: Paths, name: str, which: str, into: Path | None = None) -> Reproduction:
     """Runs the pipeline up to the gate as it was for a version, by number or alias, and compares.
 
+    At the commit that the version was registered at: what decided is of that commit, and what was trained before has
+    the same settings and inputs there.
+
     Args:
         into: the worktree's folder, which stays; without it, it is a temporary one, which stays if something differs.
 
@@ -58,8 +63,9 @@ def reproduce(paths: Paths, name: str, which: str, into: Path | None = None) -> 
     model = RegisteredModel(paths, name)
     number = str(model.version(which).version)
     with verified(model, number) as folder:
-        then = results(VersionFiles(folder).evidence)
-    commit = then.manifest.git.commit
+        evidence = VersionFiles(folder).evidence
+        then, provenance = results(evidence), evidence.provenance()
+    commit = provenance.commit if provenance is not None else then.manifest.git.commit
     if commit is None:
         raise MlcError(f"version {number} of {name} comes from no commit: there is nothing to go back to")
     git(paths.root, "cat-file", "-e", f"{commit}^{{commit}}")
@@ -151,7 +157,7 @@ def differences(then: Results, now: Results) -> list[str]:
     """What is not as it was, in words."""
     changes = [f"model: {what}" for what in changed_files(then.manifest.files, now.manifest.files)]
     for part in COMPARED:
-        changes += _few(part, _changed(*(flat({part: _part(m, part)}) for m in (then.manifest, now.manifest))))
+        changes += _few(part, _changed(*(_part(manifest, part) for manifest in (then.manifest, now.manifest))))
     for name, before, after in (
         ("base metrics", then.base_metrics, now.base_metrics),
         ("metrics", then.metrics, now.metrics),
@@ -162,8 +168,9 @@ def differences(then: Results, now: Results) -> list[str]:
     return changes
 
 
-def _part(manifest: Manifest, part: str) -> Any:
-    return manifest.git.commit if part == "commit" else manifest.content()[part]
+def _part(manifest: Manifest, part: str) -> dict[str, Any]:
+    values = flat(manifest.content())
+    return {name: value for name, value in values.items() if name == part or name.startswith(f"{part}.")}
 
 
 def _few(what: str, changes: Sequence[str]) -> list[str]:

@@ -14,6 +14,7 @@ import mlflow
 from mlflow.exceptions import MlflowException
 
 from mlc.errors import IntegrityError, MlcError, is_transient
+from mlc.evaluation.calibration import Calibration
 from mlc.evaluation.metrics import Metrics
 from mlc.files import differences as changed_files
 from mlc.files import read_json, sha256, sha256_folder
@@ -22,6 +23,7 @@ from mlc.models import base as bases
 from mlc.models import manifest as manifests
 from mlc.models.manifest import Manifest
 from mlc.models.weights import pickles
+from mlc.provenance.chain import Provenance
 from mlc.registry.model import RegisteredModel
 from mlc.settings import Base
 
@@ -49,6 +51,25 @@ class Evidence:
     @property
     def verdict_file(self) -> Path:
         return self.folder / "verdict.json"
+
+    @property
+    def base_samples(self) -> Path:
+        """The base's sample lines."""
+        return self.folder / "base_samples.jsonl"
+
+    @property
+    def params(self) -> Path:
+        """params.yaml as it was."""
+        return self.folder / "params.yaml"
+
+    def provenance(self, made_by: str = MADE_BY) -> Provenance | None:
+        """None for a version from before provenance was recorded."""
+        path = self.folder / "provenance.json"
+        return Provenance.read(path, made_by) if path.is_file() else None
+
+    def calibration(self, made_by: str = MADE_BY) -> Calibration:
+        """The judge's, where the gate asks for it."""
+        return Calibration.read(self.folder / "calibration.json", made_by)
 
     def manifest(self, made_by: str = MADE_BY) -> Manifest:
         return Manifest.read(self.folder / manifests.NAME, made_by)
@@ -152,8 +173,10 @@ def differences(model: RegisteredModel, version: str, folder: Path) -> list[str]
         faults.append("the verdict is about another model")
     if unsafe := pickles(folder):
         faults.append(f"pickles: {', '.join(unsafe)}")
-    if not evidence.samples.is_file() or sha256(evidence.samples) != verdict.samples["candidate"]:
-        faults.append(f"{EVIDENCE}/samples.jsonl is not what the verdict judged")
+    for role, samples in (("candidate", evidence.samples), ("base", evidence.base_samples)):
+        required = role == "candidate" or evidence.provenance() is not None
+        if required and (not samples.is_file() or sha256(samples) != verdict.samples[role]):
+            faults.append(f"{EVIDENCE}/{samples.name} is not what the verdict judged")
     return faults
 
 

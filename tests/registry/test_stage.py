@@ -226,8 +226,8 @@ def test_a_passing_candidate_becomes_champion_and_answers(project: Project) -> N
 
     (version,) = project.model.versions()
     evidence = Path(version.source.removeprefix("file://")) / "evidence"
-    judged = {"manifest.json", "verdict.json", "samples.jsonl", "metrics.json", "base_metrics.json"}
-    assert {f.name for f in evidence.iterdir()} == {*judged, "files.json"}
+    judged = {"samples.jsonl", "metrics.json", "base_samples.jsonl", "base_metrics.json", "verdict.json", "params.yaml"}
+    assert {f.name for f in evidence.iterdir()} == {*judged, "manifest.json", "provenance.json", "files.json"}
     # MLflow has left a note beside the version that it has loaded; that is no tampering, anything else is.
     assert (evidence.parent / "registered_model_meta").exists()
     assert not differences(project.model, "1", evidence.parent)
