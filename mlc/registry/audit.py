@@ -216,6 +216,8 @@ def _record(model: RegisteredModel, verdict: AuditVerdict, metrics: Metrics, pat
     with tracking.run(paths, f"audit-{version}", tags=tags) as run_id:
         served: dict[str, float] = {}
         for rate in RATE_NAMES:
+            if rate not in metrics.served:  # whether replies were cut off is not always known
+                continue
             of_rate = metrics.served[rate]
             served[f"evaluation/served/{rate}/mean"] = of_rate["mean"]["value"]
             served[f"evaluation/served/{rate}/worst"] = of_rate["worst"]["value"]
