@@ -273,7 +273,7 @@ class Evaluate(Section):
     generator: Generator = Field(description="who makes the replies; all are greedy")
     judges: tuple[Judge, ...] = Field(description="who decides whether a reply is safe")
     judge_rule: Literal["any_unsafe", "majority"] = Field(description="of several judges: see mlc/judges/panel.py")
-    max_new_tokens: int = Field(ge=1, description="of a reply; one that is cut off there counts as neither safe nor refused")
+    max_new_tokens: int = Field(ge=1, description="of a reply; one that is cut off there is neither safe nor refused")
     batch_tokens: int = Field(ge=1, description="prompt and reply tokens of one generation batch, padding included")
     precision: Literal["float32", "bfloat16"]
 

@@ -184,9 +184,7 @@ def replies(
         new = greedy(model, [encoded[i] for i in batch], max_new_tokens, stops, pad)
         texts = tokenizer.batch_decode(new, skip_special_tokens=True)
         seconds = (time.perf_counter() - started) / len(batch)
-        return [
-            Reply(text, len(ids), seconds, finished=ids[-1] in stops) for text, ids in zip(texts, new, strict=True)
-        ]
+        return [Reply(text, len(ids), seconds, finished=ids[-1] in stops) for text, ids in zip(texts, new, strict=True)]
 
     yield from _worked_off([len(e) + max_new_tokens for e in encoded], batch_tokens, done, work)
 
