@@ -126,7 +126,9 @@ class LLM:
             known = [None, *({t: SimpleNamespace(logprob=log_probs[i, t].item())} for i, t in enumerate(ids[1:]))]
         ends = self.model.generation_config.eos_token_id
         (new,) = greedy(self.model, [ids], parameters.max_tokens, [ends], 0)
-        return SimpleNamespace(outputs=[SimpleNamespace(token_ids=tuple(new))], prompt_logprobs=known)
+        reason = "stop" if new[-1] == ends else "length"
+        made = SimpleNamespace(token_ids=tuple(new), finish_reason=reason)
+        return SimpleNamespace(outputs=[made], prompt_logprobs=known)
 '''
 
 
