@@ -66,9 +66,10 @@ def once(lines: Sequence[Labelled], name: str) -> list[Labelled]:
     for line in lines:
         earlier = first.setdefault(_key(line), line)
         if earlier.label != line.label:
+            prompt, response = (quoted(text, longest=80) for text in (line.prompt, line.response))
             raise MlcError(
                 f"{name} labels one {language_name(line.language)} reply both {earlier.label} and {line.label}: correct"
-                f" or remove one of the lines with {quoted(line.response, longest=80)} to {quoted(line.prompt, longest=80)}"
+                f" or remove one of the lines with {response} to {prompt}"
             )
     return list(first.values())
 
