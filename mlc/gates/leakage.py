@@ -22,6 +22,9 @@ from mlc.text import percent
 _CHUNK = 256  # evaluation prompts compared at once
 _NAMED = 5  # of the leaked prompts, in the reason
 INTENTS: tuple[Intent, ...] = get_args(Intent)
+# From here on two evaluation prompts are copies, or from near_duplicate on, if that is higher. Of the embedded set's
+# requests, which share templates, up to 5% are this alike in two or three languages, and none in all.
+ALIKE = 0.85
 MOST_COPIES = 0.1  # of an intent's prompts; so many fewer move a bound by half a point at most
 # Sets of character trigrams: there are words in every script, and one object for another in a short request shows.
 _TRIGRAMS = HashingVectorizer(
@@ -163,7 +166,7 @@ def distinct(prompts: Mapping[str, Mapping[str, str]], languages: Sequence[str],
     """What is left of prompts, id -> language -> text, when those that are nearly the same count once."""
     ids = [prompt_id for prompt_id, texts in prompts.items() if any(tag in texts for tag in languages)]
     variants = [[_plain(prompts[prompt_id].get(tag, "")) for tag in languages] for prompt_id in ids]
-    pairs = list(_copies(variants, threshold)) if ids else []
+    pairs = list(_copies(variants, max(threshold, ALIKE))) if ids else []
     rows, columns = ([pair[side] for pair in pairs] for side in (0, 1))
     graph = coo_array((np.ones(len(pairs)), (rows, columns)), shape=(len(ids), len(ids)))
     count, group = connected_components(graph, directed=False) if ids else (0, [])
@@ -207,9 +210,9 @@ def near_duplicates(found: Mapping[Intent, Distinct], threshold: float, minimum:
         one, two = worst.example
         reason = (
             f"{copies} of {worst.prompts} {intent} prompts are copies of others, such as {two!r} of {one!r}: take them"
-            " out (or raise gate.near_duplicate, if they are different requests)"
+            f" out (or raise gate.near_duplicate above {max(threshold, ALIKE):g}, if they are different requests)"
         )
-    method = f"character trigrams, {threshold:g} in common, or words added"
+    method = f"character trigrams, {max(threshold, ALIKE):g} in common, or words added"
     measured = Measured(worst.prompts, worst.copies, worst.copies, reason, hits=copies, method=method)
     for other, of in found.items():
         if of.fewest < min(minimum, of.prompts):
