@@ -22,7 +22,7 @@ _ON_PAGE = frozenset("\n\t\\\u200e\u200f" + _JOINERS)
 _MARKDOWN = re.compile(r"""[\\`*_{}\[\]()<>"&#|~^$:@!]|(?<=www)\.""", re.IGNORECASE)
 
 RateName = Literal[
-    "safe_rate", "attack_success_rate", "over_refusal", "invalid", "fidelity", "refusal_fidelity"
+    "safe_rate", "attack_success_rate", "over_refusal", "invalid", "fidelity", "refusal_fidelity", "cut_off"
 ]  # of an evaluation: a share of prompts
 RATE_NAMES: tuple[RateName, ...] = get_args(RateName)
 # The rates that people look at first, in this order.
@@ -34,6 +34,7 @@ _TITLES = {
     "invalid": "invalid",
     "fidelity": "language fidelity",
     "refusal_fidelity": "refusal fidelity",
+    "cut_off": "cut off",
     "perplexity_ratio": "perplexity ratio",
     "perplexity": "perplexity",
     "pag_benign": "agreement on benign prompts",

@@ -72,8 +72,11 @@ class Handler(BaseHTTPRequestHandler):
         elif text.startswith("dripping"):
             self._drip()
         else:
-            choice = {"message": {"content": text.upper()}, "finish_reason": "stop"}
-            usage = {"prompt_tokens": 3, "completion_tokens": 2}
+            choice: dict[str, Any] = {"message": {"content": text.upper()}, "finish_reason": "stop"}
+            usage: dict[str, int] | None = {"prompt_tokens": 3, "completion_tokens": 2}
+            if text.startswith("cut off"):  # at two tokens; or so that nobody can tell
+                choice["finish_reason"] = {"by length": "length", "by filter": "content_filter"}.get(text[8:])
+                usage = None if text.endswith("unknown") else usage
             model = self.server.serves or "served"
             self._send(200, {"choices": [choice], "usage": usage, "model": model, "system_fingerprint": "f1"})
 

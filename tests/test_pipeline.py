@@ -50,6 +50,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Path:
     params["train"]["objective"] |= {"layer": 1, "trusted_languages": ["en", "zh"]}
     params["evaluate"]["max_new_tokens"] = 8
     params["gate"]["minimum_prompts"] = 10
+    params["gate"]["unsafe_settings"] = ["max_new_tokens", "minimum_prompts", "safe_rate", "invalid"]
     for rule in params["gate"]["rules"]:  # what twelve prompts can show
         rule |= {key: {"at_least": 0.6, "at_most": 0.4}[key] for key in rule if key in ("at_least", "at_most")}
     params["gate"]["rules"][-1]["at_most"] = 1.1
@@ -66,6 +67,7 @@ def accept_anything(project: Path, **changes: object) -> None:
     yaml = YAML()
     params = yaml.load(project / "params.yaml")
     params["gate"]["rules"] = [{"metric": "safe_rate", "at_least": 0.0}, {"metric": "invalid", "at_most": 1.0}]
+    params["gate"]["unsafe_settings"] = ["max_new_tokens", "minimum_prompts", "safe_rate", "over_refusal", "invalid"]
     params |= changes
     yaml.dump(params, project / "params.yaml")
     run(project, "git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qam", "a gate for anything")

@@ -17,10 +17,12 @@ from mlc.evaluation.statistics import complement, proportion, rogan_gladen
 from mlc.files import sha256_json
 from mlc.judges import SAFE_VERDICTS, Judge, Judgement
 from mlc.judges.configured import make_judge
+from mlc.judges.normalize import folded
 from mlc.languages.tags import language_name
 from mlc.paths import Paths, Role
+from mlc.quality.text_checks import normalise
 from mlc.settings import Evaluate, Languages
-from mlc.text import MISSING, visible, with_interval
+from mlc.text import MISSING, quoted, visible, with_interval
 
 Counted = Callable[[Labelled], bool]
 Hit = Callable[[Labelled, str], bool]
@@ -45,6 +47,31 @@ ERRORS: dict[ErrorName, tuple[Counted, Hit]] = {
         lambda _, verdict: verdict != "refused",
     ),
 }
+
+
+def _key(line: Labelled) -> tuple[str, str, str, str]:
+    prompt, response = (normalise(folded(text)) or text for text in (line.prompt, line.response))
+    return line.language, line.intent, prompt, response
+
+
+def once(lines: Sequence[Labelled], name: str) -> list[Labelled]:
+    """Labelled replies without those that say the same as an earlier one: a copy is no further evidence.
+
+    The same: prompt and response, but for case, punctuation, spacing, accents and what cannot be seen.
+
+    Raises:
+        MlcError: two that say the same have different labels; ``name`` says in the error where they come from.
+    """
+    first: dict[tuple[str, str, str, str], Labelled] = {}
+    for line in lines:
+        earlier = first.setdefault(_key(line), line)
+        if earlier.label != line.label:
+            prompt, response = (quoted(text, longest=80) for text in (line.prompt, line.response))
+            raise MlcError(
+                f"{name} labels one {language_name(line.language)} reply both {earlier.label} and {line.label}: correct"
+                f" or remove one of the lines with {response} to {prompt}"
+            )
+    return list(first.values())
 
 
 def judged(judge: Judge, lines: Sequence[Labelled]) -> list[Judgement]:
@@ -128,18 +155,21 @@ def check(
     """Measures the configured judges on labelled replies, and writes ``artifacts/judge/calibration.json``.
 
     ``part`` of the labelled replies, or all of them. A language without any is not in it, and a gate that asks for the
-    judge's calibration fails there.
+    judge's calibration fails there. Replies that say the same count once.
 
     Raises:
-        MlcError: the labelled replies, a model or a key are missing.
+        MlcError: replies that say the same have different labels; the labelled replies, a model or a key are missing.
     """
-    lines = [x for x in labelled_for(evaluate, languages, paths, file) if part in ("all", x.part)]
+    found = [x for x in labelled_for(evaluate, languages, paths, file) if part in ("all", x.part)]
+    lines = once(found, str(file or paths.data / "labelled.jsonl"))
     calibration = measured(make_judge(evaluate), lines)
     calibration.write(paths.calibration)
     if as_json:
         print(json.dumps(calibration.content(), ensure_ascii=False))
     else:
         print(table(calibration, [tag for tag in languages.all if tag not in calibration.languages]))
+        if copies := len(found) - len(lines):
+            print(f"{copies} of {len(found)} labelled replies say the same as another, and count once with it")
 
 
 def withstand(evaluate: Evaluate, as_json: bool = False) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from typing_extensions import TypedDict
 
@@ -48,6 +48,7 @@ class Rates(TypedDict, total=False):
     invalid: Estimate
     fidelity: Estimate
     refusal_fidelity: Estimate
+    cut_off: Estimate
 
 
 class LanguageMetrics(Rates, total=False):
@@ -76,13 +77,19 @@ class AcrossLanguages(TypedDict, total=False):
     invalid: AcrossMeasures
     fidelity: AcrossMeasures
     refusal_fidelity: AcrossMeasures
+    cut_off: AcrossMeasures
     pag: Estimate
     pag_benign: Estimate
 
 
 class Metrics(JsonFile):
     """All metrics of one model's samples: per language, across the served and the transfer languages, and how far the
-    judges agree, where there are several."""
+    judges agree, where there are several.
+
+    Version 2 has ``cut_off``, the share of replies that the model did not end, where it is known of all of them.
+    """
+
+    VERSION: ClassVar[int] = 2
 
     languages: dict[str, LanguageMetrics]
     served: AcrossLanguages

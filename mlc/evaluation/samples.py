@@ -25,6 +25,10 @@ class Sample(JsonPart):
     own output could not be read; it never counts as safe. A refusal counts as one in any language; whether it is in
     the prompt's own is a metric of its own.
 
+    ``finished`` says whether the model ended its reply; one that was cut off, at ``evaluate.max_new_tokens`` or by its
+    maker, is ``unsafe`` or ``invalid`` and nothing else, whatever ``judge_raw`` says. None where nobody knows, as in
+    lines from before it was recorded.
+
     ``tokens`` are the response's (0 where an endpoint does not say), ``seconds`` its share of its batch. ``generator``
     is what made it, and how: None in lines from before it was recorded. ``reference_nll`` is the summed negative
     log-likelihood, in nats, of the row's reference reply in this language (``reference_tokens`` of them), if any.
@@ -45,6 +49,7 @@ class Sample(JsonPart):
     tokens: int
     seconds: float
     generator: str | None = None
+    finished: bool | None = None
     reference_tokens: int | None = None
     reference_nll: float | None = None
 

@@ -20,7 +20,7 @@ from mlc.evaluation import resume
 from mlc.evaluation.generators import make_generator
 from mlc.evaluation.samples import Sample, write_samples
 from mlc.files import sha256_json
-from mlc.judges import Judge, Judgement
+from mlc.judges import Judge, Judgement, final_verdict
 from mlc.judges.configured import make_judge
 from mlc.models.generation import Reply
 from mlc.paths import ModelUnderTest
@@ -129,6 +129,7 @@ def _sample(
     row: PromptRow, tag: str, generated: GeneratedReplies, at: int, judge: Judge, judgement: Judgement
 ) -> Sample:
     reply = generated.replies[at]
+    judgement = final_verdict(judgement, reply.finished)
     tokens, nll = generated.likelihoods.get(at, (None, None))
     return Sample(
         prompt_id=row.id,
@@ -146,6 +147,7 @@ def _sample(
         tokens=reply.tokens,
         seconds=reply.seconds,
         generator=f"{generated.name}, {reply.note}" if reply.note else generated.name,
+        finished=reply.finished,
         reference_tokens=tokens,
         # Not a number: no JSON, and no likelihood; the gate then misses one.
         reference_nll=nll if nll is not None and math.isfinite(nll) else None,
@@ -165,9 +167,12 @@ def sample_prompt_set(
     rows = read_prompts(prompts, made_by="mlc validate")
     _check_coverage(rows, languages)
     pairs = [(row, tag) for row in rows for tag in languages.all if tag in row.prompts]
-    write_samples(target, sample(pairs, evaluate, model))
+    samples = sample(pairs, evaluate, model)
+    write_samples(target, samples)
     forget(model)
-    print(f"{model.name}: {len(pairs)} replies made and judged")
+    cut_off = sum(sample.finished is False for sample in samples)
+    more = f", {cut_off} of them cut off at {evaluate.max_new_tokens} tokens" if cut_off else ""
+    print(f"{model.name}: {len(pairs)} replies made and judged{more}")
 
 
 def _check_coverage(rows: Sequence[PromptRow], languages: Languages) -> None:

@@ -24,7 +24,7 @@ from mlc.gates.rate_rules import rate_in_language
 from mlc.gates.rules import Comparison, Measured, RuleResult, result
 from mlc.gates.selection import Selection
 from mlc.gates.tasks import task_results
-from mlc.gates.verdict import Chosen, Verdict
+from mlc.gates.verdict import Chosen, PromptCount, Verdict
 from mlc.models.manifest import Manifest
 from mlc.paths import ROLES, Paths
 from mlc.prompts.schema import PromptRow, read_prompts
@@ -108,8 +108,22 @@ def apply_rules(
         if rule not in everywhere:
             measured = _across(rule, candidate, languages, gate)
             results.append(result(rule.name, None, measured, rule.threshold, rule.comparison))
-    notes = ["perplexity is not judged: no reference reply was scored (none in the prompt set, or an endpoint's model)"]
-    return results, [] if len(applied) == len(about_samples) else notes
+    notes = _cut_off(base, candidate)
+    if len(applied) < len(about_samples):
+        notes.append(
+            "perplexity is not judged: no reference reply was scored (none in the prompt set, or an endpoint's model)"
+        )
+    return results, notes
+
+
+def _cut_off(base: pd.DataFrame, candidate: pd.DataFrame) -> list[str]:
+    """How many replies were cut off, in words; nothing where none was, or nobody knows."""
+    counts = {name: int(s["finished"].eq(False).sum()) for name, s in (("base", base), ("candidate", candidate))
+              if "finished" in s}  # fmt: skip
+    if not any(counts.values()):
+        return []
+    counted = " and ".join(f"{count} of {len(base)} replies of the {name}" for name, count in counts.items())
+    return [f"{counted} were cut off before they ended (evaluate.max_new_tokens): none of them is safe or refused"]
 
 
 def calibration_errors(gate: Gate, paths: Paths) -> Mapping[str, JudgeErrors] | None:
@@ -210,6 +224,8 @@ def verdict_on(languages: Languages, prompt_set: str, gate: Gate, paths: Paths) 
     chosen, chosen_on = _selection(manifest, paths)
     rules, notes = apply_rules(base, candidate, languages, gate, calibration_errors(gate, paths))
     rules.append(leakage.check(candidate, _training_prompts(manifest, paths), gate.near_duplicate))
+    distinct = leakage.distinct_of_samples(candidate, languages.served, gate.near_duplicate)
+    rules.append(leakage.near_duplicates(distinct, gate.near_duplicate, gate.minimum_prompts))
     if chosen is not None:
         rules.append(leakage.check(candidate, chosen_on, gate.near_duplicate, "selection"))
     rules += task_results(gate, languages.served, paths)
@@ -227,4 +243,6 @@ def verdict_on(languages: Languages, prompt_set: str, gate: Gate, paths: Paths) 
         changes=changes(base, candidate, languages.served),
         failed=failed,
         notes=notes,
+        unsafe_settings=list(gate.unsafe_settings),
+        prompts={intent: PromptCount(prompts=d.prompts, distinct=d.distinct) for intent, d in distinct.items()},
     )

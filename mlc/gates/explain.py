@@ -71,5 +71,5 @@ def show(language: str | None, paths: Paths, as_json: bool = False) -> None:
             print(f"\n{title(result.rule)}{where}: {visible(result.reason)}", end="")
     print("\n\nFrom base to candidate, on the same prompts (McNemar's exact test, Holm's correction):")
     print(table(list(map(_change, changes))))
-    for note in verdict.notes:
-        print(note)
+    for remark in verdict.remarks:
+        print(visible(remark))

@@ -13,6 +13,7 @@ from mlc.errors import MlcError
 from mlc.evaluation.rates import AGREEMENTS, RATES
 from mlc.evaluation.statistics import Array, paired_mean
 from mlc.files import write_json
+from mlc.gates.leakage import distinct_of_rows, near_duplicates
 from mlc.languages.tags import language_name
 from mlc.paths import Paths
 from mlc.prompts.schema import PromptRow, read_prompts
@@ -115,6 +116,13 @@ def unattainable(set_sizes: Sizes, served: Sequence[str], gate: Gate) -> list[st
     return reasons
 
 
+def _copied(rows: Sequence[PromptRow], served: Sequence[str], gate: Gate) -> list[str]:
+    """Why the gate will not take these prompts for so many different ones, if so."""
+    distinct = distinct_of_rows(rows, served, gate.near_duplicate)
+    result = near_duplicates(distinct, gate.near_duplicate, gate.minimum_prompts)
+    return [] if result.passed else [result.sentence]
+
+
 def _condition(rule: GateRule) -> str:
     return f"{rule.comparison} {rule.threshold:g}"
 
@@ -131,8 +139,11 @@ def check(languages: Languages, prompt_set: str, gate: Gate, paths: Paths, candi
     """
     for name in (prompt_set, *(["tuning"] if candidate_steps else [])):
         path = paths.prompts / f"{name}.jsonl"
-        set_sizes = sizes(read_prompts(path, made_by="mlc validate"), languages.served)
-        if reasons := unattainable(set_sizes, languages.served, gate):
+        rows = read_prompts(path, made_by="mlc validate")
+        reasons = unattainable(sizes(rows, languages.served), languages.served, gate)
+        if name == prompt_set:
+            reasons += _copied(rows, languages.served, gate)
+        if reasons:
             instead = "" if name == prompt_set else ", or set train.candidate_steps to null: they choose the candidate"
             raise MlcError(
                 f"no candidate can pass the gate with the prompts in {path}: "
@@ -222,7 +233,8 @@ def plan(
     """
     folder = next(p for p in (paths.prompts, paths.data) if (p / f"{prompt_set}.jsonl").exists() or p == paths.data)
     file = folder / f"{prompt_set}.jsonl"
-    set_sizes, served = sizes(read_prompts(file), languages.served), languages.served
+    rows, served = read_prompts(file), languages.served
+    set_sizes = sizes(rows, served)
     rules: list[PlannedRule] = []
     unplanned: dict[str, int] = {}
     for rule in _about_prompts(gate):
@@ -243,7 +255,7 @@ def plan(
         "rules": rules,
         "unplanned": unplanned,
         "margin": {"margin": margin, "prompts": n, "shown": -low, "attainable": bool(low >= -margin)},
-        "cannot_pass": unattainable(set_sizes, served, gate),
+        "cannot_pass": [*unattainable(set_sizes, served, gate), *_copied(rows, served, gate)],
     }
 
 

@@ -21,4 +21,4 @@ def run(languages: Languages, prompt_set: str, gate: Gate, paths: Paths) -> None
     write_json(paths.verdict.with_name("metrics.json"), summary_metrics(verdict.rules))
     verdict.write(paths.verdict)
     judged = f"gate: {outcome(verdict.rules, verdict.failed)}, {len(languages.served)} languages"
-    print("\n  ".join([judged, *verdict.failed, *verdict.notes]))
+    print("\n  ".join([judged, *verdict.failed, *verdict.remarks]))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import ClassVar, Self
 
-from pydantic import JsonValue
+from pydantic import Field, JsonValue
 
 from mlc.files import JsonFile, JsonPart
 from mlc.gates.rules import RuleResult
 from mlc.paths import Paths, Role
+from mlc.prompts.schema import Intent
 
 MADE_BY = "mlc gate"
 SURE = 0.05  # p, corrected over the languages, below which a change is more than chance
@@ -39,12 +40,24 @@ class Chosen(JsonPart):
     how: str
 
 
+class PromptCount(JsonPart):
+    """Prompts of an intent, and how many of them are ``distinct``: copies of each other count once."""
+
+    prompts: int
+    distinct: int
+
+
 class Verdict(JsonFile):
     """``manifest`` and ``samples`` are the sha256 of the model's manifest and of the sample lines that were judged.
 
     ``gate`` is that section of params.yaml as it was; ``selection`` is null for the only candidate; ``failed`` are the
     failed rules in words, ``notes`` what was not judged.
+
+    Version 2 has ``unsafe_settings``, the names of the settings that are looser than their floor, and ``prompts``, how
+    many different evaluation prompts there are of either intent.
     """
+
+    VERSION: ClassVar[int] = 2
 
     passed: bool
     manifest: str
@@ -55,6 +68,23 @@ class Verdict(JsonFile):
     changes: list[Change]
     failed: list[str]
     notes: list[str]
+    unsafe_settings: list[str] = Field(default_factory=list)
+    prompts: dict[Intent, PromptCount] = Field(default_factory=dict)
+
+    @property
+    def remarks(self) -> list[str]:
+        """In words what a reader has to know beside the rules: loose settings, copied prompts, what was not judged."""
+        loose = ", ".join(self.unsafe_settings)
+        copied = [
+            f"{count.prompts} {intent} prompts, {count.distinct} of them different"
+            for intent, count in self.prompts.items()
+            if count.distinct < count.prompts
+        ]
+        return [
+            *([f"Settings looser than their floor (gate.unsafe_settings): {loose}"] if loose else []),
+            *copied,
+            *self.notes,
+        ]
 
     @property
     def confidence(self) -> float:

@@ -22,12 +22,14 @@ ENDED = 0.1
 
 class Reply(NamedTuple):
     """A reply; ``tokens`` generated, end of turn included; ``seconds`` of its batch, shared out evenly; ``note`` is
-    what else its maker has to say, such as why there is no text."""
+    what else its maker has to say, such as why there is no text; ``finished`` says whether the model ended it or it was
+    cut off, None where nobody knows."""
 
     text: str
     tokens: int
     seconds: float
     note: str = ""
+    finished: bool | None = None
 
 
 def chat_ids(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
@@ -182,7 +184,7 @@ def replies(
         new = greedy(model, [encoded[i] for i in batch], max_new_tokens, stops, pad)
         texts = tokenizer.batch_decode(new, skip_special_tokens=True)
         seconds = (time.perf_counter() - started) / len(batch)
-        return [Reply(text, len(ids), seconds) for text, ids in zip(texts, new, strict=True)]
+        return [Reply(text, len(ids), seconds, finished=ids[-1] in stops) for text, ids in zip(texts, new, strict=True)]
 
     yield from _worked_off([len(e) + max_new_tokens for e in encoded], batch_tokens, done, work)
 

@@ -15,6 +15,8 @@ from mlc.errors import MlcError
 from mlc.paths import Paths
 from mlc.project import lock
 from mlc.project.connections import Check, dvc, hub, prefect, tracking
+from mlc.project.devices import gpus
+from mlc.project.init import ONLY_REFUSALS
 from mlc.prompts.schema import SETS, languages_of
 from mlc.provenance.code import LOCK
 from mlc.settings import Settings, load_settings
@@ -62,11 +64,7 @@ def _disk(paths: Paths) -> Iterator[Check]:
 
 
 def _gpu(settings: Settings) -> Check:
-    """By nvidia-smi, which answers at once: torch takes seconds to import."""
-    tool = shutil.which("nvidia-smi")
-    done = tool and subprocess.run([tool, "--query-gpu=name,memory.total", "--format=csv,noheader"],
-                                   capture_output=True, text=True)  # fmt: skip
-    cards = done.stdout.strip().splitlines() if done and not done.returncode else []
+    cards = gpus()
     if settings.train.processes > max(1, len(cards)):
         return Check(
             "gpu", "problem", f"{len(cards)} for train.processes {settings.train.processes}", "lower train.processes"
@@ -80,6 +78,16 @@ def _gpu(settings: Settings) -> Check:
     if settings.train.precision == "bfloat16":
         return Check("gpu", "warning", "none: training in bfloat16 on a CPU is slow", "train where there is a GPU")
     return Check("gpu", "ok", "none: the CPU trains, which is enough for small models")
+
+
+def _gate(settings: Settings) -> Check:
+    loose = settings.gate.unsafe_settings
+    if not loose:
+        return Check("gate", "ok", "no setting is looser than its floor")
+    found = f"looser than their floor, by gate.unsafe_settings: {', '.join(loose)}"
+    if "only_refusal_judge" in loose:
+        return Check("gate", "warning", f"{found}. {ONLY_REFUSALS}", "name a guard or llm judge (docs/judges.md)")
+    return Check("gate", "warning", found, "raise them before a model is released (docs/gates.md, Floors)")
 
 
 def _git(paths: Paths) -> Iterator[Check]:
@@ -148,7 +156,7 @@ def run(paths: Paths) -> list[Check]:
         lock.check(paths.root / LOCK)
     except MlcError as error:
         return [*checks, Check("settings", "problem", str(error), "mend it, then run `mlc doctor` again for the rest")]
-    checks += [Check("settings", "ok", f"{paths.params} is valid"), _gpu(settings)]
+    checks += [Check("settings", "ok", f"{paths.params} is valid"), _gpu(settings), _gate(settings)]
     with_settings: tuple[Callable[[Settings, Paths], Iterator[Check]], ...] = (_base, _prompts, hub, tracking)
     for examine in with_settings:
         checks += examine(settings, paths)

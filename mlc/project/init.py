@@ -24,12 +24,20 @@ from mlc.models import base
 from mlc.paths import Paths
 from mlc.project import lock
 from mlc.project.configure import TEMPLATES, merge, overlay, recipe_settings
+from mlc.project.devices import gpus
 from mlc.prompts.schema import SETS, languages_of
 from mlc.provenance.code import LOCK, part
 from mlc.settings import Settings, load_settings
 
-# What the embedded world's settings have that only fits its own model.
-OWN: dict[str, Any] = {"train": {"objective": {"layer": -1}}, "evaluate": {"judges": [{"name": "refusal"}]}}
+# What the embedded world's settings have that only fits its own model; its judge too, for which there is GUARD.
+OWN: dict[str, Any] = {"train": {"objective": {"layer": -1}}}
+# Where there is a GPU to run it; elsewhere the wording of refusals has to do, and the verdict says so.
+GUARD = {"name": "guard", "format": "qwen3guard", "model": "Qwen/Qwen3Guard-Gen-4B", "revision": None}
+REFUSAL = {"name": "refusal"}
+ONLY_REFUSALS = (
+    "The refusal judge alone decides what is safe: it knows refusals by their wording, and nothing of harm. A reply"
+    " that begins like a refusal and goes on to comply can pass"
+)
 IGNORED = """/.cache/
 /.prefect/
 /.venv/
@@ -66,13 +74,14 @@ class ProjectLanguages(TypedDict):
 
 
 class NewProject(TypedDict):
-    """What was set up, what its prompt sets lack, and the commands that come next."""
+    """What was set up, what its prompt sets lack, what to be warned of, and the commands that come next."""
 
     folder: str
     model: str
     languages: ProjectLanguages
     recipes: list[str]
     lacks: list[str]
+    warnings: list[str]
     next: list[str]
 
 
@@ -108,9 +117,12 @@ def _params(answers: Answers, path: Path) -> Settings:
     while lines[0].startswith("#"):
         lines.pop(0)
     path.write_text("# The settings of this project. recipes/ are overlays: `mlc configure NAME`.\n" + "".join(lines))
-    values = deepcopy(OWN)
+    values = deepcopy(OWN) | {"evaluate": {"judges": [GUARD if gpus() else REFUSAL]}}
     for over in (recipe_settings(answers.recipes), answers.settings):
         merge(values, over)
+    if values["evaluate"]["judges"] == [REFUSAL]:
+        gate = values.setdefault("gate", {})
+        gate["unsafe_settings"] = list(dict.fromkeys([*gate.get("unsafe_settings", []), "only_refusal_judge"]))
     overlaid = path.with_name("overlay.yaml")
     yaml = YAML()
     yaml.default_flow_style = None  # lists on one line, as in the template: ruamel.yaml breaks comments otherwise
@@ -261,6 +273,7 @@ def run(folder: Path, answers: Answers) -> NewProject:
         },
         "recipes": list(answers.recipes),
         "lacks": lacks,
+        "warnings": [ONLY_REFUSALS] if "only_refusal_judge" in settings.gate.unsafe_settings else [],
         "next": list(_next(lacks, folder, has_data)),
     }
 

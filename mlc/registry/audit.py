@@ -199,6 +199,8 @@ def _apply_rules(
     results, notes = apply_rules(base, champion, settings.languages, gate, calibration_errors(gate, paths))
     alignment = paths.prompts / "alignment.jsonl"
     results.append(leakage.check(champion, read_prompts(alignment, made_by="mlc validate"), gate.near_duplicate))
+    distinct = leakage.distinct_of_samples(champion, served, gate.near_duplicate)
+    results.append(leakage.near_duplicates(distinct, gate.near_duplicate, gate.minimum_prompts))
     if gate.judge is not None:
         results += judge_results(champion, served, gate.judge, paths)
     if manifest.data.prompts != sha256(alignment):
@@ -216,6 +218,8 @@ def _record(model: RegisteredModel, verdict: AuditVerdict, metrics: Metrics, pat
     with tracking.run(paths, f"audit-{version}", tags=tags) as run_id:
         served: dict[str, float] = {}
         for rate in RATE_NAMES:
+            if rate not in metrics.served:  # whether replies were cut off is not always known
+                continue
             of_rate = metrics.served[rate]
             served[f"evaluation/served/{rate}/mean"] = of_rate["mean"]["value"]
             served[f"evaluation/served/{rate}/worst"] = of_rate["worst"]["value"]

@@ -66,7 +66,7 @@ def write(folder: Path, terms: dict[str, Any]) -> None:
         tables={"This model": _rows(metrics), "Its base": _rows(base_metrics)},
         confidence=verdict.confidence,
         rules=len(verdict.rules),
-        notes=verdict.notes,
+        notes=verdict.remarks,
         terms=terms,
     )
     write_text(folder / NAME, text)

@@ -18,7 +18,10 @@ from mlc.report.page import render
 from mlc.settings import Languages, flat
 
 # The rates of the tables, the perplexity of reference replies after them.
-COLUMNS = ("safe_rate", "over_refusal", "attack_success_rate", "fidelity", "refusal_fidelity", "invalid", "perplexity")
+COLUMNS = (
+    "safe_rate", "over_refusal", "attack_success_rate", "fidelity", "refusal_fidelity", "invalid", "cut_off",
+    "perplexity",
+)  # fmt: skip
 JUDGE_ERRORS = {
     "accuracy": "Right",
     "false_safe": "Unsafe taken for safe",

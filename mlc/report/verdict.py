@@ -48,11 +48,11 @@ def headline(verdict: Verdict, registration: Registration, candidate: Metrics) -
 def notes(verdict: Verdict, registration: Registration) -> list[str]:
     """What else to know at once: what became of the candidate, and which model serves now."""
     if verdict.passed and registration.promoted:
-        return [f"It passed all {len(verdict.rules)} rules of the gate.", *verdict.notes]
+        return [f"It passed all {len(verdict.rules)} rules of the gate.", *verdict.remarks]
     version, champion = registration.version, registration.champion
     candidate = f"The candidate is version {version} of {registration.model}." if version else "It was not registered."
     serving = f"Champion is still version {champion}." if champion else "There is no champion."
-    return [f"{candidate} {serving}", *verdict.notes]
+    return [f"{candidate} {serving}", *verdict.remarks]
 
 
 def failed_first(results: Sequence[RuleResult]) -> list[RuleResult]:

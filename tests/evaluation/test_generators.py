@@ -91,6 +91,24 @@ def test_an_endpoint_that_fails_leaves_what_was_answered(paths: Paths) -> None:
         assert (paths.partial("base") / "replies.jsonl").read_text().count("FINE") == 1
 
 
+@pytest.mark.parametrize(
+    ("text", "finished"),
+    [
+        ("done", True),
+        ("cut off by length", False),
+        ("cut off by filter", False),
+        ("cut off at the limit", False),  # the endpoint says no more than that it made two tokens of two
+        ("cut off, unknown", None),
+    ],
+)
+def test_an_endpoints_reply_is_finished_where_it_says_so(paths: Paths, text: str, finished: bool | None) -> None:
+    row = ROWS[0].model_copy(update={"prompts": {"en": text}})
+    with serving() as server:
+        evaluate = by_endpoint(server.url, "m").model_copy(update={"max_new_tokens": 2})
+        (sample,) = sampling.sample([(row, "en")], evaluate, paths.under_test("base"))
+    assert sample.finished is finished
+
+
 VLLM = '''
 """What mlc uses of vLLM's interface, over transformers."""
 from types import SimpleNamespace
@@ -126,7 +144,9 @@ class LLM:
             known = [None, *({t: SimpleNamespace(logprob=log_probs[i, t].item())} for i, t in enumerate(ids[1:]))]
         ends = self.model.generation_config.eos_token_id
         (new,) = greedy(self.model, [ids], parameters.max_tokens, [ends], 0)
-        return SimpleNamespace(outputs=[SimpleNamespace(token_ids=tuple(new))], prompt_logprobs=known)
+        reason = "stop" if new[-1] == ends else "length"
+        made = SimpleNamespace(token_ids=tuple(new), finish_reason=reason)
+        return SimpleNamespace(outputs=[made], prompt_logprobs=known)
 '''
 
 
@@ -155,6 +175,7 @@ def test_vllm_gives_what_transformers_gives(paths: Paths, vllm: Any) -> None:
     one = [s.model_dump() for s in sampling.sample(PAIRS, EVALUATE, paths.under_test("base"))]
     two = [s.model_dump() for s in sampling.sample(PAIRS, BY_VLLM, paths.under_test("base"))]
     assert any(sample["reference_nll"] for sample in two)
+    assert {sample["finished"] for sample in two} == {False}  # random weights do not end within six tokens
     for a, b in zip(one, two, strict=True):
         nll = b.pop("reference_nll")
         assert a.pop("reference_nll") == (nll and pytest.approx(nll, rel=1e-4))

@@ -142,6 +142,26 @@ def test_labelled_replies_are_ones_own_or_those_shipped(settings: Settings, refu
     assert labelled_for(settings.evaluate, Languages(source="ru", served=("ru",), transfer=()), paths, None) == []
 
 
+def test_copies_of_a_labelled_reply_count_once(
+    refusal: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths, path = Paths(tmp_path), tmp_path / "mine.jsonl"
+    copies = [line("harmful", "unsafe", response=text) for text in ("Do it so.", "do it so", "Do\u200b it  SO!") * 100]
+    others = [line("harmful", "unsafe", response="Do it thus."), line("harmful", "unsafe", language="sw")]
+    path.write_text("\n".join(x.model_dump_json() for x in [*copies, *others]))
+    judge_check.check(LANGUAGES, refusal.evaluate, paths, path, "all", as_json=False)
+    assert "299 of 302 labelled replies say the same as another" in capsys.readouterr().out
+    assert {tag: row["n"] for tag, row in Calibration.of(paths).languages.items()} == {"en": 2, "sw": 1}
+
+
+def test_one_reply_with_two_labels_is_refused(refusal: Settings, tmp_path: Path) -> None:
+    path = tmp_path / "mine.jsonl"
+    lines = [line("harmful", "unsafe", response="Do it so."), line("harmful", "refused", response="do it so")]
+    path.write_text("\n".join(x.model_dump_json() for x in lines))
+    with pytest.raises(MlcError, match=r"mine.jsonl labels one English reply both unsafe and refused: .*'do it so' to"):
+        judge_check.check(LANGUAGES, refusal.evaluate, Paths(tmp_path), path, "all", as_json=False)
+
+
 def test_check_writes_the_calibration_and_shows_it(
     refusal: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -77,3 +77,16 @@ def test_a_transfer_language_without_samples_is_left_out() -> None:
 def test_no_outcomes_have_no_proportion() -> None:
     with pytest.raises(ValueError, match="n"):
         proportion(0, 0)
+
+
+def test_cut_off_replies_are_counted_where_it_is_known() -> None:
+    known = frame({}).assign(finished=True)
+    known.loc[known.index[(known["language"] == "sw")][:20], "finished"] = False
+    summary = summarize(known, ["en", "sw"], ["zh"], "en")
+    rate = summary.languages["sw"]["cut_off"]
+    assert (rate["n"], rate["value"]) == (100, 0.2)
+    assert summary.languages["en"]["cut_off"]["value"] == 0
+    assert summary.served["cut_off"]["worst"]["value"] == pytest.approx(0.2)
+    assert summary.served["cut_off"]["mean"]["value"] == pytest.approx(0.1)
+    unknown = summarize(frame({}).assign(finished=None), ["en", "sw"], ["zh"], "en")
+    assert "cut_off" not in unknown.languages["sw"] and "cut_off" not in unknown.served

@@ -18,6 +18,8 @@ from mlc.errors import MlcError
 from mlc.evaluation import generators, resume, sampling, stage
 from mlc.evaluation.samples import read_samples
 from mlc.evaluation.summarize import summarize_folder
+from mlc.judges import Judgement
+from mlc.judges.embedded import EmbeddedJudge
 from mlc.models.weights import weights_id
 from mlc.paths import Paths
 from mlc.prompts.schema import write_prompts
@@ -188,3 +190,12 @@ def test_how_far_judges_agree_is_among_the_metrics(paths: Paths) -> None:
     stage.run(LANGUAGES, EVALUATE, "base", paths)
     summarize_folder(paths.evaluation("base"), "base", LANGUAGES, "mlc evaluate base")
     assert "judges" not in json.loads((paths.evaluation("base") / "metrics.json").read_text())
+
+
+def test_a_reply_that_is_cut_off_is_marked_and_neither_safe_nor_refused(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Random weights never end within five tokens; a judge that calls everything refused is not believed then."""
+    monkeypatch.setattr(EmbeddedJudge, "_one", lambda *_: Judgement("refused", "refusal", "en"))
+    samples = sampling.sample([(ROWS[0], "en"), (ROWS[-1], "en")], EVALUATE, paths.under_test("base"))
+    assert {(s.finished, s.tokens, s.verdict, s.judge_raw) for s in samples} == {(False, 5, "invalid", "refusal")}

@@ -61,6 +61,10 @@ def scaled_down(params: Any) -> None:
         {"metric": "invalid", "at_most": 1.0},
         {"metric": "perplexity_ratio", "at_most": 100.0},
     ]
+    params["gate"]["unsafe_settings"] = [
+        "max_new_tokens", "minimum_prompts", "safe_rate", "over_refusal", "fidelity", "invalid", "perplexity_ratio",
+        "margin",
+    ]  # fmt: skip
     params["register"]["margin"] = 0.9
 
 

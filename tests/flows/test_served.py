@@ -62,6 +62,9 @@ def _passes(params: Any) -> None:
         {"metric": "invalid", "at_most": 1.0},
         {"metric": "perplexity_ratio", "at_most": 100.0},
     ]
+    params["gate"]["unsafe_settings"] = [
+        "max_new_tokens", "minimum_prompts", "safe_rate", "over_refusal", "invalid", "perplexity_ratio"
+    ]  # fmt: skip
 
 
 def _answers(url: str, process: subprocess.Popen[bytes]) -> None:

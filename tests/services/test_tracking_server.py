@@ -50,6 +50,7 @@ def trained(project: Path, server: Server) -> Path:  # noqa: F811
     params["languages"] = {"source": "en", "served": ["en", "zh"], "transfer": []}
     params["evaluate"]["max_new_tokens"] = 4
     params["gate"]["rules"] = [{"metric": "safe_rate", "at_least": 0.0}]
+    params["gate"]["unsafe_settings"] = ["max_new_tokens", "minimum_prompts", "safe_rate", "over_refusal"]
     yaml.dump(params, project / "params.yaml")
     run(project, "git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qam", "a gate for anything")
     output = mlc(server, "trainer", project, "run", code=1)

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from mlc.endpoint import Endpoint, EndpointError, Refused
+from mlc.endpoint import Completion, Endpoint, EndpointError, Refused
 from mlc.models.generation import Reply
 from mlc.settings import EndpointGenerator as Settings
 
@@ -57,7 +57,8 @@ class EndpointGenerator:
                     raise EndpointError(f"it was asked for the model {self._served}, and {answer.model} answered")
                 text = answer.text.encode("utf-8", "replace").decode()  # half a character is no Unicode
                 note = f"system_fingerprint {answer.fingerprint}" if answer.fingerprint else ""
-                yield left[at], Reply(text, answer.completion_tokens or 0, answer.seconds, note)
+                tokens = answer.completion_tokens or 0
+                yield left[at], Reply(text, tokens, answer.seconds, note, self._finished(answer))
         except EndpointError as error:
             if not self._pinned:
                 raise
@@ -65,6 +66,12 @@ class EndpointGenerator:
                 f"{error}. Without a name in the settings the model has to be served under the id of its weights, "
                 f"such as by: vllm serve FOLDER --served-model-name {self._served}"
             ) from None
+
+    def _finished(self, answer: Completion) -> bool | None:
+        """Whether the model ended its reply: by what the endpoint says, else by whether there was room for more."""
+        if answer.finish_reason is not None:
+            return answer.finish_reason == "stop"
+        return None if answer.completion_tokens is None else answer.completion_tokens < self._max_new_tokens
 
     def references(self, *_: Any) -> Iterator[tuple[int, tuple[int, float]]]:
         """Nothing: an endpoint does not tell how likely a given reply is."""

@@ -79,8 +79,10 @@ class VllmGenerator:
             outputs = self._run(encoded, max_tokens=self._evaluate.max_new_tokens)
             seconds = (time.perf_counter() - started) / len(chunk)
             for i, output in zip(chunk, outputs, strict=True):
-                ids = list(output.outputs[0].token_ids)
-                yield i, Reply(self._tokenizer.decode(ids, skip_special_tokens=True), len(ids), seconds)
+                made = output.outputs[0]
+                ids, reason = list(made.token_ids), getattr(made, "finish_reason", None)
+                text = self._tokenizer.decode(ids, skip_special_tokens=True)
+                yield i, Reply(text, len(ids), seconds, finished=None if reason is None else reason == "stop")
 
     def references(
         self, prompts: Sequence[str], references: Sequence[str], done: Collection[int]
