@@ -108,12 +108,12 @@ def lineage(paths: Paths, name: str, which: str) -> Lineage:
         manifest, verdict = evidence.manifest(), evidence.verdict()
     commit, base, data = manifest.git.commit, manifest.base, manifest.data
     # The run of the training, and others that were about the same model, such as audits.
-    about = model.client.search_runs([tracking.experiment(paths)], f"tags.manifest = '{version.tags['manifest']}'")
+    about = model.client.search_runs([tracking.experiment(paths)], f"tags.manifest = '{manifest.digest}'")
     return {
         "model": name,
         **_record(version, model.aliases()),
         "data": {"data.dvc": data.pointer, "prompts": data.prompts},
-        "runs": sorted({version.run_id, *(run.info.run_id for run in about)}),
+        "runs": sorted({*filter(None, [version.run_id]), *(run.info.run_id for run in about)}),
         "commit": commit,
         "dvc_lock": manifest.dvc_lock,
         "base": {"model": base.model, "revision": base.revision, "files": sha256_json(base.files)},
