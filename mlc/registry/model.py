@@ -119,6 +119,10 @@ class RegisteredModel:
                 raise
             return None
 
+    def location(self, number: str) -> str:
+        """Where the files of a version are; of one that was copied, where those of its original are, or were."""
+        return str(self.client.get_model_version_download_uri(self.name, number))
+
     def exists(self, number: str) -> bool:
         """Whether there is such a version: MLflow's pages and clean-up jobs delete some that the ledger names."""
         return self._find(number) is not None
@@ -281,16 +285,15 @@ class RegisteredModel:
         """
         recorded = ends(self.ledger())
         held = self.aliases()
-        for alias in ALIASES:
-            before, now = recorded.get(alias), held.get(alias)
-            if before != now:
-                if before is not None and not self.exists(before):
-                    print(
-                        f"registry: {alias} of {self.name} was version {before}, which is not in MLflow any more;"
-                        " it is skipped",
-                        file=sys.stderr,
-                    )
-                self.write("found", alias, before, now)
+        moved = [alias for alias in ALIASES if recorded.get(alias) != held.get(alias)]
+        lost = {version: alias for alias in moved if (version := recorded.get(alias)) and not self.exists(version)}
+        for version, alias in lost.items():
+            print(
+                f"registry: version {version} of {self.name}, which was {alias}, is not in MLflow any more: skipped",
+                file=sys.stderr,
+            )
+        for alias in moved:
+            self.write("found", alias, recorded.get(alias), held.get(alias))
         ledger = self.ledger()
         for alias in ALIASES:
             if (version := held.get(alias)) and (reason := rejection(ledger, version)):

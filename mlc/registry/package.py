@@ -6,6 +6,7 @@ The MLflow model is made from code (``pyfunc_model.py``), so that nothing in it 
 from __future__ import annotations
 
 import shutil
+import tempfile
 import warnings
 from importlib.metadata import version as installed
 from pathlib import Path
@@ -15,7 +16,7 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import Array, Object, Property
 
-from mlc.files import sha256_folder, write_json
+from mlc.files import link_folder, sha256_folder, write_json
 from mlc.models import manifest as manifests
 from mlc.models.manifest import Manifest
 from mlc.models.weights import is_adapter
@@ -48,11 +49,35 @@ def needs_local_base(manifest: Manifest, folder: Path) -> bool:
 
 def save(folder: Path, manifest: Manifest, paths: Paths) -> None:
     """Writes the candidate as an MLflow model, with its card and evidence, and the hashes of all of it."""
+    with tempfile.TemporaryDirectory(prefix=".register-", dir=folder.parent) as scratch:
+        _save_model(folder, manifest, paths, Path(scratch))
+    candidate = paths.evaluation("candidate")
+    (folder / EVIDENCE).mkdir()
+    for file in (paths.model / manifests.NAME, paths.verdict, candidate / "samples.jsonl", candidate / "metrics.json"):
+        shutil.copy(file, folder / EVIDENCE)
+    shutil.copy(paths.evaluation("base") / "metrics.json", folder / EVIDENCE / "base_metrics.json")
+    # What the commit holds too, but for a dvc.lock that nobody committed: the outputs of every stage.
+    for file in (paths.params, paths.root / "dvc.lock", paths.root / "data.dvc"):
+        if file.exists():
+            shutil.copy(file, folder / EVIDENCE)
+    model_card.write(folder, model_card.licence(paths.base))
+    write_json(folder / FILES, sha256_folder(folder))
+
+
+def _unlinked(folder: Path, scratch: Path) -> str:
+    """A model's folder for MLflow, which refuses symbolic links: DVC makes such outputs with `cache.type symlink`."""
+    if not any(file.is_symlink() for file in folder.rglob("*")):
+        return str(folder.resolve())
+    link_folder(folder, scratch / folder.name)
+    return str((scratch / folder.name).resolve())
+
+
+def _save_model(folder: Path, manifest: Manifest, paths: Paths, scratch: Path) -> None:
     adapter = is_adapter(paths.model)
     libraries = ["mlflow", "pandas", "torch", "transformers", *(["peft"] if adapter else [])]
-    artifacts = {"model": str(paths.model.resolve())}
+    artifacts = {"model": _unlinked(paths.model, scratch)}
     if needs_local_base(manifest, paths.model):
-        artifacts["base"] = str(paths.base.resolve())
+        artifacts["base"] = _unlinked(paths.base, scratch)
     # MLflow asks for an input example, to infer the signature that is given here.
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*(input example|[Tt]ype hint)")
@@ -65,14 +90,3 @@ def save(folder: Path, manifest: Manifest, paths: Paths) -> None:
             pip_requirements=[f"{name}=={installed(name).partition('+')[0]}" for name in libraries],
             signature=SIGNATURE,
         )
-    candidate = paths.evaluation("candidate")
-    (folder / EVIDENCE).mkdir()
-    for file in (paths.model / manifests.NAME, paths.verdict, candidate / "samples.jsonl", candidate / "metrics.json"):
-        shutil.copy(file, folder / EVIDENCE)
-    shutil.copy(paths.evaluation("base") / "metrics.json", folder / EVIDENCE / "base_metrics.json")
-    # What the commit holds too, but for a dvc.lock that nobody committed: the outputs of every stage.
-    for file in (paths.params, paths.root / "dvc.lock", paths.root / "data.dvc"):
-        if file.exists():
-            shutil.copy(file, folder / EVIDENCE)
-    model_card.write(folder, model_card.licence(paths.base))
-    write_json(folder / FILES, sha256_folder(folder))
