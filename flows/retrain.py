@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from dvc.exceptions import DvcException
@@ -32,9 +33,9 @@ from mlc.evaluation.metrics import Metrics
 from mlc.gates.verdict import Verdict
 from mlc.paths import ROLES, Paths
 from mlc.registry.model import RegisteredModel
-from mlc.registry.registration import Registration
+from mlc.registry.registration import Registration, outdated
 from mlc.settings import Settings, load_settings
-from mlc.text import HEADLINE_RATES, MISSING, title, with_interval
+from mlc.text import HEADLINE_RATES, MISSING, markdown, title, with_interval
 
 
 def _table(paths: Paths) -> list[dict[str, str]]:
@@ -50,14 +51,17 @@ def _table(paths: Paths) -> list[dict[str, str]]:
     return rows
 
 
-def outcome(paths: Paths) -> tuple[str, str]:
+def outcome(paths: Paths, shown: Callable[[str], str] = str) -> tuple[str, str]:
     """The name of a finished flow's state, and the verdict in words.
+
+    ``shown`` is how text that people have written looks where this goes; nothing in it acts on a terminal.
 
     Raises:
         MlcError: there is no verdict, or no record of the registration.
     """
     verdict, registration = Verdict.read(paths.verdict, "mlc gate"), Registration.of(paths)
     version, champion = registration.version, registration.champion
+    reason = shown(registration.reason or "")
     now = f"The champion is version {champion}." if champion else "There is no champion."
     if registration.promoted:
         return "Promoted", f"Passed and registered as version {version}. It is the champion."
@@ -65,10 +69,10 @@ def outcome(paths: Paths) -> tuple[str, str]:
         todo = f'`mlc registry approve {version} --why "..."` promotes it, `mlc registry reject {version} ...` does not'
         return "Waiting", f"Passed and registered as version {version}, which waits for approval: {todo}. {now}"
     if registration.registered:
-        message = f"Passed and registered as version {version}, not promoted: {registration.reason}. {now}"
+        message = f"Passed and registered as version {version}, not promoted: {reason}. {now}"
         return "Registered", message
     failed = "".join(f"\n- {sentence}" for sentence in verdict.failed)
-    return "Refused", f"Not registered: {registration.reason}. {now}{failed}"
+    return "Refused", f"Not registered: {reason}. {now}{failed}"
 
 
 class Approval(RunInput):
@@ -80,7 +84,7 @@ class Approval(RunInput):
 
 
 def unchanged(settings: Settings, paths: Paths) -> bool:
-    """Are data, code, parameters and outputs as the last run left them, and the champion too?
+    """Are data, code, parameters and outputs as the last run left them, and the registry too?
 
     Raises:
         DvcException: DVC cannot tell.
@@ -91,8 +95,30 @@ def unchanged(settings: Settings, paths: Paths) -> bool:
             return False
     if not paths.registration.exists() or not paths.verdict.exists():
         return False
-    name, registration = settings.register_.model_name, Registration.of(paths)
-    return registration.model == name and registration.champion == RegisteredModel(paths, name).alias("champion")
+    return outdated(paths, RegisteredModel(paths, settings.register_.model_name)) is None
+
+
+def _bring_up_to_date(settings: Settings, paths: Paths, hours: dict[str, float]) -> State[Any] | None:
+    """Runs every stage that is out of date; the state of the one that failed, if so.
+
+    DVC looks at files, and skips `register` where the registry alone has changed. Its record is removed then, which is
+    what DVC sees: a record of another registry is no result.
+    """
+    model = RegisteredModel(paths, settings.register_.model_name)
+    for _ in range(2):  # once more where somebody changed the registry while the stages ran
+        if paths.registration.exists() and (changed := outdated(paths, model)):
+            get_run_logger().info("the registry is not as the last run left it (%s): registering again", changed)
+            paths.registration.unlink()
+        if failed := run_stages(stages.stages(), hours):
+            return failed
+        if paths.registration.exists() and outdated(paths, model) is None:
+            return None
+    changed = outdated(paths, model)
+    return (
+        Failed(message=f"{paths.registration} is not what the registry holds ({changed}): run again")
+        if changed
+        else None
+    )
 
 
 def _ask(settings: Settings, paths: Paths, hours: float, notify: str | None) -> None:
@@ -109,7 +135,7 @@ def _ask(settings: Settings, paths: Paths, hours: float, notify: str | None) -> 
         send(notify, "retrain: Waiting", f"{message}\nOr answer on the page of the run.")
     try:
         answer = pause_flow_run(
-            Approval.with_initial_data(description=f"# Promote version {version}?\n{message}"),
+            Approval.with_initial_data(description=f"# Promote version {version}?\n{outcome(paths, markdown)[1]}"),
             timeout=int(hours * 3600),
         )
     except FlowPauseTimeout:
@@ -122,7 +148,7 @@ def _ask(settings: Settings, paths: Paths, hours: float, notify: str | None) -> 
 def _show(paths: Paths) -> tuple[str, str]:
     name, message = outcome(paths)
     create_table_artifact(table=_table(paths), key="languages", description="Rates with their intervals")
-    create_markdown_artifact(f"# {name}\n{message}", key="verdict")
+    create_markdown_artifact(f"# {name}\n{outcome(paths, markdown)[1]}", key="verdict")
     create_link_artifact((paths.report / "index.html").resolve().as_uri(), key="report", link_text="The report")
     return name, message
 
@@ -152,7 +178,7 @@ def retrain(
                 message = outcome(paths)[1].splitlines()[0]
                 get_run_logger().info("data, code, parameters and champion are unchanged: nothing to do")
                 return Completed(name="Unchanged", message=f"Nothing has changed since the last run. {message}")
-            failed = run_stages(stages.stages(), hours or {})
+            failed = _bring_up_to_date(settings, paths, hours or {})
         if failed is not None:
             return Failed(name=failed.name, message=failed.message)
         name, message = _show(paths)

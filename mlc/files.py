@@ -71,7 +71,7 @@ def link_folder(folder: Path, target: Path) -> None:
 
 def _link(source: str, target: str) -> None:
     try:
-        os.link(source, target)
+        os.link(os.path.realpath(source), target)  # the file, where DVC has left a symbolic link to its cache
     except OSError:  # another file system, or one without hard links
         shutil.copy2(source, target)
 

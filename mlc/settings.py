@@ -7,11 +7,12 @@ YAML 1.2, as DVC reads them: ``1e-4`` is a number and the language tag ``no`` a 
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
@@ -21,6 +22,7 @@ from mlc.files import JsonPart
 from mlc.languages.tags import LanguageTag
 
 Share = Annotated[float, Field(ge=0, le=1)]
+NAME_MARKS = frozenset(" -_.+()")  # in the registered model's name, besides letters and digits of any script
 HIGHER_IS_BETTER = frozenset(
     {"safe_rate", "fidelity", "refusal_fidelity", "pag", "pag_benign", "task_accuracy"}
 )  # of the gate's metrics
@@ -403,7 +405,7 @@ class Gate(Section):
 class Register(Section):
     """Where a passing candidate goes."""
 
-    model_name: str = Field(min_length=1)
+    model_name: str = Field(min_length=1, max_length=200)
     margin: Share = Field(description="how much worse than the champion, in any language, still counts as no worse")
     judged_again: Share = Field(
         description="of the replies, where a judge is a model: it judges them again before a version is made"
@@ -411,6 +413,15 @@ class Register(Section):
     approval: Literal["none", "required"] = Field(
         description="whether a better candidate becomes champion by itself, or waits for `mlc registry approve`"
     )
+
+    @field_validator("model_name")
+    @classmethod
+    def _registry_takes_it(cls, name: str) -> str:
+        """MLflow refuses some names, its searches and ``models:/`` addresses others, and only when training is over."""
+        known = all(character in NAME_MARKS or unicodedata.category(character)[0] in "LMN" for character in name)
+        if not known or name != name.strip() or name.startswith("..") or name == ".":
+            raise ValueError("a name is letters, digits, spaces within, and - _ . + ( ) alone: others MLflow refuses")
+        return name
 
 
 class Audit(Section):

@@ -229,7 +229,10 @@ def set_tags(paths: Paths, run_id: str, tags: Mapping[str, str]) -> None:
 
 def log_artifact(paths: Paths, run_id: str, file: Path, folder: str | None = None) -> None:
     """Copies a file into the run's artifacts, below ``folder``."""
-    client(paths).log_artifact(run_id, str(file), folder)
+    with tempfile.TemporaryDirectory() as scratch:
+        # Without its mode: DVC's links are read-only, and a local store could not write that file a second time.
+        copy = shutil.copyfile(file, Path(scratch) / file.name)
+        client(paths).log_artifact(run_id, str(copy), folder)
 
 
 def log_artifacts(paths: Paths, run_id: str, source: Path, folder: str | None = None) -> None:

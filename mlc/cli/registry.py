@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from mlc.cli.context import project
+from mlc.text import visible
 
 app = typer.Typer(help="Look at the model registry, and decide what is champion.", no_args_is_help=True)
 
@@ -20,7 +21,13 @@ Why = Annotated[str, typer.Option(help="for the ledger")]
 
 
 def _say(result: Mapping[str, Any], as_json: bool, text: str) -> None:
-    print(json.dumps(result, ensure_ascii=False, indent=2) if as_json else text)
+    if as_json:
+        # JSON escapes control characters up to U+001F alone; some terminals act on others.
+        text = "".join(
+            character if character.isprintable() or character == "\n" else json.dumps(character)[1:-1]
+            for character in json.dumps(result, ensure_ascii=False, indent=2)
+        )
+    print(text)
 
 
 def _moved(outcome: str, as_json: bool) -> None:
@@ -36,7 +43,7 @@ def _moved(outcome: str, as_json: bool) -> None:
 def registry_list(as_json: AsJson = False) -> None:
     """Show the versions with their aliases, and the ledger of every alias move."""
     settings, paths = project()
-    from mlc.registry.ledger import described
+    from mlc.registry.ledger import described, rejection
     from mlc.registry.lineage import summary
     from mlc.registry.model import RegisteredModel
 
@@ -45,8 +52,10 @@ def registry_list(as_json: AsJson = False) -> None:
     versions = [summary(version, aliases) for version in model.versions()]
     ledger = model.ledger()
     lines = [
-        f"version {v['version']:>3}  {v['created']}  commit {(v['git_commit'] or 'none')[:12]},"
-        f" data {(v['data'] or 'none')[:12]}  {', '.join(v['aliases'])}".rstrip()
+        f"version {v['version']:>3}  {v['created']}  commit {visible((v['git_commit'] or 'none')[:12])},"
+        f" data {visible((v['data'] or 'none')[:12])}  "
+        # An alias on a rejected version was put there without mlc, and means nothing.
+        f"{rejection(ledger, v['version']) or ', '.join(map(visible, v['aliases']))}".rstrip()
         for v in versions
     ]
     text = "\n".join([*lines, *map(described, ledger)])
@@ -63,11 +72,12 @@ def registry_show(which: Which, as_json: AsJson = False) -> None:
 
     version = lineage(paths, settings.register_.model_name, which)
     gate = f"{'passed' if version['gate']['passed'] else 'failed'} {version['gate']['rules']} rules"
+    aliases = ", ".join(map(visible, version["aliases"])) or "no alias"
     lines = [
-        f"version {version['version']} of {version['model']}: {', '.join(version['aliases']) or 'no alias'}",
-        f"created   {version['created']}, commit {(version['commit'] or 'none')[:12]}, run {version['run']}",
-        f"manifest  {version['manifest']}",
-        f"verdict   {gate}, sha256 {version['verdict']}",
+        f"version {version['version']} of {version['model']}: {aliases}",
+        f"created   {version['created']}, commit {visible((version['commit'] or 'none')[:12])}, run {version['run']}",
+        f"manifest  {visible(str(version['manifest']))}",
+        f"verdict   {gate}, sha256 {visible(str(version['verdict']))}",
         *map(described, version["ledger"]),
     ]
     parts = {
@@ -94,9 +104,9 @@ def registry_lineage(which: Which, as_json: AsJson = False) -> None:
 
     version = lineage(paths, settings.register_.model_name, which)
     facts = {key: value for key, value in version.items() if key not in ("ledger", "rebuild")}
-    lines = [f"{key:<45} {value}" for key, value in flat(facts).items()]
+    lines = [f"{visible(key):<45} {visible(str(value))}" for key, value in flat(facts).items()]
     again = f"Make it again, and compare: mlc reproduce {version['version']}; or by hand:"
-    _say(version, as_json, "\n".join([*lines, "", again, *(f"  {command}" for command in version["rebuild"])]))
+    _say(version, as_json, "\n".join([*lines, "", again, *(f"  {visible(command)}" for command in version["rebuild"])]))
 
 
 @app.command("verify", epilog="Example: mlc registry verify all. Exit code 7 where something differs.")
@@ -106,20 +116,30 @@ def registry_verify(
     """Hash the files of versions again, and check them, their verdicts and the ledger against what was registered."""
     settings, paths = project()
     from mlc.errors import IntegrityError, MlcError
-    from mlc.registry.model import RegisteredModel
+    from mlc.registry.model import ALIASES, RegisteredModel
+    from mlc.registry.registration import outdated
     from mlc.registry.verify import differences, fetched
 
     model = RegisteredModel(paths, settings.register_.model_name)
-    versions = model.versions() if which == "all" else [model.version(which)]
     faults: dict[str, list[str]] = {}
+    wrong = model.faults()
+    record = outdated(paths, model) if paths.registration.exists() and not wrong else None
+    try:
+        versions = model.versions() if which == "all" else [model.version(which)]
+    except MlcError as error:
+        if which not in ALIASES or not (wrong or record):
+            raise
+        versions, faults[which] = [], [str(error)]
     for version in (str(version.version) for version in versions):
         try:
             with fetched(model, version) as folder:
                 faults[f"version {version}"] = differences(model, version, folder)
         except MlcError as error:
             faults[f"version {version}"] = [str(error)]
-    faults["ledger"] = model.faults()
-    lines = [f"{what}: {'; '.join(wrong) or 'OK'}" for what, wrong in faults.items()]
+    faults["ledger"] = wrong
+    if record:
+        faults[str(paths.registration)] = [f"{record}: `mlc run` or `mlc register` brings both together"]
+    lines = [f"{what}: {'; '.join(map(visible, wrong)) or 'OK'}" for what, wrong in faults.items()]
     _say({"ok": not any(faults.values()), "differences": faults}, as_json, "\n".join(lines))
     if any(faults.values()):
         raise typer.Exit(IntegrityError.exit_code)

@@ -10,24 +10,29 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NotRequired, TypedDict
 
 from mlc import tracking
+from mlc.errors import IntegrityError
 from mlc.paths import Paths
-from mlc.registry.ledger import rejection_reason
+from mlc.registry.ledger import rejection, rejection_reason
 from mlc.registry.model import RegisteredModel
-from mlc.registry.registration import Registration
-from mlc.text import one_line
+from mlc.registry.registration import Registration, outdated
+from mlc.text import one_line, visible
 
 RUNS = 5  # the latest that are shown
 SECONDS = 10  # to wait for Prefect
 
 
 class RegistryStatus(TypedDict):
-    """The champion of the registered model ``name`` and since when, and the version that waits for a person's word."""
+    """The champion of the registered model ``name`` and since when, and the version that waits for a person's word.
+
+    ``faults`` are what is wrong with its aliases and ledger, and what it says otherwise than the project's record.
+    """
 
     name: str
     champion: str | None
     since: str | None
     previous: str | None
     waiting: str | None
+    faults: list[str]
 
 
 class RunStatus(TypedDict):
@@ -74,17 +79,31 @@ def _ago(when: datetime, now: datetime) -> str:
 
 def _registry(name: str, paths: Paths) -> RegistryStatus:
     model = RegisteredModel(paths, name)
-    aliases, entries = model.aliases(), model.ledger()
-    champion = aliases.get("champion")
+    status: RegistryStatus = {
+        "name": name,
+        "champion": None,
+        "since": None,
+        "previous": None,
+        "waiting": None,
+        "faults": model.faults(),
+    }
+    try:
+        entries = model.ledger()
+    except IntegrityError:  # the faults say so; who was rejected is not known
+        return status
+    held = {alias: version for alias, version in model.aliases().items() if not rejection(entries, version)}
+    champion = held.get("champion")
     since = [e["when"] for e in entries if e["alias"] == "champion" and e["to"] == champion] if champion else []
     registration = Registration.of(paths) if paths.registration.exists() else None
     version = registration.version if registration is not None and registration.waiting else None
     waits = version if version not in (None, champion) and not rejection_reason(entries, version) else None
+    if registration is not None and (changed := outdated(paths, model)):
+        status["faults"].append(f"{paths.registration}: {changed}; `mlc run` registers again")
     return {
-        "name": name,
+        **status,
         "champion": champion,
         "since": since[-1] if since else None,
-        "previous": aliases.get("previous"),
+        "previous": held.get("previous"),
         "waiting": waits,
     }
 
@@ -157,7 +176,14 @@ def _schedule() -> Schedule:
 
 def find(name: str, paths: Paths) -> ProjectStatus:
     """Registry, last runs, stale stages and the next scheduled run, ready for JSON."""
-    registry: RegistryStatus = {"name": name, "champion": None, "since": None, "previous": None, "waiting": None}
+    registry: RegistryStatus = {
+        "name": name,
+        "champion": None,
+        "since": None,
+        "previous": None,
+        "waiting": None,
+        "faults": [],
+    }
     runs: list[RunStatus] = []
     if tracking.has_store(paths):
         registry, runs = _registry(name, paths), _runs(paths)
@@ -176,10 +202,13 @@ def render_text(status: ProjectStatus) -> str:
         lines.append(f"champion   none: {registry['name']} has no version that was promoted")
     if registry["waiting"]:
         lines.append(f"waiting    version {registry['waiting']}: `mlc registry approve {registry['waiting']} --why …`")
+    lines += [f"{'' if number else 'registry':<10} {visible(fault)}" for number, fault in enumerate(registry["faults"])]
     for number, run in enumerate(status["runs"]):
-        gate = f", gate {run['gate']}" if run["gate"] else ""
+        gate = f", gate {visible(run['gate'])}" if run["gate"] else ""
         when = _ago(datetime.fromisoformat(run["started"]), now)
-        lines.append(f"{'' if number else 'last runs':<10} {run['name']}: {run['status'].lower()}{gate}, {when} ago")
+        lines.append(
+            f"{'' if number else 'last runs':<10} {visible(run['name'])}: {run['status'].lower()}{gate}, {when} ago"
+        )
     stale = status["stale"]
     if not status["runs"]:
         lines.append("last runs  none")

@@ -9,36 +9,83 @@ from __future__ import annotations
 import getpass
 import json
 from collections.abc import Iterable
+from datetime import datetime
 from pathlib import Path
+from typing import Annotated, NotRequired
 
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
 from mlc.errors import MlcError
-from mlc.files import sha256_json
+from mlc.files import first_mistake, sha256_json
 from mlc.git import current_user
+from mlc.text import visible
 
+
+def _time(text: str) -> str:
+    if datetime.fromisoformat(text).tzinfo is None:
+        raise ValueError("has no time zone")
+    return text
+
+
+_Version = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,9}$")]
 Entry = TypedDict(
     "Entry",
     {
         "who": str,
-        "when": str,  # ISO 8601, UTC
+        "when": Annotated[str, AfterValidator(_time)],  # ISO 8601, UTC
         "action": str,
-        "alias": str | None,  # null where something was said of the version ``from``
-        "from": str | None,
-        "to": str | None,
+        # null where something was said of the version ``from``
+        "alias": Annotated[str, Field(pattern=r"^(candidate|champion|previous)$")] | None,
+        "from": _Version | None,
+        "to": _Version | None,
         "why": str,
         "verdict": str | None,  # sha256 of the verdict of the version ``to``
         "before": str | None,  # sha256 of the entry before
+        # Of the version ``from`` that was rejected or rolled back, so that it is known again under another number,
+        # and when that version is deleted: the sha256 of its manifest, and one of all its weights.
+        "manifest": NotRequired[str],
+        "weights": NotRequired[str],
     },
 )
+with_config(ConfigDict(strict=True, extra="forbid"))(Entry)
+_ENTRY: TypeAdapter[Entry] = TypeAdapter(Entry)
+
+
+class Identity(TypedDict):
+    """What a model is known by under any number: the sha256 of its manifest, and one of all its weights; as far as they
+    are known."""
+
+    manifest: NotRequired[str]
+    weights: NotRequired[str]
+
+
+def parsed(text: str) -> Entry:
+    """An entry from what a tag holds. It may have been made by hand, so nothing about it is taken for granted.
+
+    Raises:
+        ValueError: it is no entry; says why.
+    """
+    try:
+        content = json.loads(text)
+        json.dumps(content, ensure_ascii=False).encode()  # half a surrogate pair could be neither printed nor written
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"not JSON ({visible(str(error))})") from None
+    if not isinstance(content, dict):
+        raise ValueError("no JSON object")
+    try:
+        return _ENTRY.validate_python(content)
+    except ValidationError as error:
+        raise ValueError(first_mistake(error).lstrip(",: ")) from None
 
 
 def who(root: Path) -> str:
     """Whose move it is: the tracking server's user, git's user.name, or the login name."""
     try:
-        return current_user(root) or getpass.getuser()
-    except (OSError, KeyError):
+        name = current_user(root) or getpass.getuser()
+    except (OSError, KeyError, UnicodeError):
         return "unknown"
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def ends(ledger: Iterable[Entry]) -> dict[str, str | None]:
@@ -67,8 +114,9 @@ def champions(ledger: Iterable[Entry]) -> list[str]:
         version = entry["to"]
         if entry["alias"] != "champion" or version is None or reigns[-1:] == [version]:
             continue
-        # "found" is a move that did not happen, or that somebody made by hand: back to where it was, or on.
-        if entry["action"] in ("rollback", "found") and version in reigns:
+        # "found" is a move that did not happen, or that somebody made by hand: back to where it was, or on. "repair"
+        # takes such a move back.
+        if entry["action"] in ("rollback", "found", "repair") and version in reigns:
             while reigns[-1] != version:
                 reigns.pop()
         else:
@@ -77,10 +125,14 @@ def champions(ledger: Iterable[Entry]) -> list[str]:
 
 
 def rejection_reason(ledger: Iterable[Entry], version: str) -> str | None:
-    """Why a version is not promoted by itself, if a person has said so: who rejected it or rolled it back, and when."""
+    """Why a version is not promoted by itself, if a person has said so: who rejected it or rolled it back, and when.
+
+    It can be printed: a name or reason that holds control characters has them escaped.
+    """
     reason = None
     for entry in ledger:
-        by = f"by {entry['who']} on {entry['when'][:10]}" + (f": {entry['why']}" if entry["why"] else "")
+        why = f": {visible(entry['why'])}" if entry["why"] else ""
+        by = f"by {visible(entry['who'])} on {entry['when'][:10]}{why}"
         if entry["action"] == "reject" and entry["from"] == version:
             return f"rejected {by}"
         if entry["alias"] == "champion" and entry["action"] == "rollback" and entry["from"] == version:
@@ -90,11 +142,17 @@ def rejection_reason(ledger: Iterable[Entry], version: str) -> str | None:
     return reason
 
 
+def rejection(ledger: Iterable[Entry], version: str) -> str | None:
+    """Who rejected a version, when and why; None where nobody did. Rolled back is not rejected."""
+    reason = rejection_reason(ledger, version)
+    return reason if reason and reason.startswith("rejected ") else None
+
+
 def described(entry: Entry) -> str:
-    """An entry as a line."""
+    """An entry as a line, with what acts on a terminal escaped."""
     what = f"{entry['alias']}: {entry['from'] or '-'} -> {entry['to'] or '-'}" if entry["alias"] else entry["from"]
-    why = f": {entry['why']}" if entry["why"] else ""
-    return f"{entry['when']}  {entry['action']:<8}  {what}  by {entry['who']}{why}"
+    why = f": {visible(entry['why'])}" if entry["why"] else ""
+    return f"{entry['when']}  {visible(entry['action']):<8}  {what}  by {visible(entry['who'])}{why}"
 
 
 def begins_with(ledger: list[Entry], exported: Path) -> bool:

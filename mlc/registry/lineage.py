@@ -122,12 +122,12 @@ def lineage(paths: Paths, name: str, which: str) -> Lineage:
         manifest, verdict, provenance = evidence.manifest(), evidence.verdict(), evidence.provenance()
     commit, base, data = manifest.git.commit, manifest.base, manifest.data
     # The run of the training, and others that were about the same model, such as audits.
-    about = model.client.search_runs([tracking.experiment(paths)], f"tags.manifest = '{version.tags['manifest']}'")
+    about = model.client.search_runs([tracking.experiment(paths)], f"tags.manifest = '{manifest.digest}'")
     return {
         "model": name,
         **_record(version, model.aliases()),
         "data": {"data.dvc": data.pointer, "prompts": data.prompts},
-        "runs": sorted({version.run_id, *(run.info.run_id for run in about)}),
+        "runs": sorted({*filter(None, [version.run_id]), *(run.info.run_id for run in about)}),
         "commit": commit,
         "evaluation": {
             "commit": provenance.commit if provenance else None,

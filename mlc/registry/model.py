@@ -19,14 +19,18 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from mlc import tracking
-from mlc.errors import MlcError
+from mlc.errors import IntegrityError, MlcError
 from mlc.files import sha256_json
 from mlc.paths import Paths
-from mlc.registry.ledger import Entry, broken, champions, ends, who
+from mlc.registry.ledger import Entry, Identity, broken, champions, ends, parsed, rejection, who
+from mlc.text import quoted_name
 
 LEDGER = "ledger."  # then the entry's number, which sorts, and the time: two machines that write at once both stay
+_KEY = re.compile(r"ledger\.([0-9]{6,12})\.[0-9]{8}T[0-9]{6}\.[0-9]{6}Z")
 ALIASES = ("candidate", "champion", "previous")
-WHY = 1000  # characters; MLflow's databases hold 5,000 of an entry
+WHY = 1000  # characters
+ENTRY = 5000  # characters of an entry that MLflow's databases hold
+LAST_NUMBER = 2**31 - 1  # of a version; its databases hold no larger one
 
 
 def names_version(name: str) -> bool:
@@ -79,24 +83,49 @@ class RegisteredModel:
 
     def versions(self) -> list[Any]:
         """MLflow's model versions, oldest first; their aliases are not filled in."""
-        versions = self.client.search_model_versions(f"name='{self.name}'", max_results=10_000)
+        versions: list[Any] = []
+        page: str | None = ""
+        while page is not None:
+            found = self.client.search_model_versions(f"name='{self.name}'", max_results=1000, page_token=page or None)
+            versions += [version for version in found if version.name == self.name]  # some databases ignore case
+            page = found.token or None
         return sorted(versions, key=lambda v: int(v.version))
 
     def version(self, which: str) -> Any:
         """MLflow's model version of this number or alias.
 
         Raises:
-            MlcError: there is none.
+            IntegrityError: the alias is on a version that was rejected: somebody put it there without mlc.
+            MlcError: there is no such version.
         """
         number = which if which.isdecimal() else self.alias(which)
+        if number is None:
+            raise MlcError(f"{self.name} has no {which}: `mlc registry list` shows what there is")
+        if number != which and (reason := rejection(self.ledger(), number)):
+            raise IntegrityError(_on_rejected(which, number, reason))
+        found = self._find(number)
+        if found is None:
+            raise MlcError(f"{self.name} has no version {number}: `mlc registry list` shows what there is")
+        return found
+
+    def _find(self, number: str) -> Any | None:
+        """MLflow's model version of this number; None where there is none, or no longer."""
+        if not 0 < int(number[:20]) <= LAST_NUMBER:
+            return None
         try:
-            if number is None:
-                raise MlcError(f"{self.name} has no {which}: `mlc registry list` shows what there is")
-            return self.client.get_model_version(self.name, number)
+            return self.client.get_model_version(self.name, str(int(number)))
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
-            raise MlcError(f"{self.name} has no version {number}: `mlc registry list` shows what there is") from None
+            return None
+
+    def location(self, number: str) -> str:
+        """Where the files of a version are; of one that was copied, where those of its original are, or were."""
+        return str(self.client.get_model_version_download_uri(self.name, number))
+
+    def exists(self, number: str) -> bool:
+        """Whether there is such a version: MLflow's pages and clean-up jobs delete some that the ledger names."""
+        return self._find(number) is not None
 
     def aliases(self) -> dict[str, str]:
         """Alias -> the version it points at."""
@@ -106,30 +135,65 @@ class RegisteredModel:
     def alias(self, alias: str) -> str | None:
         return self.aliases().get(alias)
 
-    def _entries(self) -> dict[str, Entry]:
+    def _read(self) -> tuple[dict[str, Entry], list[str]]:
+        """The ledger's entries by their tags, oldest first, and what is wrong with tags that only look like some."""
         registered = self._registered()
-        tags = sorted(registered.tags.items()) if registered else []
-        return {key: json.loads(value) for key, value in tags if key.startswith(LEDGER)}
+        tags = registered.tags.items() if registered else ()
+        entries: dict[str, Entry] = {}
+        faults = []
+        for key, value in sorted(tags, key=lambda tag: (_number(tag[0]), tag[0])):
+            if not key.startswith(LEDGER):
+                continue
+            try:
+                if not _KEY.fullmatch(key):
+                    raise ValueError("no number and time in the tag's name")
+                entries[key] = parsed(value)
+            except ValueError as error:
+                faults.append(f"the tag {quoted_name(key)} of {self.name} is no entry of the ledger: {error}")
+        return entries, faults
+
+    def _entries(self) -> dict[str, Entry]:
+        entries, faults = self._read()
+        if faults:
+            raise IntegrityError(
+                f"{faults[0]}. It was made or changed without mlc, and what the ledger said there is not known: put its"
+                " value back (`mlc registry ledger --export` keeps them), or delete the tag in MLflow"
+            )
+        return entries
 
     def ledger(self) -> list[Entry]:
-        """Every alias move and every rejection, oldest first."""
+        """Every alias move and every rejection, oldest first.
+
+        Raises:
+            IntegrityError: something that looks like an entry is none.
+        """
         return list(self._entries().values())
 
     def write(
-        self, action: str, alias: str | None, old: str | None, new: str | None, by: str | None = None, why: str = ""
+        self,
+        action: str,
+        alias: str | None,
+        old: str | None,
+        new: str | None,
+        by: str | None = None,
+        why: str = "",
+        of: Identity | None = None,
     ) -> None:
         """Adds an entry: ``alias`` goes from version ``old`` to ``new``; without an alias, something said of ``old``.
 
+        ``of`` is what ``old`` is known by, where a person has turned it down.
+
         Raises:
-            MlcError: ``why`` is too long.
+            MlcError: ``why`` is too long or no text, or there is no version ``new``.
+            IntegrityError: see ``ledger``.
         """
         if len(why) > WHY:
             raise MlcError(f"--why has {len(why)} characters, {WHY} at most: write the rest where it can be linked to")
         entries = self._entries()
         last = list(entries)[-1] if entries else None
-        number = int(last.split(".")[1]) + 1 if last else 1
+        number = _number(last) + 1 if last else 1
         now = datetime.now(UTC)
-        verdict = self.client.get_model_version(self.name, new).tags.get("verdict") if new else None
+        verdict = self.version(new).tags.get("verdict") if new else None
         entry: Entry = {
             "who": by or who(self._root),
             "when": now.isoformat(timespec="seconds"),
@@ -140,21 +204,39 @@ class RegisteredModel:
             "why": why,
             "verdict": verdict,
             "before": sha256_json(entries[last]) if last else None,
+            **(of or {}),
         }
-        self.client.set_registered_model_tag(
-            self.name, f"{LEDGER}{number:06d}.{now:%Y%m%dT%H%M%S.%fZ}", json.dumps(entry, ensure_ascii=False)
-        )
+        key, value = f"{LEDGER}{number:06d}.{now:%Y%m%dT%H%M%S.%fZ}", json.dumps(entry, ensure_ascii=False)
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise MlcError("--why is not UTF-8 text: write it in the terminal's encoding") from None
+        if len(value) > ENTRY:
+            raise MlcError(f"the ledger's entry has {len(value)} characters, {ENTRY} at most: shorten --why")
+        if not _KEY.fullmatch(key):
+            raise IntegrityError(
+                f"no entry can follow the tag {last} of {self.name}: delete it in MLflow if it was made by hand"
+            )
+        self.client.set_registered_model_tag(self.name, key, value)
 
-    def move(self, action: str, alias: str, to: str | None, by: str | None = None, why: str = "") -> None:
+    def move(
+        self,
+        action: str,
+        alias: str,
+        to: str | None,
+        by: str | None = None,
+        why: str = "",
+        of: Identity | None = None,
+    ) -> None:
         """Points an alias at a version, or removes it. The entry comes first: there is no move without one.
 
         Raises:
-            MlcError: somebody else moved the alias at the same time.
+            MlcError: there is no such version, or somebody else moved the alias at the same time.
         """
         before = self.alias(alias)
         if before == to:
             return
-        self.write(action, alias, before, to, by, why)
+        self.write(action, alias, before, to, by, why, of)
         if to is None:
             self.client.delete_registered_model_alias(self.name, alias)
         else:
@@ -166,15 +248,32 @@ class RegisteredModel:
                 " look at `mlc registry list`, then run the same command again"
             )
 
-    def make_champion(self, action: str, version: str, by: str | None = None, why: str = "") -> None:
+    def make_champion(
+        self, action: str, version: str, by: str | None = None, why: str = "", of: Identity | None = None
+    ) -> None:
         """Moves champion, then previous to the champion before it. Run again, it completes what was interrupted."""
-        self.move(action, "champion", version, by, why)
-        self._set_previous(action, by, why)
+        self.move(action, "champion", version, by, why, of)
+        self.set_previous(action, by, why)
 
-    def _set_previous(self, action: str, by: str | None = None, why: str = "") -> None:
-        reigns, champion = champions(self.ledger()), self.alias("champion")
+    def set_previous(self, action: str, by: str | None = None, why: str = "") -> None:
+        """Moves ``previous`` to the champion before the present one that can be gone back to."""
+        before = self._before(self.alias("champion"))
+        if before != self.alias("previous"):
+            self.move(action, "previous", before, by, why)
+
+    def _before(self, champion: str | None) -> str | None:
+        """The last champion before this one that there still is, and that nobody has rejected."""
+        ledger = self.ledger()
+        reigns = champions(ledger)
         before = reigns[:-1] if reigns[-1:] == [champion] else reigns
-        self.move(action, "previous", before[-1] if before else None, by, why)
+        for version in reversed(before):
+            if version != champion and not rejection(ledger, version) and self.exists(version):
+                return version
+        return None
+
+    def gone(self) -> list[str]:
+        """The champions that led to the present one and that are no longer in MLflow, oldest first."""
+        return [version for version in dict.fromkeys(champions(self.ledger())) if not self.exists(version)]
 
     def _reconcile(self) -> None:
         """Writes down where the aliases are, where the last entries say something else, and completes a promotion.
@@ -182,26 +281,57 @@ class RegisteredModel:
         A move that was interrupted after its entry did not happen; what MLflow's own pages or another program moved
         did. Neither is moved to what the entry says: somebody may have had reasons. Only ``previous`` follows from the
         champions there were; where it is the champion, a rollback was interrupted, which running it again completes.
+        A version that was rejected keeps no alias, whoever gave it one.
         """
         recorded = ends(self.ledger())
         held = self.aliases()
+        moved = [alias for alias in ALIASES if recorded.get(alias) != held.get(alias)]
+        lost = {version: alias for alias in moved if (version := recorded.get(alias)) and not self.exists(version)}
+        for version, alias in lost.items():
+            print(
+                f"registry: version {version} of {self.name}, which was {alias}, is not in MLflow any more: skipped",
+                file=sys.stderr,
+            )
+        for alias in moved:
+            self.write("found", alias, recorded.get(alias), held.get(alias))
+        ledger = self.ledger()
         for alias in ALIASES:
-            if recorded.get(alias) != held.get(alias):
-                self.write("found", alias, recorded.get(alias), held.get(alias))
+            if (version := held.get(alias)) and (reason := rejection(ledger, version)):
+                back = self._before(version) if alias == "champion" else None
+                print(f"registry: {_on_rejected(alias, version, reason)}: now it is {_version(back)}", file=sys.stderr)
+                self.move("repair", alias, back)
+        held = self.aliases()
         if held and held.get("champion") != held.get("previous"):
-            self._set_previous("complete")
+            self.set_previous("complete")
 
     def faults(self) -> list[str]:
-        """What is wrong with the ledger: entries changed or missing, aliases elsewhere than it says."""
-        faults = broken(self.ledger())
-        recorded, held = ends(self.ledger()), self.aliases()
+        """What is wrong with the ledger and the aliases: entries changed, missing or made by hand, aliases elsewhere
+        than it says, or on a version that was rejected."""
+        entries, unreadable = self._read()
+        ledger = list(entries.values())
+        faults = [*unreadable, *broken(ledger)]
+        recorded, held = ends(ledger), self.aliases()
         for alias in ALIASES:
-            if recorded.get(alias) != held.get(alias):
+            before, now = recorded.get(alias), held.get(alias)
+            if before != now:
+                gone = "" if before is None or self.exists(before) else ", which is not in MLflow any more"
                 faults.append(
-                    f"{alias} is {_version(held.get(alias))}, and the ledger says {_version(recorded.get(alias))}: an"
-                    " interrupted move, which the next one repairs, or one made without mlc"
+                    f"{alias} is {_version(now)}, and the ledger says {_version(before)}{gone}: an interrupted move,"
+                    " which the next one repairs, or one made without mlc"
                 )
+            if now and (reason := rejection(ledger, now)):
+                faults.append(f"{_on_rejected(alias, now, reason)}: the next move of an alias repairs it")
         return faults
+
+
+def _number(key: str) -> int:
+    """The number of a ledger's entry in the name of its tag; a tag that is none comes first."""
+    match = _KEY.fullmatch(key)
+    return int(match[1]) if match else 0
+
+
+def _on_rejected(alias: str, version: str, reason: str) -> str:
+    return f"{alias} is version {version}, which was {reason}, and was put there without mlc"
 
 
 def _version(number: str | None) -> str:

@@ -6,6 +6,7 @@ The MLflow model is made from code (``pyfunc_model.py``), so that nothing in it 
 from __future__ import annotations
 
 import shutil
+import tempfile
 import warnings
 from importlib.metadata import version as installed
 from pathlib import Path
@@ -15,7 +16,7 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import Array, Object, Property
 
-from mlc.files import sha256_folder, write_json
+from mlc.files import link_folder, sha256_folder, write_json
 from mlc.models import manifest as manifests
 from mlc.models.manifest import Manifest
 from mlc.models.weights import is_adapter
@@ -49,23 +50,8 @@ def needs_local_base(manifest: Manifest, folder: Path) -> bool:
 
 def save(folder: Path, manifest: Manifest, provenance: Provenance, paths: Paths) -> None:
     """Writes the candidate as an MLflow model, with its card and evidence, and the hashes of all of it."""
-    adapter = is_adapter(paths.model)
-    libraries = ["mlflow", "pandas", "torch", "transformers", *(["peft"] if adapter else [])]
-    artifacts = {"model": str(paths.model.resolve())}
-    if needs_local_base(manifest, paths.model):
-        artifacts["base"] = str(paths.base.resolve())
-    # MLflow asks for an input example, to infer the signature that is given here.
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*(input example|[Tt]ype hint)")
-        mlflow.pyfunc.save_model(
-            str(folder),
-            python_model=str(Path(__file__).with_name("pyfunc_model.py")),
-            artifacts=artifacts,
-            model_config={"base": manifest.base.model, "revision": manifest.base.revision},
-            # Without the local part of a version, such as +cpu, which no index has.
-            pip_requirements=[f"{name}=={installed(name).partition('+')[0]}" for name in libraries],
-            signature=SIGNATURE,
-        )
+    with tempfile.TemporaryDirectory(prefix=".register-", dir=folder.parent) as scratch:
+        _save_model(folder, manifest, paths, Path(scratch))
     candidate = paths.evaluation("candidate")
     (folder / EVIDENCE).mkdir()
     for file in (paths.model / manifests.NAME, paths.verdict, candidate / "samples.jsonl", candidate / "metrics.json"):
@@ -80,3 +66,31 @@ def save(folder: Path, manifest: Manifest, provenance: Provenance, paths: Paths)
             shutil.copy(file, folder / EVIDENCE)
     model_card.write(folder, model_card.licence(paths.base))
     write_json(folder / FILES, sha256_folder(folder))
+
+
+def _unlinked(folder: Path, scratch: Path) -> str:
+    """A model's folder for MLflow, which refuses symbolic links: DVC makes such outputs with `cache.type symlink`."""
+    if not any(file.is_symlink() for file in folder.rglob("*")):
+        return str(folder.resolve())
+    link_folder(folder, scratch / folder.name)
+    return str((scratch / folder.name).resolve())
+
+
+def _save_model(folder: Path, manifest: Manifest, paths: Paths, scratch: Path) -> None:
+    adapter = is_adapter(paths.model)
+    libraries = ["mlflow", "pandas", "torch", "transformers", *(["peft"] if adapter else [])]
+    artifacts = {"model": _unlinked(paths.model, scratch)}
+    if needs_local_base(manifest, paths.model):
+        artifacts["base"] = _unlinked(paths.base, scratch)
+    # MLflow asks for an input example, to infer the signature that is given here.
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*(input example|[Tt]ype hint)")
+        mlflow.pyfunc.save_model(
+            str(folder),
+            python_model=str(Path(__file__).with_name("pyfunc_model.py")),
+            artifacts=artifacts,
+            model_config={"base": manifest.base.model, "revision": manifest.base.revision},
+            # Without the local part of a version, such as +cpu, which no index has.
+            pip_requirements=[f"{name}=={installed(name).partition('+')[0]}" for name in libraries],
+            signature=SIGNATURE,
+        )

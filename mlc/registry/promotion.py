@@ -6,12 +6,15 @@ from pathlib import Path
 
 from mlc.errors import MlcError
 from mlc.evaluation.samples import read_samples
+from mlc.files import sha256_json
 from mlc.gates.paired import compare_with_champion
 from mlc.gates.rules import RuleResult
 from mlc.gates.verdict import Verdict
+from mlc.models import manifest as manifests
+from mlc.models.manifest import Manifest
 from mlc.paths import Paths
 from mlc.registry import registration
-from mlc.registry.ledger import rejection_reason
+from mlc.registry.ledger import Identity, rejection, rejection_reason
 from mlc.registry.model import RegisteredModel
 from mlc.registry.verify import EVIDENCE, VersionFiles, fetched, verified
 from mlc.settings import Languages, Settings
@@ -57,10 +60,70 @@ def _lost(model: RegisteredModel, version: str, folder: Path, settings: Settings
     return compare(model, evidence.samples, champion, settings.languages, margin, verdict.confidence)[1]
 
 
+def _identity_of(manifest: Manifest) -> Identity:
+    """What a model is known by. Weights are equal where all their files are, whatever lies beside them."""
+    files = {name: digest for name, digest in manifest.files.items() if name.endswith(".safetensors")}
+    return {"manifest": manifest.digest, "weights": sha256_json(sorted((files or manifest.files).values()))}
+
+
+def identity(model: RegisteredModel, version: str) -> Identity:
+    """What a version is known by, as far as the store can say: nothing, where it was deleted."""
+    if not model.exists(version):
+        return {}
+    tag = model.version(version).tags.get("manifest")
+    try:
+        with fetched(model, version, f"{EVIDENCE}/{manifests.NAME}") as file:
+            manifest = Manifest.read(file, "mlc register")
+    except MlcError:
+        manifest = None
+    if manifest is not None and tag in (None, manifest.digest):
+        return _identity_of(manifest)
+    return {"manifest": tag} if tag else {}
+
+
+def turned_down(model: RegisteredModel, manifest: Manifest) -> str | None:
+    """Why this model is not promoted by itself, where a person has rejected it or rolled it back as any version.
+
+    What was said is about the model: the same manifest or equal weights under another number are no other one.
+    """
+    ledger, this = model.ledger(), _identity_of(manifest)
+    reasons = []
+    for version in dict.fromkeys(e["from"] for e in ledger if e["from"] and e["action"] in ("reject", "rollback")):
+        reason = rejection_reason(ledger, version)
+        if reason is None:
+            continue
+        known: Identity = {}
+        for entry in ledger:
+            if entry["from"] == version and "manifest" in entry:
+                known["manifest"] = entry["manifest"]
+                if "weights" in entry:
+                    known["weights"] = entry["weights"]
+        if "weights" not in known:  # an entry of before they were written down, or the files could not be read then
+            known = {**known, **identity(model, version)}
+        if known.items() & this.items():
+            reasons.append(f"{reason} (as version {version})")
+    return next((reason for reason in reasons if reason.startswith("rejected ")), next(iter(reasons), None))
+
+
+def _never_again(model: RegisteredModel, version: str, reason: str) -> MlcError:
+    return MlcError(f"version {version} of {model.name} was {reason}: it is never promoted again; train another")
+
+
 def _check_not_rejected(model: RegisteredModel, version: str) -> None:
-    reason = rejection_reason(model.ledger(), version)
-    if reason and reason.startswith("rejected"):
-        raise MlcError(f"version {version} of {model.name} was {reason}: it is never promoted again; train another")
+    if reason := rejection(model.ledger(), version):
+        raise _never_again(model, version, reason)
+
+
+def _doubt(model: RegisteredModel, version: str, folder: Path) -> str | None:
+    """Why a version with these verified files is not promoted by itself, as a person has said; None if nobody has.
+
+    Raises:
+        MlcError: it was rejected, under this number or another.
+    """
+    reason = turned_down(model, VersionFiles(folder).evidence.manifest())
+    if reason and reason.startswith("rejected "):
+        raise _never_again(model, version, reason)
+    return rejection_reason(model.ledger(), version) or reason
 
 
 def approve(paths: Paths, settings: Settings, version: str, who: str, why: str) -> str:
@@ -82,9 +145,11 @@ def approve(paths: Paths, settings: Settings, version: str, who: str, why: str) 
             return f"version {version} of {model.name} is champion already"
         if version != model.alias("candidate"):
             raise MlcError(f"version {version} of {model.name} is not the candidate: `mlc registry list` shows it")
-        if reason := rejection_reason(model.ledger(), version):
-            raise MlcError(f"version {version} of {model.name} was {reason}: `mlc registry promote` can bring it back")
         with verified(model, version) as folder:
+            if reason := _doubt(model, version, folder):
+                raise MlcError(
+                    f"version {version} of {model.name} was {reason}: `mlc registry promote` can bring it back"
+                )
             if lost := _lost(model, version, folder, settings):
                 raise MlcError(f"version {version} of {model.name} does not replace the champion any more: {lost}")
         model.make_champion("approve", version, who, why)
@@ -93,22 +158,30 @@ def approve(paths: Paths, settings: Settings, version: str, who: str, why: str) 
 
 
 def reject(paths: Paths, settings: Settings, version: str, who: str, why: str) -> str:
-    """Writes down that a version is never to be promoted, and takes the alias ``candidate`` from it.
+    """Writes down that a version is never to be promoted, and takes ``candidate`` and ``previous`` from it.
 
     Raises:
-        MlcError: there is no such version, it is champion, or there is no ``why``.
+        MlcError: there is no such version, it or one of equal weights is champion, or there is no ``why``.
     """
     model = RegisteredModel(paths, settings.register_.model_name)
     _check_why(why)
     version = str(model.version(version).version)
     with model.moving():
-        if version == model.alias("champion"):
+        champion = model.alias("champion")
+        if version == champion:
             raise MlcError(f"version {version} of {model.name} is champion: `mlc registry rollback` takes it back")
-        reason = rejection_reason(model.ledger(), version)
-        if not (reason and reason.startswith("rejected")):
-            model.write("reject", None, version, None, who, why)
+        if not rejection(model.ledger(), version):
+            known = identity(model, version)
+            if champion is not None and known.items() & identity(model, champion).items():
+                raise MlcError(
+                    f"version {version} of {model.name} has the weights of champion version {champion}:"
+                    " `mlc registry rollback` takes that one back; then reject it"
+                )
+            model.write("reject", None, version, None, who, why, known)
         if version == model.alias("candidate"):
             model.move("reject", "candidate", None, who, why)
+        if version == model.alias("previous"):
+            model.set_previous("reject", who, why)
         registration.update(model, version, rejection_reason(model.ledger(), version), paths)
     return f"version {version} of {model.name} is rejected"
 
@@ -126,8 +199,8 @@ def promote(paths: Paths, settings: Settings, version: str, who: str, why: str =
     with model.moving():
         _check_not_rejected(model, version)
         with verified(model, version) as folder:
-            doubt = _lost(model, version, folder, settings)
-        doubt = rejection_reason(model.ledger(), version) or doubt
+            lost = _lost(model, version, folder, settings)
+            doubt = _doubt(model, version, folder) or lost
         if not doubt and settings.register_.approval == "required":
             doubt = "register.approval is required"
         if doubt and not why.strip():
@@ -149,13 +222,19 @@ def rollback(paths: Paths, settings: Settings, who: str, why: str = "") -> str:
         # If both are the same, a rollback was interrupted between the two: this completes it and goes back no further.
         previous, champion = model.alias("previous"), model.alias("champion")
         if previous is None:
+            gone = [version for version in model.gone() if version != champion]
+            lost = f" (no longer in MLflow: version {', '.join(gone)})" if gone else ""
             raise MlcError(
-                f"{model.name} has no previous champion to go back to: `mlc registry list` shows what there is"
+                f"{model.name} has no previous champion to go back to{lost}: `mlc registry list` shows what there is"
             )
-        with verified(model, previous):
-            model.make_champion("rollback", previous, who, why)
-        if champion is not None and champion != previous:
-            registration.update(model, champion, rejection_reason(model.ledger(), champion), paths)
+        undone = champion if champion is not None and champion != previous else None
+        with verified(model, previous) as folder:
+            reason = turned_down(model, VersionFiles(folder).evidence.manifest())
+            if reason and reason.startswith("rejected "):
+                raise _never_again(model, previous, reason)
+            model.make_champion("rollback", previous, who, why, identity(model, undone) if undone else None)
+        changed = undone or previous
+        registration.update(model, changed, rejection_reason(model.ledger(), changed), paths)
     return f"version {previous} of {model.name} is champion"
 
 

@@ -121,7 +121,9 @@ def evidence_faults(evidence: Evidence) -> list[str]:
         return []
     try:
         settings, verdict = load_settings(evidence.params), evidence.verdict()
-        results = {(result.rule, result.language): result for result in rules_on(evidence, settings.languages, settings.gate)}
+        results = {
+            (result.rule, result.language): result for result in rules_on(evidence, settings.languages, settings.gate)
+        }
     except MlcError as error:
         return [f"the verdict cannot be computed again: {error}"]
     recorded = {(result.rule, result.language): result for result in verdict.rules}
@@ -134,7 +136,9 @@ def evidence_faults(evidence: Evidence) -> list[str]:
     if is_by_rules(settings.evaluate):
         judge = make_judge(settings.evaluate)
         for path in (evidence.base_samples, evidence.samples):
-            lines = [line for line in sample_lines(path) if (line.judge, line.judge_version) == (judge.name, judge.version)]
+            lines = [
+                line for line in sample_lines(path) if (line.judge, line.judge_version) == (judge.name, judge.version)
+            ]
             if other := differing(lines, judge):
                 faults.append(f"{path.name}: judged again, {len(other)} of {len(lines)} lines differ")
     return faults
@@ -148,7 +152,9 @@ def check_present_gate(evidence: Evidence, settings: Settings, version: str) -> 
     """
     then = evidence.verdict().gate["rules"]
     for rule in settings.gate.rules:
-        if rule.metric == "task_accuracy" and rule.model_dump(mode="json") not in (then if isinstance(then, list) else []):
+        if rule.metric == "task_accuracy" and rule.model_dump(mode="json") not in (
+            then if isinstance(then, list) else []
+        ):
             raise MlcError(f"version {version} was not judged by the present rule on task_accuracy: run `mlc run`")
     failed = [result for result in rules_on(evidence, settings.languages, settings.gate) if not result.passed]
     if failed:

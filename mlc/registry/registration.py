@@ -53,6 +53,39 @@ class Registration(JsonFile):
         )
 
 
+def outdated(paths: Paths, model: RegisteredModel) -> str | None:
+    """What the registry says otherwise than the project's record, in words; None where it is as it was written down.
+
+    Somebody may have deleted or renamed the model or a version, moved an alias, or set up another store.
+
+    Raises:
+        MlcError: the record is broken.
+        IntegrityError: the ledger is.
+    """
+    record = Registration.of(paths)
+    if record.model != model.name:
+        return f"it is about {record.model}, and register.model_name is {model.name}"
+    if record.version is not None:
+        if not model.exists(record.version):
+            return f"version {record.version} of {model.name} is not in the registry"
+        if model.version(record.version).tags.get("manifest") != record.manifest:
+            return f"version {record.version} of {model.name} is another model"
+    now = record.as_now(model)
+    for alias, then, since in (
+        ("champion", record.champion, now.champion),
+        ("previous", record.previous, now.previous),
+    ):
+        if then != since:
+            return f"{alias} was {_version(then)}, and is {_version(since)}"
+    if record.ledger != now.ledger:
+        return f"the ledger of {model.name} has {len(now.ledger)} entries, not the {len(record.ledger)} of then"
+    return None
+
+
+def _version(number: str | None) -> str:
+    return f"version {number}" if number else "nowhere"
+
+
 def update(model: RegisteredModel, version: str, reason: str | None, paths: Paths) -> None:
     """Brings the record of the last registration, if it is there, up to what a person has decided since."""
     if not paths.registration.exists():

@@ -30,7 +30,7 @@ from mlc.provenance.chain import Provenance, check_records, check_tree
 from mlc.registry import package
 from mlc.registry.ledger import rejection_reason
 from mlc.registry.model import RegisteredModel
-from mlc.registry.promotion import check_rules, compare
+from mlc.registry.promotion import check_rules, compare, turned_down
 from mlc.registry.recheck import check_calibration, check_judgements, rounded
 from mlc.registry.registration import Registration
 from mlc.registry.verify import FILES, verified
@@ -93,9 +93,9 @@ def _run_id(paths: Paths, digest: str) -> str:
     pointer = paths.training / "mlflow_run.json"
     if pointer.exists():
         try:
-            run = client.get_run(read_json(pointer, "mlc train")["run_id"])
+            run = client.get_run(str(read_json(pointer, "mlc train").get("run_id")))
         except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 raise
         else:
             if run.info.lifecycle_stage == "active":
@@ -125,18 +125,25 @@ def _log(paths: Paths, run_id: str, verdict: Verdict) -> None:
     tracking.log_artifact(paths, run_id, paths.verdict, "gate")
 
 
-def _version(model: RegisteredModel, manifest: Manifest, provenance: Provenance, run_id: str, paths: Paths) -> str:
-    """The version of this manifest: the one there is, or a new one."""
+def _version(
+    model: RegisteredModel, manifest: Manifest, provenance: Provenance, run_id: str, paths: Paths
+) -> str | None:
+    """The version of this manifest: the one there is, or a new one; none for what was rejected as another version.
+
+    The files of a version are written once and never again: their folder is named by their own hashes.
+    """
     digest = manifest.digest
     for version in model.versions():
         if version.tags.get("manifest") == digest:
             return str(version.version)
-    where = f"registered/{digest[:12]}"
+    if (reason := turned_down(model, manifest)) and reason.startswith("rejected "):
+        return None
     for left in paths.artifacts.glob(".register-*"):  # by a kill
         shutil.rmtree(left)
     with tempfile.TemporaryDirectory(prefix=".register-", dir=paths.artifacts) as folder:
         package.save(Path(folder) / "model", manifest, provenance, paths)
         files = sha256(Path(folder) / "model" / FILES)
+        where = f"registered/{digest[:12]}-{files[:12]}"
         tracking.log_artifacts(paths, run_id, Path(folder) / "model", where)
     model.create()
     # The version comes last, with all its tags in one write: what has a version is complete.
@@ -209,13 +216,15 @@ class Decision(NamedTuple):
     waiting: bool
 
 
-def _promote(model: RegisteredModel, version: str, settings: Settings, paths: Paths) -> Decision:
+def _promote(model: RegisteredModel, version: str | None, settings: Settings, paths: Paths) -> Decision:
     """Moves the aliases, to what the store holds as it was registered."""
     champion = model.alias("champion")
-    if champion == version:
+    if version is not None and champion == version:
         model.make_champion("promote", version)
         return Decision([], None, False)
-    if reason := rejection_reason(model.ledger(), version):
+    said = rejection_reason(model.ledger(), version) if version is not None else None
+    reason = said or turned_down(model, Manifest.of(paths.model))
+    if version is None or reason is not None:
         return Decision([], reason, False)
     with verified(model, version):
         model.move("register", "candidate", version)

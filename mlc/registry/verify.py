@@ -114,7 +114,7 @@ def fetched(model: RegisteredModel, version: str, part: str = "") -> Iterator[Pa
         MlcError: the store does not have them.
         MlflowException, OSError: the store is away; ``is_transient`` tells.
     """
-    source = model.version(version).source
+    source = model.location(str(model.version(version).version))
     where = f"{source}/{part}" if part else source
     address = urlparse(source)
     with tempfile.TemporaryDirectory(prefix="mlc-") as folder:

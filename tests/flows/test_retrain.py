@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -16,6 +17,8 @@ from typing import Any
 import psutil
 import pytest
 import records
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import State
@@ -25,6 +28,7 @@ from flows import retrain, stages
 from mlc.files import write_json
 from mlc.paths import Paths
 from mlc.settings import load_settings
+from mlc.text import markdown
 
 ROOT = Path(__file__).parents[2]
 DVC_YAML = """\
@@ -32,7 +36,7 @@ stages:
   verdict:   # written before what it depends on: the order is the graph's
     cmd: python verdict.py
     deps: [verdict.py, artifacts/evaluation]
-    outs: [artifacts/gate, artifacts/registration.json]
+    outs: [artifacts/gate, {artifacts/registration.json: {cache: false, persist: true}}]
   prepare:
     cmd: python -c "print('préparé'); open('prepared', 'w').write(open('source').read())"
     deps: [source]
@@ -81,6 +85,18 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
     return f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
 
 
+def _registry(champion: str | None) -> None:
+    """Two versions of the model that the records name."""
+    client = MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
+    with contextlib.suppress(MlflowException):
+        client.delete_registered_model("mlc-embedded")
+    client.create_registered_model("mlc-embedded")
+    for _ in range(2):
+        client.create_model_version("mlc-embedded", source="file:///nowhere", tags={"manifest": records.HASH})
+    if champion:
+        client.set_registered_model_alias("mlc-embedded", "champion", champion)
+
+
 @pytest.fixture
 def project(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A DVC project of three stages, and the working directory."""
@@ -94,6 +110,7 @@ def project(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     (tmp_path / "source").write_text("1")
     (tmp_path / "measure.py").write_text(MEASURE)
     (tmp_path / "verdict.py").write_text(_verdict({"passed": True, "failed": []}, PROMOTED))
+    _registry(champion="2")
     return tmp_path
 
 
@@ -140,15 +157,29 @@ def test_stages_run_in_order_and_only_when_they_have_to(project: Path) -> None:
     assert (first.name, first.message) == ("Promoted", "Passed and registered as version 2. It is the champion.")
     assert _tasks(first) == [("prepare", "Completed"), ("measure", "Completed"), ("verdict", "Completed")]
 
-    # The record says that version 2 is champion, and the registry knows of none: not as the last run left it.
-    assert _tasks(_run()) == [("prepare", "Cached"), ("measure", "Cached"), ("verdict", "Cached")]
-
     (project / "source").write_text("2")
     (project / "artifacts" / "registration.json").unlink()
-    assert _tasks(_run()) == [("prepare", "Completed"), ("measure", "Completed"), ("verdict", "Cached")]
+    assert _tasks(_run()) == [("prepare", "Completed"), ("measure", "Completed"), ("verdict", "Completed")]
+
+
+def test_a_registry_that_is_another_is_registered_in_again(project: Path) -> None:
+    """DVC looks at files, and would skip the stage; this one tells of a champion that there is not."""
+    assert _run().name == "Promoted"
+    _registry(champion=None)
+    state = _run()
+    assert state.is_failed() and state.message is not None
+    assert "registration.json is not what the registry holds (champion was version 2, and is nowhere)" in state.message
+    once = [("prepare", "Cached"), ("measure", "Cached"), ("verdict", "Completed")]
+    assert _tasks(state) == [*once, *once]
+    (project / "verdict.py").write_text(
+        _verdict({"passed": True, "failed": []}, {**PROMOTED, "promoted": False, "champion": None, "reason": "a tie"})
+    )
+    assert _run().name == "Registered"
+    assert _run().name == "Unchanged"
 
 
 def test_where_nothing_has_changed_no_stage_is_started(project: Path) -> None:
+    _registry(champion=None)
     (project / "verdict.py").write_text(_verdict({"passed": False, "failed": ["unsafe in Swahili"]}, REFUSED))
     assert _run().name == "Refused"
     again = _run()
@@ -294,6 +325,15 @@ def test_how_a_run_ends(
     write_json(paths.verdict, records.verdict(**verdict))
     write_json(paths.registration, records.registration(**registration))
     assert retrain.outcome(paths) == (name, words)
+
+
+def test_a_reason_is_no_markup_on_the_runs_page(tmp_path: Path) -> None:
+    paths = Paths(tmp_path)
+    write_json(paths.verdict, records.verdict())
+    reason = "rejected by Ann on 2026-01-01: <img src=x> [here](http://example.org)"
+    write_json(paths.registration, records.registration(**{**REFUSED, "reason": reason}))
+    assert reason in retrain.outcome(paths)[1]
+    assert "<img" not in retrain.outcome(paths, markdown)[1] and "[here](" not in retrain.outcome(paths, markdown)[1]
 
 
 @pytest.mark.slow

@@ -41,7 +41,7 @@ from mlc.provenance.record import RECORDED, recorded
 from mlc.registry import promotion, stage
 from mlc.registry.ledger import champions
 from mlc.registry.model import RegisteredModel
-from mlc.registry.verify import differences
+from mlc.registry.verify import differences, fetched
 from mlc.settings import Gate, GateRule, Languages, Register, Settings, load_settings
 
 LANGUAGES = Languages(source="en", served=("en", "es"), transfer=())
@@ -493,3 +493,116 @@ def test_running_again_repairs_an_interruption(project: Project, monkeypatch: py
     assert registration["promoted"] and len(project.model.versions()) == 2
     assert project.aliases() == {"champion": "2", "previous": "1", "candidate": "2"}
     assert champions(registration["ledger"]) == ["1", "2"]
+
+
+def stored(model: RegisteredModel) -> dict[str, str]:
+    """Version -> where its files are; all of them are as they were registered."""
+    for version in model.versions():
+        with fetched(model, str(version.version)) as folder:
+            assert not differences(model, str(version.version), folder)
+    return {str(version.version): model.location(str(version.version)) for version in model.versions()}
+
+
+def test_a_versions_files_are_never_written_over(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same candidate of the same run, registered again by another name, after a deletion, and elsewhere."""
+    project.gate_and_register()
+    first = stored(project.model)
+
+    settings = project.settings()
+    renamed = settings.register_.model_copy(update={"model_name": "another"})
+    stage.run(settings.model_copy(update={"register_": renamed}), project.paths)
+    another = stored(RegisteredModel(project.paths, "another"))
+    assert stored(project.model) == first
+
+    # A copy of the version that is deleted has its files still.
+    project.model.client.copy_model_version("models:/test-model/1", "approved")
+    project.model.client.delete_model_version("test-model", "1")
+    again = project.register()
+    assert (again["promoted"], again["version"]) == (True, "2")
+    anew = stored(project.model)
+    assert stored(RegisteredModel(project.paths, "approved"))
+
+    (project.root / "elsewhere").mkdir()
+    shutil.copy(project.root / "mlflow" / "mlflow.db", project.root / "elsewhere")
+    address = f"sqlite:///{project.root}/elsewhere/mlflow.db"
+    mlflow.MlflowClient(address).delete_registered_model("test-model")
+    with monkeypatch.context() as patch:
+        patch.setenv("MLFLOW_REGISTRY_URI", address)
+        assert project.register()["version"] == "1"
+        elsewhere = stored(project.model)
+    assert stored(project.model) == anew
+    places = [*first.values(), *another.values(), *anew.values(), *elsewhere.values()]
+    assert len(set(places)) == len(places) == 4
+
+
+def other_weights(project: Project, seed: int, last: bytes) -> None:
+    """A new candidate with weights of its own, a byte of which is ``last``."""
+    project.train(seed)
+    weights = project.paths.model / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + last)
+    project.manifest(seed)
+    project.samples("candidate")
+
+
+def test_what_was_rejected_is_not_registered_under_another_number(project: Project) -> None:
+    project.gate_and_register()
+    other_weights(project, 1, b"\x01")
+    assert project.gate_and_register()["version"] == "2"
+    promotion.reject(project.paths, project.settings(), "2", "Ann", "rude")
+    assert project.register()["reason"].startswith("rejected by Ann on ")
+
+    other_weights(project, 2, b"\x01")  # trained again, to the same weights
+    for _ in range(2):
+        again = project.gate_and_register()
+        assert (again["registered"], again["promoted"], again["version"]) == (False, False, None)
+        assert again["reason"].startswith("rejected by Ann on ") and again["reason"].endswith(": rude (as version 2)")
+        if "2" in {str(version.version) for version in project.model.versions()}:
+            project.model.client.delete_model_version("test-model", "2")
+    other_weights(project, 1, b"\x01")  # the manifest that was rejected
+    assert project.gate_and_register()["reason"].endswith(": rude (as version 2)")
+    other_weights(project, 3, b"\x02")
+    assert project.gate_and_register()["version"] == "3"
+    assert project.aliases() == {"champion": "1", "previous": None, "candidate": "3"}
+
+
+def test_a_registry_that_lost_its_champion_gets_it_again(project: Project) -> None:
+    project.gate_and_register()
+    for spoil in (
+        lambda client: client.delete_registered_model_alias("test-model", "champion"),
+        lambda client: client.delete_model_version("test-model", "1"),
+        lambda client: client.rename_registered_model("test-model", "aside"),
+        lambda client: client.delete_registered_model("test-model"),
+    ):
+        spoil(project.model.client)
+        again = project.register()
+        assert again["promoted"] and again["champion"] == again["version"] == project.model.alias("champion")
+        assert not project.model.faults()
+
+
+@pytest.mark.parametrize("link", [os.symlink, os.link], ids=["symlink", "hardlink"])
+def test_outputs_that_are_links_to_a_read_only_cache_are_registered(project: Project, link: Any) -> None:
+    """What DVC leaves with `cache.type` symlink or hardlink."""
+    model = AutoModelForCausalLM.from_pretrained(project.paths.base)
+    for adapter in (False, True):
+        if adapter:
+            lora = LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False, task_type="CAUSAL_LM")
+            shutil.rmtree(project.paths.model)
+            get_peft_model(model, lora).save_pretrained(project.paths.model)
+            for pattern in ("*tok*", "*.jinja"):
+                for file in project.paths.base.glob(pattern):
+                    shutil.copy(file, project.paths.model)
+            project.manifest(seed=1)
+            project.samples("candidate")
+        project.gate()
+        cache = project.root / "cache" / str(adapter)
+        cache.mkdir(parents=True)
+        files = [file for file in project.paths.artifacts.rglob("*") if file.is_file() and not file.is_symlink()]
+        for number, file in enumerate(files):
+            if file.stat().st_nlink == 1 and file != project.paths.registration:
+                file.rename(cache / str(number))
+                (cache / str(number)).chmod(0o444)
+                link(cache / str(number), file)
+        assert project.register()["registered"]
+    assert len(stored(project.model)) == 2
+    logged = list((project.root / "mlflow" / "artifacts").rglob("gate/verdict.json"))
+    assert logged and all(file.stat().st_mode & 0o200 for file in logged)  # it is written again by the next run

@@ -35,7 +35,7 @@ stages:
   gate:
     cmd: python gate.py
     deps: [gate.py, artifacts/evaluation]
-    outs: [artifacts/gate, artifacts/registration.json]
+    outs: [artifacts/gate, {artifacts/registration.json: {cache: false, persist: true}}]
 """
 TRAIN = """\
 import json, pathlib
