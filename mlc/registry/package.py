@@ -1,6 +1,7 @@
 """What a version consists of: an MLflow model that answers chats, its card, and the evidence it was registered for.
 
-The MLflow model is made from code (``pyfunc_model.py``), so that nothing in it is a pickle.
+The MLflow model is made from code (``pyfunc_model.py`` and ``mlc/models/inference.py``), so that nothing in it is a
+pickle. What it needs beside the weights to answer as it was evaluated is in its configuration.
 """
 
 from __future__ import annotations
@@ -9,12 +10,14 @@ import shutil
 import warnings
 from importlib.metadata import version as installed
 from pathlib import Path
+from typing import Any
 
 import mlflow
-from mlflow.models import ModelSignature
+from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import Array, Object, Property
 
+import mlc.models
 from mlc.files import sha256_folder, write_json
 from mlc.models import manifest as manifests
 from mlc.models.manifest import Manifest
@@ -22,8 +25,9 @@ from mlc.models.weights import is_adapter
 from mlc.paths import Paths
 from mlc.registry import model_card
 from mlc.registry.verify import EVIDENCE, FILES
+from mlc.settings import Evaluate
 
-MAX_TOKENS = 256  # of a reply, unless the request says otherwise
+INFERENCE = Path(mlc.models.__file__).with_name("inference.py")  # not imported: to say no, register needs no torch
 MESSAGES = Array(Object([Property("role", "string"), Property("content", "string")]))
 CHOICES = Array(
     Object(
@@ -34,11 +38,15 @@ CHOICES = Array(
         ]
     )
 )
-SIGNATURE = ModelSignature(
-    inputs=Schema([ColSpec(MESSAGES, "messages")]),
-    outputs=Schema([ColSpec("string", "object"), ColSpec(CHOICES, "choices")]),
-    params=ParamSchema([ParamSpec("max_tokens", "long", MAX_TOKENS)]),
-)
+
+
+def _signature(max_new_tokens: int) -> ModelSignature:
+    """Of a model whose replies have up to so many tokens, unless the request asks for fewer."""
+    return ModelSignature(
+        inputs=Schema([ColSpec(MESSAGES, "messages")]),
+        outputs=Schema([ColSpec("string", "object"), ColSpec(CHOICES, "choices")]),
+        params=ParamSchema([ParamSpec("max_tokens", "long", max_new_tokens)]),
+    )
 
 
 def needs_local_base(manifest: Manifest, folder: Path) -> bool:
@@ -46,11 +54,19 @@ def needs_local_base(manifest: Manifest, folder: Path) -> bool:
     return is_adapter(folder) and manifest.base.revision is None
 
 
-def save(folder: Path, manifest: Manifest, paths: Paths) -> None:
-    """Writes the candidate as an MLflow model, with its card and evidence, and the hashes of all of it."""
+def serving_config(folder: Path) -> dict[str, Any]:
+    """How a version is served: ``precision``, ``max_new_tokens`` and more; empty where none was written down."""
+    if not (folder / "MLmodel").is_file():
+        return {}
+    return dict(Model.load(str(folder)).flavors["python_function"].get("config") or {})
+
+
+def save(folder: Path, manifest: Manifest, evaluate: Evaluate, paths: Paths) -> None:
+    """Writes the candidate as an MLflow model that answers as ``evaluate`` had it answer, with its card and evidence,
+    and the hashes of all of it."""
     adapter = is_adapter(paths.model)
     libraries = ["mlflow", "pandas", "torch", "transformers", *(["peft"] if adapter else [])]
-    artifacts = {"model": str(paths.model.resolve())}
+    artifacts = {"model": str(paths.model.resolve()), "inference": str(INFERENCE.resolve())}
     if needs_local_base(manifest, paths.model):
         artifacts["base"] = str(paths.base.resolve())
     # MLflow asks for an input example, to infer the signature that is given here.
@@ -60,10 +76,16 @@ def save(folder: Path, manifest: Manifest, paths: Paths) -> None:
             str(folder),
             python_model=str(Path(__file__).with_name("pyfunc_model.py")),
             artifacts=artifacts,
-            model_config={"base": manifest.base.model, "revision": manifest.base.revision},
+            model_config={
+                "base": manifest.base.model,
+                "revision": manifest.base.revision,
+                "precision": evaluate.precision,
+                "max_new_tokens": evaluate.max_new_tokens,
+                "batch_tokens": evaluate.batch_tokens,
+            },
             # Without the local part of a version, such as +cpu, which no index has.
             pip_requirements=[f"{name}=={installed(name).partition('+')[0]}" for name in libraries],
-            signature=SIGNATURE,
+            signature=_signature(evaluate.max_new_tokens),
         )
     candidate = paths.evaluation("candidate")
     (folder / EVIDENCE).mkdir()
@@ -74,5 +96,5 @@ def save(folder: Path, manifest: Manifest, paths: Paths) -> None:
     for file in (paths.params, paths.root / "dvc.lock", paths.root / "data.dvc"):
         if file.exists():
             shutil.copy(file, folder / EVIDENCE)
-    model_card.write(folder, model_card.licence(paths.base))
+    model_card.write(folder, model_card.licence(paths.base), evaluate.max_new_tokens)
     write_json(folder / FILES, sha256_folder(folder))

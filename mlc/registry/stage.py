@@ -27,7 +27,7 @@ from mlc.gates.verdict import Verdict
 from mlc.models import manifest as manifests
 from mlc.models.manifest import Manifest
 from mlc.paths import ROLES, Paths
-from mlc.registry import package
+from mlc.registry import package, served
 from mlc.registry.ledger import rejection_reason
 from mlc.registry.model import RegisteredModel
 from mlc.registry.promotion import check_rules, compare
@@ -116,7 +116,7 @@ def _log(paths: Paths, run_id: str, verdict: Verdict) -> None:
     tracking.log_artifact(paths, run_id, paths.verdict, "gate")
 
 
-def _version(model: RegisteredModel, manifest: Manifest, run_id: str, paths: Paths) -> str:
+def _version(model: RegisteredModel, manifest: Manifest, run_id: str, settings: Settings, paths: Paths) -> str:
     """The version of this manifest: the one there is, or a new one."""
     digest = manifest.digest
     for version in model.versions():
@@ -126,7 +126,8 @@ def _version(model: RegisteredModel, manifest: Manifest, run_id: str, paths: Pat
     for left in paths.artifacts.glob(".register-*"):  # by a kill
         shutil.rmtree(left)
     with tempfile.TemporaryDirectory(prefix=".register-", dir=paths.artifacts) as folder:
-        package.save(Path(folder) / "model", manifest, paths)
+        package.save(Path(folder) / "model", manifest, settings.evaluate, paths)
+        served.check(Path(folder) / "model", manifest, settings, paths)
         files = sha256(Path(folder) / "model" / FILES)
         tracking.log_artifacts(paths, run_id, Path(folder) / "model", where)
     model.create()
@@ -152,7 +153,8 @@ def run(settings: Settings, paths: Paths) -> None:
     A candidate that failed is a result too: it gets no version, and the file and the screen say why.
 
     Raises:
-        IntegrityError: the candidate is registered already, and is not what was registered.
+        IntegrityError: the candidate is registered already, and is not what was registered; or the packaged model does
+            not answer as it was evaluated.
         MlcError: the verdict is not about this model, these samples and languages, or not the gate's; the metrics are
             not of these samples; a file changed since training; or the model comes from uncommitted changes or no
             commit.
@@ -171,7 +173,7 @@ def run(settings: Settings, paths: Paths) -> None:
     decision = Decision([], f"{len(verdict.failed)} rules of the gate failed", waiting=False)
     with model.moving():
         if verdict.passed:
-            version = _version(model, manifest, run_id, paths)
+            version = _version(model, manifest, run_id, settings, paths)
             decision = _promote(model, version, settings, paths)
         Registration(
             schema_version=Registration.VERSION,
