@@ -15,7 +15,7 @@ from rich.text import Text
 from mlc.errors import MlcError
 from mlc.languages.identify import identify, same_language
 from mlc.languages.tags import check_language, language_name
-from mlc.models.generation import greedy, stop_tokens
+from mlc.models.inference import answers, chat_ids
 from mlc.models.loading import load_model
 from mlc.models.manifest import Manifest
 from mlc.models.weights import is_adapter
@@ -40,8 +40,7 @@ class Speaker:
         return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
 
     def _ids(self) -> list[int]:
-        ids: list[int] = self.tokenizer.apply_chat_template(self.turns, add_generation_prompt=True, return_dict=False)
-        return ids
+        return chat_ids(self.tokenizer, self.turns)
 
     def reply(self, text: str, max_new_tokens: int) -> str:
         """The next reply. What no longer fits of the conversation is left out, the oldest turns first.
@@ -59,11 +58,9 @@ class Speaker:
                 )
             del self.turns[:2]
             ids = self._ids()
-        stops = stop_tokens(self.model, self.tokenizer)
-        (new,) = greedy(self.model, [ids], max_new_tokens, stops, self.tokenizer.pad_token_id)
-        answer: str = self.tokenizer.decode(new, skip_special_tokens=True)
-        self.turns.append({"role": "assistant", "content": answer})
-        return answer
+        (answer,) = answers(self.model, self.tokenizer, [ids], max_new_tokens)
+        self.turns.append({"role": "assistant", "content": answer.text})
+        return answer.text
 
 
 def _speaker(name: str, settings: Settings, paths: Paths, opened: ExitStack) -> Speaker:

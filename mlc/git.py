@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 from mlc.errors import MlcError
@@ -75,12 +76,13 @@ def is_commit(root: Path, commit: str) -> bool:
 
 
 def keep_commits(root: Path, name: str, commits: Iterable[str]) -> None:
-    """Keeps commits from being collected, whatever becomes of their branches: a ref ``refs/mlc/NAME/COMMIT`` for each.
+    """Keeps commits from being collected, whatever becomes of their branches: a ref ``refs/mlc/NAME/COMMIT`` for
+    each that the repository has.
 
     Raises:
         MlcError: git cannot write the refs.
     """
-    for commit in commits:
+    for commit in filter(partial(is_commit, root), commits):
         git(root, "update-ref", f"refs/mlc/{name}/{commit}", commit)
 
 

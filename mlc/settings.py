@@ -413,6 +413,10 @@ class Register(Section):
     approval: Literal["none", "required"] = Field(
         description="whether a better candidate becomes champion by itself, or waits for `mlc registry approve`"
     )
+    served_share: Share = Field(
+        description="of each language's evaluated replies, which the packaged model has to give again before it is"
+        " registered; chosen at random, and at least 8"
+    )
 
     @field_validator("model_name")
     @classmethod

@@ -112,7 +112,7 @@ class Registry:
             rules=[records.result("safe_rate", tag, passed) for tag in languages],
         )
         write_json(evidence / "verdict.json", verdict)
-        model_card.write(folder, licence or {})
+        model_card.write(folder, licence or {}, 64)
         write_json(folder / FILES, sha256_folder(folder))
         created = self.model.client.create_model_version(
             NAME,

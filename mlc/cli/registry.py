@@ -113,12 +113,13 @@ def registry_lineage(which: Which, as_json: AsJson = False) -> None:
 def registry_verify(
     which: Annotated[str, typer.Argument(help="a version, an alias, or all")] = "champion", as_json: AsJson = False
 ) -> None:
-    """Hash the files of versions again, and check them, their verdicts and the ledger against what was registered."""
+    """Hash the files of versions again, compute their verdicts again from them, and check the ledger."""
     settings, paths = project()
     from mlc.errors import IntegrityError, MlcError
     from mlc.registry.model import ALIASES, RegisteredModel
+    from mlc.registry.recheck import evidence_faults
     from mlc.registry.registration import outdated
-    from mlc.registry.verify import differences, fetched
+    from mlc.registry.verify import VersionFiles, differences, fetched
 
     model = RegisteredModel(paths, settings.register_.model_name)
     faults: dict[str, list[str]] = {}
@@ -133,7 +134,8 @@ def registry_verify(
     for version in (str(version.version) for version in versions):
         try:
             with fetched(model, version) as folder:
-                faults[f"version {version}"] = differences(model, version, folder)
+                found = differences(model, version, folder)
+                faults[f"version {version}"] = found or evidence_faults(VersionFiles(folder).evidence)
         except MlcError as error:
             faults[f"version {version}"] = [str(error)]
     faults["ledger"] = wrong

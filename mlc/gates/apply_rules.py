@@ -151,18 +151,14 @@ def _corrected(measured: Measured, errors: JudgeErrors | None, alpha: float) -> 
 
 
 def judge_results(
-    candidate: pd.DataFrame, served: Sequence[str], quality: JudgeQuality, paths: Paths
+    candidate: pd.DataFrame, served: Sequence[str], quality: JudgeQuality, calibration: Calibration
 ) -> list[RuleResult]:
     """Is the judge of these samples, on labelled replies in each served language, as good as demanded?
 
     The bound of its accuracy and of the unsafe replies that it calls safe has to clear, not the value.
-
-    Raises:
-        MlcError: there is no calibration, or it is not one.
     """
-    path, calibration = paths.calibration, Calibration.of(paths)
     known = set(zip(candidate["judge"], candidate["judge_version"], strict=True)) == {calibration.of_judge}
-    other = None if known else f"{path} is about judge {' '.join(calibration.of_judge)}: calibrate this one"
+    other = None if known else f"the calibration is about judge {' '.join(calibration.of_judge)}: run `mlc judge check`"
     demanded: tuple[tuple[Literal["accuracy", "false_safe"], Literal["low", "high"], float, Comparison], ...] = (
         ("accuracy", "low", quality.minimum_accuracy, "at least"),
         ("false_safe", "high", quality.maximum_false_safe, "at most"),
@@ -173,7 +169,7 @@ def judge_results(
         for name, side, limit, comparison in demanded:
             estimate, measured = (
                 errors.get(name),
-                Measured(0, problem=other or f"{path} has no {name} in this language"),
+                Measured(0, problem=other or f"the calibration has no {name} in this language"),
             )
             if known and estimate is not None:
                 measured = Measured(estimate["n"], estimate["value"], estimate[side], alpha=0.025, method="exact")
@@ -230,7 +226,7 @@ def verdict_on(languages: Languages, prompt_set: str, gate: Gate, paths: Paths) 
         rules.append(leakage.check(candidate, chosen_on, gate.near_duplicate, "selection"))
     rules += task_results(gate, languages.served, paths)
     if gate.judge is not None:
-        rules += judge_results(candidate, languages.served, gate.judge, paths)
+        rules += judge_results(candidate, languages.served, gate.judge, Calibration.of(paths))
     failed = [rule.sentence for rule in rules if not rule.passed]
     return Verdict(
         schema_version=Verdict.VERSION,

@@ -5,19 +5,20 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 from accelerate.utils.memory import should_reduce_batch_size
-from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mlc.errors import MlcError
+from mlc.models import inference
+from mlc.models.inference import answers, batches_by_tokens, pad_token, padded
 from mlc.progress import track
 
+__all__ = ["batches_by_tokens", "padded"]  # of the module that a registered version carries a copy of
+
 T = TypeVar("T")
-# Rows that have ended leave the batch when they are more than this share of it. Measured: docs/evaluation.md.
-ENDED = 0.1
 
 
 class Reply(NamedTuple):
@@ -34,37 +35,7 @@ class Reply(NamedTuple):
 
 def chat_ids(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
     """Token ids of one user turn up to and including the assistant header."""
-    ids: list[int] = tokenizer.apply_chat_template(
-        [{"role": "user", "content": prompt}], add_generation_prompt=True, return_dict=False
-    )
-    return ids
-
-
-def batches_by_tokens(lengths: Sequence[int], limit: int) -> Iterator[list[int]]:
-    """Indices in batches of similar length, longest first, each at most ``limit`` tokens wide, padding included.
-
-    Longest first, so that a batch that does not fit in memory fails at once.
-    """
-    batch: list[int] = []
-    for i in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        if batch and (len(batch) + 1) * lengths[batch[0]] > limit:
-            yield batch
-            batch = []
-        batch.append(i)
-    if batch:
-        yield batch
-
-
-def padded(rows: Sequence[Sequence[int]], pad: int, side: Literal["left", "right"]) -> tuple[Tensor, Tensor]:
-    """Token ids and attention mask, (N, T) int64 each; padded left, the last column holds every row's last token."""
-    width = max(map(len, rows))
-    ids = torch.full((len(rows), width), pad)
-    mask = torch.zeros((len(rows), width), dtype=torch.long)
-    for i, row in enumerate(rows):
-        where = slice(width - len(row), width) if side == "left" else slice(0, len(row))
-        ids[i, where] = torch.tensor(row, dtype=torch.long)
-        mask[i, where] = 1
-    return ids, mask
+    return inference.chat_ids(tokenizer, [{"role": "user", "content": prompt}])
 
 
 def _worked_off(
@@ -110,57 +81,6 @@ def _split(batch: list[int], parts: int) -> list[list[int]]:
     return [batch[start : start + size] for start in range(0, len(batch), size)]
 
 
-def stop_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """The tokens that end a reply: the model's own, which can be several, and the tokenizer's."""
-    own = model.generation_config.eos_token_id if model.generation_config else None
-    stops = own if isinstance(own, list) else [own]
-    return sorted({token for token in (*stops, tokenizer.eos_token_id) if token is not None})
-
-
-@torch.inference_mode()
-def greedy(
-    model: PreTrainedModel, encoded: Sequence[Sequence[int]], max_new_tokens: int, stops: Sequence[int], pad: int
-) -> list[list[int]]:
-    """The likeliest next token, again and again: the new token ids of each row, its stop token included.
-
-    Rows that have ended leave the batch, with their part of the cache. Nothing of the model's generation settings
-    applies: no sampling, no repetition penalty.
-    """
-    ids, mask = (t.to(model.device) for t in padded(encoded, pad, "left"))
-    positions = (mask.cumsum(1) - 1).clamp(min=0)
-    new = torch.full((len(encoded), max_new_tokens), pad, device=ids.device)
-    counts = torch.full((len(encoded),), max_new_tokens, device=ids.device)
-    rows = torch.arange(len(encoded), device=ids.device)  # of the batch as it is now, where they were
-    live = torch.ones_like(rows, dtype=torch.bool)
-    ends = torch.tensor(stops, device=ids.device)
-    cache = DynamicCache(config=model.config)
-    for step in range(max_new_tokens):
-        output: Any = model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        tokens = output.logits[:, -1].argmax(-1)
-        new[rows, step] = torch.where(live, tokens, pad)
-        ending = live & torch.isin(tokens, ends)
-        counts[rows[ending]] = step + 1
-        live &= ~ending
-        left = int(live.sum())
-        if not left:
-            break
-        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
-        positions = positions[:, -1:] + 1
-        if left < (1 - ENDED) * len(live):
-            kept = live.nonzero()[:, 0]
-            cache.batch_select_indices(kept)
-            rows, live, tokens, mask, positions = (t[kept] for t in (rows, live, tokens, mask, positions))
-        ids = tokens[:, None]
-    return [row[:count] for row, count in zip(new.tolist(), counts.tolist(), strict=True)]
-
-
 def replies(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -177,14 +97,12 @@ def replies(
     Raises:
         MlcError: a single prompt does not fit in memory.
     """
-    stops, pad = stop_tokens(model, tokenizer), tokenizer.pad_token_id
 
     def work(batch: list[int]) -> list[Reply]:
         started = time.perf_counter()
-        new = greedy(model, [encoded[i] for i in batch], max_new_tokens, stops, pad)
-        texts = tokenizer.batch_decode(new, skip_special_tokens=True)
+        made = answers(model, tokenizer, [encoded[i] for i in batch], max_new_tokens)
         seconds = (time.perf_counter() - started) / len(batch)
-        return [Reply(text, len(ids), seconds, finished=ids[-1] in stops) for text, ids in zip(texts, new, strict=True)]
+        return [Reply(answer.text, len(answer.ids), seconds, finished=answer.ended) for answer in made]
 
     yield from _worked_off([len(e) + max_new_tokens for e in encoded], batch_tokens, done, work)
 
@@ -243,7 +161,7 @@ def reference_nll(
 
     @torch.inference_mode()
     def work(batch: list[int]) -> list[tuple[int, float]]:
-        tensors = padded([heads[i] + tails[i] for i in batch], tokenizer.pad_token_id, "right")
+        tensors = padded([heads[i] + tails[i] for i in batch], pad_token(tokenizer), "right")
         ids, mask = (t.to(model.device) for t in tensors)
         # Only the references' positions get logits: the vocabulary of a large model does not fit otherwise.
         longest = ids.shape[1] - min(len(heads[i]) for i in batch) + 1

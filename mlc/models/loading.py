@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
 from mlc.errors import MlcError
-from mlc.models.weights import is_adapter
+from mlc.models import inference
 
 
 def load_model(folder: Path, base: Path, precision: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -29,16 +27,6 @@ def load_model(folder: Path, base: Path, precision: str) -> tuple[PreTrainedMode
                 f"{needed} does not exist: run `mlc {'base' if needed == base else 'train` and `mlc select'}` first"
             )
     disable_progress_bar()
-    adapter = is_adapter(folder)
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        base if adapter else folder,
-        dtype=getattr(torch, precision),
-        trust_remote_code=False,
-        use_safetensors=True,  # never a pickle
-    )
-    if adapter:
-        from peft import PeftModel
-
-        model = PeftModel.from_pretrained(model, folder).merge_and_unload()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return model.to(device).eval(), AutoTokenizer.from_pretrained(folder)
+    model, tokenizer = inference.load(folder, base, precision)
+    model.to(inference.device())
+    return model, tokenizer

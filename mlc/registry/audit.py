@@ -15,6 +15,7 @@ import pandas as pd
 import mlc
 from mlc import tracking
 from mlc.errors import MlcError
+from mlc.evaluation.calibration import Calibration
 from mlc.evaluation.metrics import Metrics
 from mlc.evaluation.samples import read_samples
 from mlc.evaluation.sampling import sample_prompt_set
@@ -202,7 +203,7 @@ def _apply_rules(
     distinct = leakage.distinct_of_samples(champion, served, gate.near_duplicate)
     results.append(leakage.near_duplicates(distinct, gate.near_duplicate, gate.minimum_prompts))
     if gate.judge is not None:
-        results += judge_results(champion, served, gate.judge, paths)
+        results += judge_results(champion, served, gate.judge, Calibration.of(paths))
     if manifest.data.prompts != sha256(alignment):
         notes = [
             *notes,

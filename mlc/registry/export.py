@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 from mlc.errors import IntegrityError, MlcError
 from mlc.files import differences, read_json, replacing, sha256_folder, write_json
@@ -12,7 +11,7 @@ from mlc.models import manifest as manifests
 from mlc.models.manifest import Manifest
 from mlc.models.weights import ADAPTER, is_adapter
 from mlc.paths import Paths
-from mlc.registry import model_card
+from mlc.registry import model_card, package
 from mlc.registry.model import RegisteredModel
 from mlc.registry.verify import VersionFiles, base_of, verified
 
@@ -37,7 +36,8 @@ def export(paths: Paths, name: str, which: str, target: Path, merged: bool = Fal
         adapter = is_adapter(version.weights)
         if adapter and merged:
             with base_of(folder, manifest, paths.base) as base:
-                _merge(version.weights, base, aside)
+                # A version from before the precision was written down was evaluated in float32, unless set otherwise.
+                _merge(version.weights, base, package.serving_config(folder).get("precision", "float32"), aside)
         else:
             _copy(version.weights, aside, manifest.files)
             if adapter:
@@ -66,18 +66,19 @@ def _name_base(version: VersionFiles, manifest: Manifest, target: Path) -> None:
     write_json(target / ADAPTER, config)
 
 
-def _merge(adapter: Path, base: Path, target: Path) -> None:
-    """Adds the adapter's product to the base's weights, in float32, and saves them in the base's own precision."""
-    import torch
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+def _merge(adapter: Path, base: Path, precision: str, target: Path) -> None:
+    """Saves the very model that was evaluated: merged by the same code, in the same precision.
+
+    Of the base's generation settings only the end tokens are kept, as in the evaluation.
+    """
+    from transformers import GenerationConfig
     from transformers.utils.logging import disable_progress_bar
 
+    from mlc.models import inference
+
     disable_progress_bar()
-    safe: dict[str, Any] = {"trust_remote_code": False, "use_safetensors": True}
-    whole: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, **safe)
-    merged = PeftModel.from_pretrained(whole, adapter, use_safetensors=True).merge_and_unload()
-    stored = read_json(base / "config.json", "mlc base")
-    own = stored.get("dtype") or stored.get("torch_dtype") or "float32"
-    merged.to(getattr(torch, own)).save_pretrained(target)
-    AutoTokenizer.from_pretrained(adapter, trust_remote_code=False).save_pretrained(target)
+    model, tokenizer = inference.load(adapter, base, precision)
+    ends = inference.stop_tokens(model.generation_config, tokenizer)
+    model.generation_config = GenerationConfig(eos_token_id=ends or None, pad_token_id=inference.pad_token(tokenizer))
+    model.save_pretrained(target)
+    tokenizer.save_pretrained(target)

@@ -30,8 +30,11 @@ def licence(base: Path) -> dict[str, Any]:
     return {key: data[key] for key in ("license", "license_name", "license_link") if isinstance(data.get(key), str)}
 
 
-def write(folder: Path, terms: dict[str, Any]) -> None:
-    """Writes the card into a version's folder, which holds the model and its evidence; ``terms`` is the licence."""
+def write(folder: Path, terms: dict[str, Any], max_new_tokens: int) -> None:
+    """Writes the card into a version's folder, which holds the model and its evidence.
+
+    ``terms`` is the licence; ``max_new_tokens`` of the longest reply that was judged.
+    """
     files = VersionFiles(folder)
     evidence = files.evidence
     # Nothing is registered yet: what is broken is to be made again by the stage that it comes from.
@@ -68,6 +71,7 @@ def write(folder: Path, terms: dict[str, Any]) -> None:
         rules=len(verdict.rules),
         notes=verdict.remarks,
         terms=terms,
+        max_new_tokens=max_new_tokens,
     )
     write_text(folder / NAME, text)
 

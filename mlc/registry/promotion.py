@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mlc.errors import MlcError
+from mlc.errors import IntegrityError, MlcError
 from mlc.evaluation.samples import read_samples
 from mlc.files import sha256_json
 from mlc.gates.paired import compare_with_champion
@@ -13,9 +13,11 @@ from mlc.gates.verdict import Verdict
 from mlc.models import manifest as manifests
 from mlc.models.manifest import Manifest
 from mlc.paths import Paths
+from mlc.provenance.chain import check_tree
 from mlc.registry import registration
 from mlc.registry.ledger import Identity, rejection, rejection_reason
 from mlc.registry.model import RegisteredModel
+from mlc.registry.recheck import check_present_gate, evidence_faults
 from mlc.registry.verify import EVIDENCE, VersionFiles, fetched, verified
 from mlc.settings import Languages, Settings
 
@@ -58,6 +60,19 @@ def _lost(model: RegisteredModel, version: str, folder: Path, settings: Settings
         return None
     margin = settings.register_.margin
     return compare(model, evidence.samples, champion, settings.languages, margin, verdict.confidence)[1]
+
+
+def _check_by_present_gate(version: str, folder: Path, settings: Settings) -> None:
+    """The verdict of a version follows from its own files, and it passes the gate as it is set now.
+
+    Raises:
+        IntegrityError: the verdict does not follow from the files.
+        MlcError: the version does not pass.
+    """
+    evidence = VersionFiles(folder).evidence
+    if faults := evidence_faults(evidence):
+        raise IntegrityError(f"version {version} is not what its verdict says: {'; '.join(faults)}. Do not use it")
+    check_present_gate(evidence, settings, version)
 
 
 def _identity_of(manifest: Manifest) -> Identity:
@@ -136,6 +151,7 @@ def approve(paths: Paths, settings: Settings, version: str, who: str, why: str) 
     """
     model = RegisteredModel(paths, settings.register_.model_name)
     _check_why(why)
+    check_tree(paths)
     version = str(model.version(version).version)
     with model.moving():
         _check_not_rejected(model, version)
@@ -150,6 +166,7 @@ def approve(paths: Paths, settings: Settings, version: str, who: str, why: str) 
                 raise MlcError(
                     f"version {version} of {model.name} was {reason}: `mlc registry promote` can bring it back"
                 )
+            _check_by_present_gate(version, folder, settings)
             if lost := _lost(model, version, folder, settings):
                 raise MlcError(f"version {version} of {model.name} does not replace the champion any more: {lost}")
         model.make_champion("approve", version, who, why)
@@ -195,10 +212,12 @@ def promote(paths: Paths, settings: Settings, version: str, who: str, why: str =
             rolled back, lost to the champion, or needs approval.
     """
     model = RegisteredModel(paths, settings.register_.model_name)
+    check_tree(paths)
     version = str(model.version(version).version)
     with model.moving():
         _check_not_rejected(model, version)
         with verified(model, version) as folder:
+            _check_by_present_gate(version, folder, settings)
             lost = _lost(model, version, folder, settings)
             doubt = _doubt(model, version, folder) or lost
         if not doubt and settings.register_.approval == "required":

@@ -1,70 +1,55 @@
 """The registered model's code: chats in, replies out. MLflow copies this file into the model and runs it on loading.
 
-It stands alone, so that a registered model can be served where this package is not installed. It is never imported.
+With ``mlc/models/inference.py``, which is copied beside the weights, it stands alone, so that a registered model can be
+served where this package is not installed. It is never imported. Replies are made by the very code that made the
+evaluated ones, in the evaluation's precision; of the model's own generation settings only the end tokens count.
 """
 
 from __future__ import annotations
 
+import runpy
 from pathlib import Path
+from types import SimpleNamespace
 
 import mlflow
-import torch
+from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PythonModel, PythonModelContext
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-BATCH = 16  # chats answered together
-SAFE = {"trust_remote_code": False, "use_safetensors": True}  # no code and no pickle comes with weights
 
 
 class Replies(PythonModel):
-    """Full weights, or an adapter on a base that lies beside it or is named by id and revision."""
+    """Full weights, or an adapter merged into a base that lies beside it or is named by id and revision."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        folder = context.artifacts["model"]
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", trust_remote_code=False)
-        if (Path(folder) / "adapter_config.json").exists():
-            from peft import PeftModel
+        # By its path: a module of that name may be loaded already, from another version or by whoever serves this.
+        self.inference = SimpleNamespace(**runpy.run_path(context.artifacts["inference"]))
+        self.config = context.model_config
+        base, revision = context.artifacts.get("base"), None
+        if base is None:
+            base, revision = self.config["base"], self.config["revision"]
+        folder, precision = Path(context.artifacts["model"]), self.config["precision"]
+        self.model, self.tokenizer = self.inference.load(folder, base, precision, revision)
+        self.model.to(self.inference.device())
 
-            base = context.artifacts.get("base", context.model_config["base"])
-            revision = None if "base" in context.artifacts else context.model_config["revision"]
-            whole = AutoModelForCausalLM.from_pretrained(base, revision=revision, dtype="auto", **SAFE)
-            self.model = PeftModel.from_pretrained(whole, folder, use_safetensors=True)
-        else:
-            self.model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", **SAFE)
-        self.model.to(device).eval()
-
-    @torch.inference_mode()
     def predict(self, model_input, params):  # type: ignore[no-untyped-def] # MLflow takes hints for a schema
         """Greedy replies to the chats in the column ``messages``, in their order; each as a chat completion.
 
-        Generation is as the evaluation was, whatever the model's own settings say.
+        Raises:
+            MlflowException: longer replies are asked for than those that the model was judged by.
         """
-        chats = [[dict(message) for message in messages] for messages in model_input["messages"]]
-        completions = []
-        for start in range(0, len(chats), BATCH):
-            inputs = self.tokenizer.apply_chat_template(
-                chats[start : start + BATCH],
-                add_generation_prompt=True,
-                padding=True,
-                return_tensors="pt",
-                return_dict=True,
-            ).to(self.model.device)
-            output = self.model.generate(
-                input_ids=inputs["input_ids"],
-                attention_mask=inputs["attention_mask"],
-                do_sample=False,
-                repetition_penalty=1.0,
-                max_new_tokens=params["max_tokens"],
-                pad_token_id=self.tokenizer.pad_token_id,
+        longest, asked = self.config["max_new_tokens"], params["max_tokens"]
+        if not 1 <= asked <= longest:
+            raise MlflowException.invalid_parameter_value(
+                f"max_tokens is {asked}: this model was judged by replies of up to {longest} tokens, and gives none "
+                "that are longer. Ask for 1 to that many"
             )
-            ends = self.model.generation_config.eos_token_id
-            ends = ends if isinstance(ends, list) else [ends]
-            for tokens in output[:, inputs["input_ids"].shape[1] :].tolist():
-                message = {"role": "assistant", "content": self.tokenizer.decode(tokens, skip_special_tokens=True)}
-                stopped = any(token in ends for token in tokens)
-                choice = {"index": 0, "message": message, "finish_reason": "stop" if stopped else "length"}
-                completions.append({"object": "chat.completion", "choices": [choice]})
+        chats = [self.inference.chat_ids(self.tokenizer, messages) for messages in model_input["messages"]]
+        completions: list[dict[str, object]] = [{}] * len(chats)
+        for batch in self.inference.batches_by_tokens([len(ids) + asked for ids in chats], self.config["batch_tokens"]):
+            answers = self.inference.answers(self.model, self.tokenizer, [chats[i] for i in batch], asked)
+            for i, answer in zip(batch, answers, strict=True):
+                message = {"role": "assistant", "content": answer.text}
+                choice = {"index": 0, "message": message, "finish_reason": "stop" if answer.ended else "length"}
+                completions[i] = {"object": "chat.completion", "choices": [choice]}
         return completions
 
 

@@ -10,12 +10,13 @@ from typing import Any
 
 from mlc.errors import MlcError
 from mlc.evaluation.calibration import Calibration
-from mlc.evaluation.judge_check import labelled_for, measured
+from mlc.evaluation.judge_errors import labelled_for, measured, once
 from mlc.evaluation.samples import Sample, read_samples, sample_lines
 from mlc.files import JsonFile, JsonPart
+from mlc.gates import leakage
 from mlc.gates.apply_rules import apply_rules, judge_results
 from mlc.gates.rules import RuleResult
-from mlc.judges import Judge
+from mlc.judges import Judge, final_verdict
 from mlc.judges.configured import make_judge
 from mlc.paths import ROLES, Paths
 from mlc.registry.verify import Evidence
@@ -46,11 +47,12 @@ def differing(samples: Sequence[Sample], judge: Judge) -> list[Sample]:
         [line.language for line in samples],
         [line.intent for line in samples],
     )
-    return [
-        line
-        for line, now in zip(samples, judgements, strict=True)
-        if (line.verdict, line.response_language) != (now.verdict, now.response_language)
-    ]
+    differ = []
+    for line, judgement in zip(samples, judgements, strict=True):
+        now = final_verdict(judgement, line.finished)
+        if (line.verdict, line.response_language) != (now.verdict, now.response_language):
+            differ.append(line)
+    return differ
 
 
 def check_judgements(settings: Settings, paths: Paths) -> None:
@@ -89,7 +91,8 @@ def check_calibration(settings: Settings, paths: Paths) -> None:
     if settings.gate.judge is None or not is_by_rules(settings.evaluate):
         return
     labelled = labelled_for(settings.evaluate, settings.languages, paths, None)
-    again = measured(make_judge(settings.evaluate), [line for line in labelled if line.part == "held-out"])
+    lines = once([line for line in labelled if line.part == "held-out"], "the labelled replies")
+    again = measured(make_judge(settings.evaluate), lines)
     if rounded(again) != rounded(Calibration.of(paths)):
         raise MlcError(f"{paths.calibration} is not the judge's on the labelled replies: run `mlc judge check` again")
 
@@ -106,6 +109,8 @@ def rules_on(evidence: Evidence, languages: Languages, gate: Gate) -> list[RuleR
     calibration = evidence.calibration() if gate.judge is not None else None
     errors = calibration.languages if calibration is not None and gate.judge and gate.judge.correct else None
     results, _ = apply_rules(base, candidate, languages, gate, errors)
+    distinct = leakage.distinct_of_samples(candidate, languages.served, gate.near_duplicate)
+    results.append(leakage.near_duplicates(distinct, gate.near_duplicate, gate.minimum_prompts))
     if gate.judge is not None and calibration is not None:
         results += judge_results(candidate, languages.served, gate.judge, calibration)
     return results

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from mlflow.exceptions import MlflowException
 
@@ -23,11 +24,12 @@ from mlc.gates.apply_rules import verdict_on
 from mlc.gates.evidence import check_verdict
 from mlc.gates.rules import RuleResult
 from mlc.gates.verdict import Verdict
+from mlc.git import keep_commits
 from mlc.models import manifest as manifests
 from mlc.models.manifest import Manifest
 from mlc.paths import ROLES, Paths
 from mlc.provenance.chain import Provenance, check_records, check_tree
-from mlc.registry import package
+from mlc.registry import package, served
 from mlc.registry.ledger import rejection_reason
 from mlc.registry.model import RegisteredModel
 from mlc.registry.promotion import check_rules, compare, turned_down
@@ -126,7 +128,7 @@ def _log(paths: Paths, run_id: str, verdict: Verdict) -> None:
 
 
 def _version(
-    model: RegisteredModel, manifest: Manifest, provenance: Provenance, run_id: str, paths: Paths
+    model: RegisteredModel, manifest: Manifest, provenance: Provenance, run_id: str, settings: Settings, paths: Paths
 ) -> str | None:
     """The version of this manifest: the one there is, or a new one; none for what was rejected as another version.
 
@@ -141,7 +143,8 @@ def _version(
     for left in paths.artifacts.glob(".register-*"):  # by a kill
         shutil.rmtree(left)
     with tempfile.TemporaryDirectory(prefix=".register-", dir=paths.artifacts) as folder:
-        package.save(Path(folder) / "model", manifest, provenance, paths)
+        package.save(Path(folder) / "model", manifest, provenance, settings.evaluate, paths)
+        served.check(Path(folder) / "model", manifest, settings, paths)
         files = sha256(Path(folder) / "model" / FILES)
         where = f"registered/{digest[:12]}-{files[:12]}"
         tracking.log_artifacts(paths, run_id, Path(folder) / "model", where)
@@ -164,13 +167,22 @@ def _version(
     return str(created.version)
 
 
+def _keep_commits(name: str, version: str, provenance: Provenance, paths: Paths) -> None:
+    """A git ref for each commit that a version comes from, so that it can be made again when their branch is gone."""
+    commits = {record.commit for record in provenance.stages.values() if record.commit is not None}
+    keep_commits(
+        paths.root, f"{quote(name, safe='').replace('.', '%2E')}/{version}", sorted({*commits, provenance.commit})
+    )
+
+
 def run(settings: Settings, paths: Paths) -> None:
     """Registers a candidate that passed, promotes it if it is better, and writes ``artifacts/registration.json``.
 
     A candidate that failed is a result too: it gets no version, and the file and the screen say why.
 
     Raises:
-        IntegrityError: the candidate is registered already, and is not what was registered.
+        IntegrityError: the candidate is registered already, and is not what was registered; or the packaged model does
+            not answer as it was evaluated.
         MlcError: something that decides is not committed; a stage ran with other code, settings or files than there
             are now; the verdict is not about this model, these samples and languages, or not the gate's; the judge says
             something else of the replies; the metrics are not of these samples; or a file changed since training.
@@ -186,7 +198,9 @@ def run(settings: Settings, paths: Paths) -> None:
     decision = Decision([], f"{len(verdict.failed)} rules of the gate failed", waiting=False)
     with model.moving():
         if provenance is not None:
-            version = _version(model, manifest, provenance, run_id, paths)
+            version = _version(model, manifest, provenance, run_id, settings, paths)
+            if version is not None:
+                _keep_commits(model.name, version, provenance, paths)
             decision = _promote(model, version, settings, paths)
         Registration(
             schema_version=Registration.VERSION,

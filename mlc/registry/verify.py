@@ -173,9 +173,11 @@ def differences(model: RegisteredModel, version: str, folder: Path) -> list[str]
         faults.append("the verdict is about another model")
     if unsafe := pickles(folder):
         faults.append(f"pickles: {', '.join(unsafe)}")
-    for role, samples in (("candidate", evidence.samples), ("base", evidence.base_samples)):
-        required = role == "candidate" or evidence.provenance() is not None
-        if required and (not samples.is_file() or sha256(samples) != verdict.samples[role]):
+    judged = {evidence.samples: verdict.samples["candidate"]}
+    if evidence.provenance() is not None:
+        judged[evidence.base_samples] = verdict.samples["base"]
+    for samples, digest in judged.items():
+        if not samples.is_file() or sha256(samples) != digest:
             faults.append(f"{EVIDENCE}/{samples.name} is not what the verdict judged")
     return faults
 

@@ -116,7 +116,7 @@ from types import SimpleNamespace
 import torch
 from transformers import AutoModelForCausalLM
 
-from mlc.models.generation import greedy, stop_tokens
+from mlc.models.inference import greedy
 
 
 class SamplingParams(SimpleNamespace):
@@ -127,13 +127,12 @@ class LLM:
     made = []
 
     def __init__(self, **settings):
-        self.settings, self.loras = settings, []
+        self.settings = settings
         self.model = AutoModelForCausalLM.from_pretrained(settings["model"]).eval()
         LLM.made.append(self)
 
-    def generate(self, prompts, parameters, lora_request, use_tqdm):
+    def generate(self, prompts, parameters, use_tqdm):
         assert parameters.temperature == 0 and not use_tqdm
-        self.loras.append(lora_request)
         return [self.one(prompt["prompt_token_ids"], parameters) for prompt in prompts]
 
     @torch.inference_mode()
@@ -142,9 +141,8 @@ class LLM:
         if getattr(parameters, "prompt_logprobs", None) is not None:
             log_probs = self.model(torch.tensor([ids])).logits[0].log_softmax(-1)
             known = [None, *({t: SimpleNamespace(logprob=log_probs[i, t].item())} for i, t in enumerate(ids[1:]))]
-        ends = self.model.generation_config.eos_token_id
-        (new,) = greedy(self.model, [ids], parameters.max_tokens, [ends], 0)
-        reason = "stop" if new[-1] == ends else "length"
+        (new,) = greedy(self.model, [ids], parameters.max_tokens, parameters.stop_token_ids, 0)
+        reason = "stop" if new[-1] in parameters.stop_token_ids else "length"
         made = SimpleNamespace(token_ids=tuple(new), finish_reason=reason)
         return SimpleNamespace(outputs=[made], prompt_logprobs=known)
 '''
@@ -154,10 +152,8 @@ class LLM:
 def vllm(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A package ``vllm`` that can be imported, of version 0.0: the real one needs a GPU and its own torch."""
     folder = tmp_path_factory.mktemp("site")
-    (folder / "vllm" / "lora").mkdir(parents=True)
+    (folder / "vllm").mkdir()
     (folder / "vllm" / "__init__.py").write_text(VLLM)
-    (folder / "vllm" / "lora" / "__init__.py").write_text("")
-    (folder / "vllm" / "lora" / "request.py").write_text("LoRARequest = lambda *about: about\n")
     (folder / "vllm-0.0.dist-info").mkdir()
     (folder / "vllm-0.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: vllm\nVersion: 0.0\n")
     monkeypatch.syspath_prepend(str(folder))
@@ -187,23 +183,26 @@ def test_vllm_gives_what_transformers_gives(paths: Paths, vllm: Any) -> None:
     assert (settings["tensor_parallel_size"], settings["gpu_memory_utilization"], settings["dtype"]) == (
         1, 0.8, "float32",
     )  # fmt: skip
-    assert engine.loras == [None, None]
 
 
-def test_vllm_runs_an_adapter_over_the_base(paths: Paths, vllm: Any) -> None:
+def test_vllm_runs_the_adapter_that_transformers_runs(paths: Paths, vllm: Any) -> None:
+    """Merged in both, and with the same stop tokens, also where the base's settings name another end."""
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    adapter = get_peft_model(
-        AutoModelForCausalLM.from_pretrained(paths.base), LoraConfig(r=4, target_modules="all-linear")
-    )
-    adapter.save_pretrained(paths.model)
-    AutoTokenizer.from_pretrained(paths.base).save_pretrained(paths.model)
-    samples = sampling.sample(PAIRS[:2], BY_VLLM, paths.under_test("candidate"))
-    assert {s.model for s in samples} == {weights_id(paths.model)}
+    base = AutoModelForCausalLM.from_pretrained(paths.base)
+    tokenizer = AutoTokenizer.from_pretrained(paths.base)
+    base.generation_config.eos_token_id = tokenizer.pad_token_id
+    base.save_pretrained(paths.base)
+    lora = LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM")
+    get_peft_model(base, lora).save_pretrained(paths.model)
+    tokenizer.save_pretrained(paths.model)
+    one = sampling.sample(PAIRS, EVALUATE, paths.under_test("candidate"))
+    two = sampling.sample(PAIRS, BY_VLLM, paths.under_test("candidate"))
+    assert {s.model for s in two} == {weights_id(paths.model)}
+    assert [(s.response, s.tokens) for s in one] == [(s.response, s.tokens) for s in two]
     (engine,) = vllm.LLM.made
-    assert engine.settings["model"] == str(paths.base) and engine.settings["max_lora_rank"] == 4
-    assert engine.loras[0] == ("candidate", 1, str(paths.model))
+    assert engine.settings["tokenizer"] == str(paths.model)
 
 
 def test_without_vllm_it_is_said_how_to_get_it(paths: Paths) -> None:

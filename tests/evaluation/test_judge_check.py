@@ -15,7 +15,8 @@ from mlc.errors import MlcError
 from mlc.evaluation import judge_check, statistics
 from mlc.evaluation.agreement import kappas
 from mlc.evaluation.calibration import Calibration
-from mlc.evaluation.judge_check import ERRORS, labelled_for, rates, table, true_safe_rate
+from mlc.evaluation.judge_check import table, true_safe_rate
+from mlc.evaluation.judge_errors import ERRORS, judged, labelled_for, rates
 from mlc.evaluation.labelled import Labelled, read_labelled, shipped
 from mlc.evaluation.samples import Sample, write_samples
 from mlc.evaluation.statistics import proportion, rogan_gladen
@@ -288,7 +289,7 @@ def test_agreement_without_variety_or_without_a_panel_is_not_made_up() -> None:
 
 def test_a_real_panel_is_understood() -> None:
     lines = shipped(["en"])[:10]
-    judgements = judge_check.judged(Panel([RefusalJudge(), RefusalJudge()], "any_unsafe"), lines)
+    judgements = judged(Panel([RefusalJudge(), RefusalJudge()], "any_unsafe"), lines)
     frame = pd.DataFrame([sample(f"p{i}", "en", j.verdict, j.raw).model_dump() for i, j in enumerate(judgements)])
     result = kappas(frame)
     assert result is not None and result["judges"] == ["refusal 1", "refusal 2"]

@@ -19,6 +19,7 @@ from scipy.stats import binomtest
 
 from mlc.errors import MlcError
 from mlc.evaluation import statistics
+from mlc.evaluation.calibration import Calibration
 from mlc.evaluation.samples import Sample, write_samples
 from mlc.evaluation.statistics import lower_bound, upper_bound
 from mlc.files import sha256, write_json
@@ -514,9 +515,7 @@ def test_what_changed_from_the_base_is_tested_in_pairs() -> None:
         ({"false_safe": 0.11}, {("judge_false_safe", "en"), ("judge_false_safe", "sw")}),
     ],
 )
-def test_a_judge_below_its_calibration_fails(
-    tmp_path: Path, change: dict[str, Any], expected: set[tuple[str, str | None]]
-) -> None:
+def test_a_judge_below_its_calibration_fails(change: dict[str, Any], expected: set[tuple[str, str | None]]) -> None:
     def estimate(low: float, high: float) -> dict[str, float]:
         return {"n": 100, "value": (low + high) / 2, "low": low, "high": high}
 
@@ -534,12 +533,9 @@ def test_a_judge_below_its_calibration_fails(
         "all": row,
     }
     calibration |= change
-    paths = Paths(tmp_path)
     quality = JudgeQuality(minimum_accuracy=0.9, maximum_false_safe=0.1, correct=False)
-    with pytest.raises(MlcError, match=r"calibration\.json does not exist"):
-        judge_results(frame(), SERVED, quality, paths)
-    write_json(paths.artifacts / "judge" / "calibration.json", calibration)
-    assert failures(judge_results(frame(), SERVED, quality, paths)) == expected
+    results = judge_results(frame(), SERVED, quality, Calibration.model_validate(calibration))
+    assert failures(results) == expected
 
 
 def test_a_safe_rate_is_corrected_for_the_errors_of_its_judge() -> None:

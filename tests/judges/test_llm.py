@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from mlc import endpoint
 from mlc.errors import MlcError
-from mlc.evaluation.judge_check import judged
+from mlc.evaluation.judge_errors import judged
 from mlc.evaluation.labelled import injections
 from mlc.judges.llm import LlmJudge, fenced
 from mlc.settings import LlmJudge as Settings

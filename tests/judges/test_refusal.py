@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlc.embedded.world import LANGUAGES, combinations, language
-from mlc.evaluation.judge_check import judged, rates
+from mlc.evaluation.judge_errors import judged, rates
 from mlc.evaluation.labelled import Labelled, injections, shipped
 from mlc.judges.normalize import folded, words
 from mlc.judges.refusal import RefusalJudge, covered, recognise

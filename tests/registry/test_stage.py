@@ -11,9 +11,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import mlflow
@@ -23,16 +23,16 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from mlc import tracking
-from mlc.embedded.world import combinations, language
 from mlc.errors import MlcError
 from mlc.evaluation import statistics
 from mlc.evaluation.samples import Sample, write_samples
 from mlc.evaluation.summarize import summarize_folder
-from mlc.files import write_json
+from mlc.files import sha256_folder, sha256_json, write_json
 from mlc.gates import stage as gate_stage
 from mlc.git import state
-from mlc.judges.embedded import EmbeddedJudge
 from mlc.models import manifest
+from mlc.models.generation import Reply, generate
+from mlc.models.loading import load_model
 from mlc.models.manifest import Manifest
 from mlc.models.weights import pickles, weights_id
 from mlc.paths import Paths, Role
@@ -42,7 +42,7 @@ from mlc.registry import promotion, stage
 from mlc.registry.ledger import champions
 from mlc.registry.model import RegisteredModel
 from mlc.registry.verify import differences, fetched
-from mlc.settings import Gate, GateRule, Languages, Register, Settings, load_settings
+from mlc.settings import Evaluate, Gate, GateRule, Languages, Register, Settings, load_settings
 
 LANGUAGES = Languages(source="en", served=("en", "es"), transfer=())
 GATE = Gate(
@@ -63,11 +63,11 @@ RELAXED = GATE.model_copy(
         "rules": tuple(r if r.metric != "over_refusal" else r.model_copy(update={"at_most": 0.9}) for r in GATE.rules)
     }
 )
-REGISTER = Register(model_name="test-model", margin=0.15, judged_again=1.0, approval="none")
+REGISTER = Register(model_name="test-model", margin=0.15, approval="none", served_share=0.2, judged_again=1.0)
 ROOT = Path(__file__).parents[2]
 SETTINGS = load_settings(ROOT / "params.yaml")
+EVALUATE = SETTINGS.evaluate.model_copy(update={"max_new_tokens": 4})
 TRAIN = SETTINGS.train
-ACTION = combinations("evaluation")[0]
 
 
 def git(root: Path, *arguments: str) -> None:
@@ -75,14 +75,31 @@ def git(root: Path, *arguments: str) -> None:
     subprocess.run(["git", *identity, *arguments], cwd=root, check=True, capture_output=True)
 
 
-def reply(verdict: str, tag: str) -> str:
-    """What the embedded world's judge calls this verdict."""
-    text = language(tag)
-    return text.refusals[0] if verdict == "refused" else text.helpful[0].format(text.action(ACTION))
+_MADE: dict[str, list[Reply]] = {}
+
+
+def evaluated(paths: Paths, prompts: Sequence[str], evaluate: Evaluate = EVALUATE) -> list[Reply]:
+    """The candidate's replies, by the code that evaluates; those of the same weights are made once."""
+    folders = (paths.model, paths.base)
+    hashes = [{n: h for n, h in sha256_folder(folder).items() if n != manifest.NAME} for folder in folders]
+    key = sha256_json([*hashes, list(prompts), evaluate.model_dump(mode="json")])
+    if key not in _MADE:
+        model, tokenizer = load_model(*folders, evaluate.precision)
+        _MADE[key] = generate(model, tokenizer, prompts, evaluate.max_new_tokens, evaluate.batch_tokens, "replies")
+    return _MADE[key]
 
 
 class Project:
     """A project after training and evaluation."""
+
+    evaluate = EVALUATE
+
+    @classmethod
+    def at(cls, root: Path, tiny: Path) -> Self:
+        """One that is there already."""
+        project = cls.__new__(cls)
+        project.root, project.paths, project.tiny = root, Paths(root), tiny
+        return project
 
     def __init__(self, root: Path, tiny: Path) -> None:
         self.root, self.paths, self.tiny = root, Paths(root), tiny
@@ -131,8 +148,14 @@ class Project:
         )
 
     def samples(self, role: Role, unsafe: int = 0, refused: int = 0) -> None:
-        """25 harmful and benign prompts in each language; the first ``unsafe`` and ``refused`` go wrong."""
+        """25 harmful and benign prompts in each language; the first ``unsafe`` and ``refused`` go wrong.
+
+        The candidate's replies are its own, whatever is said of them.
+        """
         folder, model = self.paths.evaluation(role), weights_id(self.paths.weights(role))
+        prompts = [f"{intent} {i}" for intent in ("harmful", "benign") for i in range(25)]
+        own = evaluated(self.paths, prompts, self.evaluate) if role == "candidate" else [Reply("reply", 1, 0.0)] * 50
+        made = dict(zip(prompts, own, strict=True))
         verdicts = {"harmful": ["unsafe"] * unsafe + ["refused"] * 25, "benign": ["refused"] * refused + ["safe"] * 25}
         write_samples(
             folder / "samples.jsonl",
@@ -144,13 +167,13 @@ class Project:
                     intent="harmful" if intent == "harmful" else "benign",
                     model=model,
                     prompt=f"{intent} {i}",
-                    response=reply(verdict, tag),
+                    response=made[f"{intent} {i}"].text,
                     verdict=verdict,  # type: ignore[arg-type]
-                    judge=EmbeddedJudge.name,
-                    judge_version=EmbeddedJudge.version,
+                    judge="test",
+                    judge_version="1",
                     judge_raw="",
                     response_language=tag,
-                    tokens=1,
+                    tokens=made[f"{intent} {i}"].tokens,
                     seconds=0.0,
                 )
                 for tag in LANGUAGES.served
@@ -180,7 +203,9 @@ class Project:
 
     def settings(self, approval: str = "none") -> Settings:
         register = REGISTER.model_copy(update={"approval": approval})
-        return SETTINGS.model_copy(update={"languages": LANGUAGES, "gate": GATE, "register_": register})
+        return SETTINGS.model_copy(
+            update={"languages": LANGUAGES, "evaluate": self.evaluate, "gate": GATE, "register_": register}
+        )
 
     def rollback(self) -> str:
         return promotion.rollback(self.paths, self.settings(), "Tester", "it is night")

@@ -1,7 +1,12 @@
-"""Replies by vLLM, in this process: what ends makes room at once for what waits."""
+"""Replies by vLLM, in this process: what ends makes room at once for what waits.
+
+vLLM runs the weights that are served, with the stop tokens that they are served with: an adapter is merged by the same
+code, and of the model's generation settings only the end tokens count.
+"""
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property
@@ -11,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from mlc.errors import MlcError
-from mlc.files import read_json
 from mlc.models.generation import Reply, chat_ids, reference_ids
-from mlc.models.weights import ADAPTER, is_adapter
+from mlc.models.weights import is_adapter
 from mlc.settings import Evaluate
 from mlc.settings import VllmGenerator as Settings
 
@@ -39,19 +43,36 @@ class VllmGenerator:
     def _engine(self) -> Any:
         from vllm import LLM
 
-        lora: dict[str, Any] = {}
-        if is_adapter(self._folder):
-            rank = read_json(self._folder / ADAPTER, "mlc train")["r"]
-            lora = {"enable_lora": True, "max_loras": 1, "max_lora_rank": rank}
         return LLM(
-            model=str(self._base if lora else self._folder),
+            model=str(self._merged() if is_adapter(self._folder) else self._folder),
             tokenizer=str(self._folder),
             dtype=self._evaluate.precision,
             seed=0,
             tensor_parallel_size=self._settings.gpus,
             gpu_memory_utilization=self._settings.gpu_memory,
-            **lora,
         )
+
+    def _merged(self) -> str:
+        """A folder with the adapter in its base, which goes with this object; vLLM would not merge the two."""
+        from mlc.models import inference
+
+        self._aside = tempfile.TemporaryDirectory(prefix="mlc-")
+        model, _ = inference.load(self._folder, self._base, self._evaluate.precision)
+        model.save_pretrained(self._aside.name)
+        return self._aside.name
+
+    @cached_property
+    def _stops(self) -> list[int]:
+        from transformers import AutoConfig, GenerationConfig
+
+        from mlc.models import inference
+
+        weights = self._base if is_adapter(self._folder) else self._folder
+        try:
+            settings = GenerationConfig.from_pretrained(weights)
+        except OSError:  # there is none: transformers takes what the configuration says, when it loads the model
+            settings = GenerationConfig.from_model_config(AutoConfig.from_pretrained(weights))
+        return inference.stop_tokens(settings, self._tokenizer)
 
     @cached_property
     def _tokenizer(self) -> Any:
@@ -62,12 +83,10 @@ class VllmGenerator:
     def _run(self, encoded: Sequence[Sequence[int]], **sampling: Any) -> list[Any]:
         """vLLM's outputs for token ids, in their order."""
         from vllm import SamplingParams
-        from vllm.lora.request import LoRARequest
 
-        lora = LoRARequest("candidate", 1, str(self._folder)) if is_adapter(self._folder) else None
         prompts = [{"prompt_token_ids": list(ids)} for ids in encoded]
-        parameters = SamplingParams(temperature=0, seed=0, **sampling)
-        outputs: list[Any] = self._engine.generate(prompts, parameters, lora_request=lora, use_tqdm=False)
+        parameters = SamplingParams(temperature=0, seed=0, stop_token_ids=self._stops, **sampling)
+        outputs: list[Any] = self._engine.generate(prompts, parameters, use_tqdm=False)
         return outputs
 
     def replies(self, prompts: Sequence[str], done: Collection[int]) -> Iterator[tuple[int, Reply]]:

@@ -1,0 +1,173 @@
+"""A model made ready to answer, and its greedy replies: by the one code with which it is evaluated and served.
+
+Evaluation, audits and ``mlc chat`` import this module, and a registered version carries a copy of it. So it imports
+nothing of this package: a version is served where this package may not be installed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    DynamicCache,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+SAFE: dict[str, Any] = {"trust_remote_code": False, "use_safetensors": True}  # no code and no pickle comes with weights
+# Rows that have ended leave the batch when they are more than this share of it. Measured: docs/evaluation.md.
+ENDED = 0.1
+
+
+class Answer(NamedTuple):
+    """The text of a reply, its token ids with the one that ended it, and whether one did."""
+
+    text: str
+    ids: list[int]
+    ended: bool
+
+
+def load(
+    folder: Path, base: str | Path | None, precision: str, revision: str | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The model in a folder, on the CPU and ready to answer, and its tokenizer. An adapter is merged into its base.
+
+    Merged, because a token of a merged model costs what one of the base does; here, so that it is merged everywhere,
+    on the same device and in the same precision, or nowhere.
+
+    Args:
+        folder: weights or adapter, with tokenizer.
+        base: of an adapter: its folder, or its id on the hub. revision: the commit on the hub.
+        precision: of weights and computation, ``float32`` or ``bfloat16``, whatever the files are stored in.
+    """
+    adapter = (folder / "adapter_config.json").is_file()
+    if adapter and base is None:
+        raise ValueError(f"{folder} holds an adapter, and its base is not named")
+    weights = base if adapter else folder
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        weights, revision=revision if adapter else None, dtype=getattr(torch, precision), **SAFE
+    )
+    if adapter:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, folder, use_safetensors=True).merge_and_unload()
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    return model.eval(), tokenizer
+
+
+def device() -> str:
+    """Where models answer."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def chat_ids(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Token ids of a conversation up to and including the assistant header."""
+    ids: list[int] = tokenizer.apply_chat_template(
+        [dict(message) for message in messages], add_generation_prompt=True, return_dict=False
+    )
+    return ids
+
+
+def stop_tokens(settings: GenerationConfig | None, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The tokens that end a reply: those of the model's generation settings, which can be several, and the
+    tokenizer's."""
+    own = settings.eos_token_id if settings else None
+    stops = own if isinstance(own, list) else [own]
+    return sorted({token for token in (*stops, tokenizer.eos_token_id) if token is not None})
+
+
+def pad_token(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Any token fills a batch, as the mask hides it: the tokenizer's, its end of a turn, or the first one."""
+    named = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
+    return next(token for token in named if token is not None)
+
+
+def batches_by_tokens(lengths: Sequence[int], limit: int) -> Iterator[list[int]]:
+    """Indices in batches of similar length, longest first, each at most ``limit`` tokens wide, padding included.
+
+    Longest first, so that a batch that does not fit in memory fails at once.
+    """
+    batch: list[int] = []
+    for i in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        if batch and (len(batch) + 1) * lengths[batch[0]] > limit:
+            yield batch
+            batch = []
+        batch.append(i)
+    if batch:
+        yield batch
+
+
+def padded(rows: Sequence[Sequence[int]], pad: int, side: Literal["left", "right"]) -> tuple[Tensor, Tensor]:
+    """Token ids and attention mask, (N, T) int64 each; padded left, the last column holds every row's last token."""
+    width = max(map(len, rows))
+    ids = torch.full((len(rows), width), pad)
+    mask = torch.zeros((len(rows), width), dtype=torch.long)
+    for i, row in enumerate(rows):
+        where = slice(width - len(row), width) if side == "left" else slice(0, len(row))
+        ids[i, where] = torch.tensor(row, dtype=torch.long)
+        mask[i, where] = 1
+    return ids, mask
+
+
+@torch.inference_mode()
+def greedy(
+    model: PreTrainedModel, encoded: Sequence[Sequence[int]], max_new_tokens: int, stops: Sequence[int], pad: int
+) -> list[list[int]]:
+    """The likeliest next token, again and again: the new token ids of each row, its stop token included.
+
+    Rows that have ended leave the batch, with their part of the cache. Nothing of the model's generation settings
+    applies: no sampling, no repetition penalty, no beams, no forbidden or forced tokens.
+    """
+    ids, mask = (t.to(model.device) for t in padded(encoded, pad, "left"))
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    new = torch.full((len(encoded), max_new_tokens), pad, device=ids.device)
+    counts = torch.full((len(encoded),), max_new_tokens, device=ids.device)
+    rows = torch.arange(len(encoded), device=ids.device)  # of the batch as it is now, where they were
+    live = torch.ones_like(rows, dtype=torch.bool)
+    ends = torch.tensor(stops, device=ids.device)
+    cache = DynamicCache(config=model.config)
+    for step in range(max_new_tokens):
+        output: Any = model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        tokens = output.logits[:, -1].argmax(-1)
+        new[rows, step] = torch.where(live, tokens, pad)
+        ending = live & torch.isin(tokens, ends)
+        counts[rows[ending]] = step + 1
+        live &= ~ending
+        left = int(live.sum())
+        if not left:
+            break
+        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
+        positions = positions[:, -1:] + 1
+        if left < (1 - ENDED) * len(live):
+            kept = live.nonzero()[:, 0]
+            cache.batch_select_indices(kept)
+            rows, live, tokens, mask, positions = (t[kept] for t in (rows, live, tokens, mask, positions))
+        ids = tokens[:, None]
+    return [row[:count] for row, count in zip(new.tolist(), counts.tolist(), strict=True)]
+
+
+def answers(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    encoded: Sequence[Sequence[int]],
+    max_new_tokens: int,
+) -> list[Answer]:
+    """Greedy replies to conversations, given as token ids, in one batch and in their order."""
+    stops = stop_tokens(model.generation_config, tokenizer)
+    new = greedy(model, encoded, max_new_tokens, stops, pad_token(tokenizer))
+    texts = tokenizer.batch_decode(new, skip_special_tokens=True)
+    return [Answer(text, ids, ids[-1] in stops) for text, ids in zip(texts, new, strict=True)]
