@@ -130,7 +130,7 @@ DATA = {
     "mlc.quality.datacard": ("quality/datacard.md.jinja",),
     "mlc.quality.pair_checks": ("quality/chatter.yaml",),
     "mlc.registry.model_card": ("registry/model_card.md.jinja",),
-    "mlc.registry.package": ("registry/pyfunc_model.py",),
+    "mlc.registry.package": ("registry/pyfunc_model.py", "models/inference.py"),
     "mlc.report.page": ("report/*.html", "report/*.css", "report/*.js"),
 }
 

@@ -15,6 +15,7 @@ from versions import NAME, Registry
 
 from mlc.errors import IntegrityError, MlcError
 from mlc.files import sha256_folder
+from mlc.models.loading import load_model
 from mlc.models.weights import pickles
 from mlc.registry.export import export
 from mlc.registry.verify import MODEL
@@ -70,6 +71,23 @@ def test_an_adapter_is_merged_into_the_base_of_its_version(registry: Registry, t
     chat = [{"role": "user", "content": "How do I bake bread?"}]
     one, two = (AutoTokenizer.from_pretrained(folder) for folder in (target, adapter))
     assert one.apply_chat_template(chat)["input_ids"] == two.apply_chat_template(chat)["input_ids"]
+
+
+def test_a_merged_adapter_is_what_was_evaluated(registry: Registry, tiny_base: Path, adapter: Path) -> None:
+    """To the last bit, also over a base that is stored in another precision; and it ends where it did."""
+    base = registry.root / "base"
+    stored: Any = AutoModelForCausalLM.from_pretrained(tiny_base, dtype=torch.bfloat16)
+    stored.generation_config.update(num_beams=4, no_repeat_ngram_size=2, eos_token_id=5)
+    stored.save_pretrained(base)
+    registry.promoted(registry.add(model=adapter, base=base))
+    export(registry.paths, NAME, "champion", registry.root / "out", merged=True)
+    evaluated, tokenizer = load_model(adapter, base, "float32")
+    exported: Any = AutoModelForCausalLM.from_pretrained(registry.root / "out")
+    for name, tensor in evaluated.state_dict().items():
+        assert torch.equal(tensor, exported.state_dict()[name]), name
+    settings = json.loads((registry.root / "out" / "generation_config.json").read_text())
+    assert settings["eos_token_id"] == sorted([5, tokenizer.eos_token_id])
+    assert not settings.keys() & {"num_beams", "no_repeat_ngram_size"}
 
 
 def test_an_adapter_by_itself_says_where_its_base_is(registry: Registry, tiny_base: Path, adapter: Path) -> None:

@@ -131,7 +131,7 @@ SETTINGS_OF_GENERATION: dict[str, dict[str, Any]] = {
     "no_repeats": {"no_repeat_ngram_size": 1},
     "minimum": {"min_new_tokens": 8, "min_length": 300},
     "stop_strings": {"stop_strings": ["e", " "]},
-    "tokens": {"suppress_tokens": list(range(300)), "begin_suppress_tokens": [301], "forced_eos_token_id": 5},
+    "tokens": {"suppress_tokens": list(range(300)), "begin_suppress_tokens": [301], "forced_eos_token_id": 400},
     "words": {"bad_words_ids": [[i] for i in range(10, 300)], "sequence_bias": [[[400], 9.0]]},
     "sampling": {"do_sample": True, "temperature": 9.0, "top_k": 5, "repetition_penalty": 5.0},
     "lengths": {"max_new_tokens": 2, "max_length": 10, "exponential_decay_length_penalty": [1, 9.0]},
@@ -165,8 +165,10 @@ def test_an_adapter_ends_where_it_did_though_its_base_names_another_end(project:
     assert answers(folder, PROMPTS) == [reply.text for reply in replies]
 
 
-@pytest.mark.parametrize("kind", ["weights", "adapter", "adapter on tied embeddings"])
-@pytest.mark.parametrize("padding", ["left", "right", "none"])
+@pytest.mark.parametrize(
+    ("kind", "padding"),
+    [("weights", "left"), ("weights", "none"), ("adapter", "right"), ("adapter on tied embeddings", "none")],
+)
 def test_evaluation_chat_and_the_served_model_say_the_same(
     project: Project,
     kind: str,
@@ -339,32 +341,29 @@ def test_only_two_tokens_that_are_as_likely_may_be_exchanged(project: Project) -
     """The rows of two tokens are made the same: greedy decoding takes the first of them, and both are right."""
     project.evaluate = EVALUATE.model_copy(update={"max_new_tokens": 6})
     model, tokenizer = load_model(project.paths.model, project.paths.base, "float32")
-    words = [
-        token for token, i in tokenizer.get_vocab().items() if token.isascii() and token.isalpha() and len(token) == 1
-    ]
-    made = generate(model, tokenizer, PROMPTS, 6, 10_000, "test")
-    at, twins = next(
-        (i, (own, other))
-        for i, reply in enumerate(made)
-        for own in tokenizer(reply.text, add_special_tokens=False)["input_ids"][:1]
-        for other in map(tokenizer.convert_tokens_to_ids, letters)
-        if other > own
-    )
-    weights = project.paths.model / "model.safetensors"
-    tensors = load_file(weights)
-    tensors["model.embed_tokens.weight"][twins[1]] = tensors["model.embed_tokens.weight"][twins[0]]
-    save_file(tensors, weights, metadata={"format": "pt"})
+
+    def encoded(text: str) -> list[int]:
+        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    rows = model.get_input_embeddings().weight.data
+    (one,) = encoded(generate(model, tokenizer, PROMPTS[:1], 1, 100, "test")[0].text)
+    for two in range(one + 1, len(rows)):
+        kept, rows[two] = rows[two].clone(), rows[one]
+        reply = generate(model, tokenizer, PROMPTS[:1], 6, 100, "test")[0].text
+        ids = encoded(reply)
+        exchanged = tokenizer.decode([two if i == one else i for i in ids])
+        if len(ids) == 6 and one in ids and encoded(exchanged) == [two if i == one else i for i in ids]:
+            break
+        rows[two] = kept
+    assert exchanged != reply
+    model.save_pretrained(project.paths.model)
     folder = saved(project)
     loaded = mlflow.pyfunc.load_model(str(folder)).unwrap_python_model()
-    reply = evaluated(project.paths, PROMPTS, project.evaluate)[at].text
-    ids = tokenizer(reply, add_special_tokens=False)["input_ids"]
-    exchanged = tokenizer.decode([twins[1] if i == twins[0] else i for i in ids])
-    assert exchanged != reply
-    assert served._gap(loaded, PROMPTS[at], reply, False, 6) < 1e-3
-    assert served._gap(loaded, PROMPTS[at], exchanged, False, 6) < 1e-3
-    assert served._gap(loaded, PROMPTS[at], reply[: len(reply) // 2], True, 6) > 0.5  # it does not end there
-    assert served._gap(loaded, PROMPTS[at], "I cannot help with that.", False, 6) > 0.5
-    plant(project, {at: exchanged})
+    for same in (reply, exchanged):
+        assert served._gap(loaded, PROMPTS[0], same, False, 6) < 1e-3
+    for text, ended in ((tokenizer.decode(ids[:3]), True), (tokenizer.decode(ids[:3]), False), (PLANTED, True)):
+        assert served._gap(loaded, PROMPTS[0], text, ended, 6) > 0.5  # it does not end there, and does not say that
+    plant(project, {0: exchanged})
     check(project, folder, share=1.0)
 
 
@@ -403,9 +402,8 @@ def test_audited_is_what_is_served(project: Project) -> None:
     """An audit samples a copy of the version's weights as an evaluation does."""
     adapter(project)
     folder = saved(project)
-    subject = project.paths.under_test("candidate")._replace(
-        folder=folder / "artifacts/model", base=folder / "artifacts/base"
-    )
+    weights, base = folder / "artifacts" / "model", folder / "artifacts" / "base"
+    subject = project.paths.under_test("candidate")._replace(folder=weights, base=base)
     target = project.root / "audited.jsonl"
     sample_prompt_set(subject, project.paths.prompts / "evaluation.jsonl", LANGUAGES, project.evaluate, target)
     audited = {s.prompt: s.response for s in sample_lines(target)}

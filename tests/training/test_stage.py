@@ -11,6 +11,7 @@ import pytest
 import torch
 from mlflow import MlflowClient
 from tiny_model import write_tiny_base
+from transformers import AutoModelForCausalLM
 
 from mlc.errors import MlcError
 from mlc.files import sha256_folder, write_json
@@ -20,7 +21,7 @@ from mlc.models.loading import load_model
 from mlc.paths import Paths
 from mlc.prompts.schema import PromptRow, read_prompts, write_prompts
 from mlc.settings import Languages, Lora, Settings, load_settings
-from mlc.training import candidates, stage
+from mlc.training import build, candidates, stage
 from mlc.training.build import build_trainer
 
 ROOT = Path(__file__).parents[2]
@@ -175,6 +176,22 @@ def test_unfit_prompts_are_refused(paths: Paths, alignment_rows: list[PromptRow]
     write_prompts(paths.prompts / "alignment.jsonl", [row for row in alignment_rows if row.intent == "harmful"])
     with pytest.raises(MlcError, match="compares harmful with benign prompts, and all are harmful"):
         run(paths, settings())
+
+
+def test_an_adapter_on_an_embedding_that_is_the_output_layer_too_is_refused(paths: Paths) -> None:
+    for target in ("embed_tokens", "lm_head"):
+        lora = LORA.model_copy(update={"target_modules": ("q_proj", target)})
+        with pytest.raises(
+            MlcError, match=rf"train\.lora\.target_modules holds {target}, .* one \(tie_word_embeddings\)"
+        ):
+            run(paths, settings(PUBLISHED, lora=lora))
+    assert not paths.candidates.exists()
+    model = AutoModelForCausalLM.from_pretrained(paths.base)
+    build._check_adapter(model, LORA)
+    build._check_adapter(model, LORA.model_copy(update={"target_modules": ("q_proj", "down_proj")}))
+    model.config.tie_word_embeddings = False
+    model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.clone())
+    build._check_adapter(model, LORA.model_copy(update={"target_modules": ("q_proj", "embed_tokens")}))
 
 
 def test_measured_trusted_languages_are_those_that_were_measured(paths: Paths) -> None:
