@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -105,3 +106,41 @@ def test_a_recipe_that_does_not_fit_changes_nothing(tmp_path: Path) -> None:
     with pytest.raises(MlcError, match=r"train\.seed = -1"):
         overlay(path, recipe)
     assert path.read_text(encoding="utf-8") == DEFAULT
+
+
+@pytest.mark.parametrize("name", ["mlc-embedded", "a b (2)", "x.y_z+1", "हिन्दी", "模型-1", "a" * 200])
+def test_names_that_the_registry_takes(tmp_path: Path, name: str) -> None:
+    assert load_settings(_named(tmp_path, name)).register_.model_name == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        " ",
+        "a/b",
+        "it's",
+        "a:b",
+        'a"b',
+        "a`b",
+        "a@b",
+        "a#b",
+        "a?b",
+        "a%b",
+        "a\\b",
+        "a\nb",
+        "a\x1b",
+        "a ",
+        "..",
+        "a" * 201,
+    ],
+)
+def test_names_that_the_registry_refuses_are_refused_before_training(tmp_path: Path, name: str) -> None:
+    with pytest.raises(MlcError, match=r"register\.model_name = "):
+        load_settings(_named(tmp_path, name))
+
+
+def _named(folder: Path, name: str) -> Path:
+    line = "  model_name: mlc-embedded"
+    assert line in DEFAULT
+    return written(folder, DEFAULT.replace(line, f"  model_name: {json.dumps(name)}"))
