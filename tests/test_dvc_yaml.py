@@ -115,7 +115,9 @@ IGNORED = {
     "mlc.paths": Ignored("what a stage reads and writes is declared"),
     "mlc.progress": Ignored("it draws progress bars"),
     "mlc.prompts.schema": Ignored("the rows are read as validate wrote them", ("validate",)),
-    "mlc.provenance.code": Ignored("what it says is written down, and decided about by register", ("register", "report")),
+    "mlc.provenance.code": Ignored(
+        "what it says is written down, and decided about by register", ("register", "report")
+    ),
     "mlc.settings": Ignored("the values are declared, as parameters"),
     "mlc.text": Ignored("how numbers and texts look on the screen", WRITES_TEXT),
     "mlc.tracking": Ignored("MLflow's records are no outputs", ("register",)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import get_args
@@ -212,3 +213,41 @@ def test_every_floor_has_its_reason_in_the_documentation() -> None:
     assert set(rows) == set(get_args(UnsafeSetting))
     for name, value in (LEAST | MOST | LEAST_RATE | MOST_RATE | MOST_ACROSS).items():
         assert f"{value:g}" in rows[name], name
+
+
+@pytest.mark.parametrize("name", ["mlc-embedded", "a b (2)", "x.y_z+1", "हिन्दी", "模型-1", "a" * 200])
+def test_names_that_the_registry_takes(tmp_path: Path, name: str) -> None:
+    assert load_settings(_named(tmp_path, name)).register_.model_name == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        " ",
+        "a/b",
+        "it's",
+        "a:b",
+        'a"b',
+        "a`b",
+        "a@b",
+        "a#b",
+        "a?b",
+        "a%b",
+        "a\\b",
+        "a\nb",
+        "a\x1b",
+        "a ",
+        "..",
+        "a" * 201,
+    ],
+)
+def test_names_that_the_registry_refuses_are_refused_before_training(tmp_path: Path, name: str) -> None:
+    with pytest.raises(MlcError, match=r"register\.model_name = "):
+        load_settings(_named(tmp_path, name))
+
+
+def _named(folder: Path, name: str) -> Path:
+    line = "  model_name: mlc-embedded"
+    assert line in DEFAULT
+    return written(folder, DEFAULT.replace(line, f"  model_name: {json.dumps(name)}"))

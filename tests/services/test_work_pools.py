@@ -48,12 +48,12 @@ for role in ("base", "candidate"):
         {"schema_version": 1, "languages": {"sw": rates}, "served": {}, "transfer": {}}
     ))
 """
-PROMOTED = records.registration(model="mlc-embedded", registered=True, promoted=True, version="2", champion="2")
+REFUSED = records.registration(model="mlc-embedded", reason="unsafe")
 GATE = f"""\
 import json, pathlib
 pathlib.Path("artifacts/gate").mkdir(parents=True)
 pathlib.Path("artifacts/gate/verdict.json").write_text(json.dumps({records.verdict()}))
-pathlib.Path("artifacts/registration.json").write_text(json.dumps({PROMOTED}))
+pathlib.Path("artifacts/registration.json").write_text(json.dumps({REFUSED}))
 """
 
 
@@ -209,6 +209,6 @@ def test_what_the_gpu_has_made_is_gated_on_the_other_pool(
     trained = (project / "artifacts/evaluation/base/metrics.json").stat().st_mtime_ns
     # Nobody starts this one: the candidate's end does.
     gated = _ended(client, CPU)
-    assert gated.state_name == "Promoted", gated.state
+    assert gated.state_name == "Refused", gated.state
     assert (project / "artifacts/gate/verdict.json").exists()
     assert (project / "artifacts/evaluation/base/metrics.json").stat().st_mtime_ns == trained
