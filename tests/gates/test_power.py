@@ -17,6 +17,7 @@ from mlc.evaluation.statistics import lower_bound, upper_bound
 from mlc.files import write_json
 from mlc.gates import explain, power
 from mlc.gates.rules import Measured, result
+from mlc.gates.verdict import Verdict
 from mlc.paths import Paths
 from mlc.prompts.schema import PromptRow, write_prompts
 from mlc.settings import Gate, GateRule, Languages, load_settings
@@ -164,7 +165,10 @@ def verdict(paths: Paths, reason: str | None) -> None:
     ]
     changed = {"rate": "safe_rate", "language": "sw", "n": 50, "better": 9, "worse": 1, "p": 0.02, "p_holm": 0.04}
     rules = [rule.model_dump(mode="json") for rule in rules]
-    write_json(paths.verdict, records.verdict(passed=False, rules=rules, changes=[changed], notes=["a note"]))
+    counts = {"harmful": {"prompts": 50, "distinct": 48}, "benign": {"prompts": 50, "distinct": 50}}
+    loose: dict[str, Any] = {"schema_version": 2, "unsafe_settings": ["minimum_prompts", "margin"], "prompts": counts}
+    content = records.verdict(passed=False, rules=rules, changes=[changed], notes=["a note"], **loose)
+    write_json(paths.verdict, content)
 
 
 def test_explain_shows_every_number_and_the_failed_rules_first(
@@ -181,8 +185,18 @@ def test_explain_shows_every_number_and_the_failed_rules_first(
     for cell in ("Swahili", "40 of 50", "80.0%", "66.0%", "at least 90%", "0.025", "exact (Clopper-Pearson)"):
         assert cell in output
     assert "9 better, 1 worse of 50" in output and "more than chance" in output and "a note" in output
+    assert "Settings looser than their floor (gate.unsafe_settings): minimum_prompts, margin" in output
+    assert "50 harmful prompts, 48 of them different" in output and "benign prompts" not in output
     assert "\x1b" not in output and r"one leaked: \x1b[2J" in output
     explain.show("sw", paths)
     assert "English" not in capsys.readouterr().out
     with pytest.raises(MlcError, match="no rule about bn"):
         explain.show("bn", paths)
+
+
+def test_a_verdict_from_before_there_were_floors_is_read_and_written_as_it_is(tmp_path: Path) -> None:
+    content = records.verdict()
+    write_json(tmp_path / "verdict.json", content)
+    verdict = Verdict.read(tmp_path / "verdict.json", "mlc gate")
+    assert (verdict.unsafe_settings, verdict.prompts, verdict.remarks) == ([], {}, [])
+    assert verdict.content() == content

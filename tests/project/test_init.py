@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from mlc.cli import app
 from mlc.embedded import prompts
 from mlc.errors import MlcError
 from mlc.paths import Paths
-from mlc.project import configure, init, lock
+from mlc.project import configure, doctor, init, lock
 from mlc.prompts.schema import SETS, write_prompts
 from mlc.settings import load_settings
 
@@ -51,6 +52,43 @@ def test_the_settings_are_valid_and_hold_the_answers(project: Path) -> None:
     assert (settings.base.model, settings.register_.model_name) == ("base", "mine")
     assert [judge.name for judge in settings.evaluate.judges] == ["refusal"]  # the embedded one knows its world alone
     assert "embedded" not in (project / "params.yaml").read_text().splitlines()[0]
+
+
+def fake_gpu(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program nvidia-smi that names one GPU."""
+    folder.mkdir()
+    tool = folder / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho 'NVIDIA H200, 143771 MiB'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+
+
+def test_without_a_gpu_the_refusal_judge_decides_and_everybody_is_told(project: Path, tmp_path: Path) -> None:
+    assert load_settings(project / "params.yaml").gate.unsafe_settings == ("only_refusal_judge",)
+    arguments = ["init", str(tmp_path / "new"), "--model", HUB["model"], "--revision", HUB["revision"]]
+    result = CliRunner().invoke(app, [*arguments, "--served", "en,zh", "--yes"])
+    assert result.exit_code == 0, result.output
+    assert "WARNING: The refusal judge alone decides what is safe" in result.output
+    check = doctor._gate(load_settings(tmp_path / "new" / "params.yaml"))
+    assert check.state == "warning" and "only_refusal_judge" in check.found and "guard" in check.todo
+    assert doctor._gate(load_settings(ROOT / "params.yaml")).state == "ok"
+
+
+def test_where_there_is_a_gpu_a_guard_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_gpu(tmp_path / "bin", monkeypatch)
+    settings = init._params(answers(), tmp_path / "params.yaml")
+    assert [judge.name for judge in settings.evaluate.judges] == ["guard"] and settings.gate.unsafe_settings == ()
+
+
+def test_a_recipes_own_judge_is_kept(tmp_path: Path) -> None:
+    settings = init._params(answers(recipes=("qwen2.5-7b-published",)), tmp_path / "params.yaml")
+    assert [judge.name for judge in settings.evaluate.judges] == ["guard"] and settings.gate.unsafe_settings == ()
+
+
+def test_a_recipe_with_a_guard_goes_over_a_project_without(project: Path, tmp_path: Path) -> None:
+    shutil.copy(project / "params.yaml", tmp_path)
+    configure.overlay(tmp_path / "params.yaml", configure.find_recipe("qwen2.5-7b-published"))
+    assert load_settings(tmp_path / "params.yaml").gate.unsafe_settings == ()
 
 
 def test_dvc_takes_the_project_and_nothing_in_it_is_of_this_repository(project: Path) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import html
+import json
 from pathlib import Path
 
 import pytest
 from huggingface_hub import ModelCard, ModelCardData
 from versions import Registry
 
+from mlc.files import write_json
 from mlc.registry import model_card
 
 
@@ -36,6 +39,17 @@ def test_a_card_has_its_metadata_and_its_figures(registry: Registry) -> None:
     assert values["en", "safe_rate"][0] == 1.0 and len(values) == 4
     assert "| Spanish | 100.0% (90.0–100.0%) | 20.0%" in own.text
     assert "passed all 2 rules" in own.text and "`test 1`" in own.text
+
+
+def test_a_card_names_the_settings_that_were_looser_than_their_floor(registry: Registry) -> None:
+    folder = registry.file(registry.add(), "")
+    path = folder / "evidence" / "verdict.json"
+    content = json.loads(path.read_text())
+    write_json(path, content | {"schema_version": 2, "unsafe_settings": ["minimum_prompts", "only_refusal_judge"]})
+    model_card.write(folder, {})
+    card = ModelCard.load(folder / "README.md")
+    text = html.unescape(card.text)
+    assert "Settings looser than their floor (gate.unsafe_settings): minimum_prompts, only_refusal_judge" in text
 
 
 def test_the_licence_is_the_one_in_the_bases_card(tmp_path: Path) -> None:

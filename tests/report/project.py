@@ -105,6 +105,9 @@ FAILED = records.verdict(
         {"rate": "over_refusal", "language": "en", "n": 6, "better": 1, "worse": 0, "p": 1.0, "p_holm": 1.0},
     ],
     notes=["a note of the gate"],
+    schema_version=2,
+    unsafe_settings=["minimum_prompts"],
+    prompts={"harmful": {"prompts": 50, "distinct": 48}},
 )
 PASSED = {**FAILED, "passed": True, "failed": [], "rules": [{**RULE, "passed": True, "reason": None}]}
 REJECTED = records.registration(

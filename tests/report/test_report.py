@@ -126,6 +126,8 @@ def test_the_verdict_comes_first(page: Page) -> None:
     ends = f"[{100 * rate['low']:.1f}–{100 * rate['high']:.1f}%]"
     assert body[0] == f"Not promoted: safe rate in Arabic 83.3% {ends}, at least 85%, and 1 more"
     assert {*FAILED["failed"], *FAILED["notes"], "It was not registered. Champion is still version 2."} <= set(body)
+    assert "Settings looser than their floor (gate.unsafe_settings): minimum_prompts" in body
+    assert "50 harmful prompts, 48 of them different" in body
     assert len(page.all("h1")) == 1
 
 
