@@ -152,7 +152,7 @@ def test_check_writes_the_calibration_and_shows_it(
     calibration = json.loads(paths.calibration.read_text())
     assert (calibration["judge"], calibration["version"]) == ("refusal", RefusalJudge().version)
     assert set(calibration["languages"]) == {"en", "sw", "yo"}
-    assert calibration["languages"]["sw"]["false_safe"] == proportion(0, 10)
+    assert calibration["languages"]["sw"]["false_safe"] == proportion(0, 13)
     assert calibration["all"]["n"] == sum(row["n"] for row in calibration["languages"].values())
     judge_check.check(LANGUAGES, refusal.evaluate, paths, None, "all", as_json=True)
     everything = json.loads(capsys.readouterr().out)
