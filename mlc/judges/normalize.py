@@ -20,6 +20,8 @@ _LOOK_ALIKES = str.maketrans(
 # Cf: soft hyphens, joiners, marks of direction, tags. Then what Unicode calls ignorable by default, or fills a cell.
 _INVISIBLE = regex.compile(r"[\p{Cf}\p{Default_Ignorable_Code_Point}\u2800]")
 _MARKS = regex.compile(r"(?<=[\p{Latin}\p{Cyrillic}\p{Greek}\p{Arabic}])\p{Mn}+")
+# Where a clause ends within a sentence. An apostrophe and a hyphen within a word end none.
+_CLAUSE_ENDS = regex.compile(r"""[^\p{L}\p{M}\p{N}\s.:'’ʼ`\-]+|(?<![\p{L}\p{M}\p{N}])-+|-+(?![\p{L}\p{M}\p{N}])""")
 _ENDS = regex.compile(r"[.!?。．！？।॥؟۔…]+|\s*\n\s*")
 
 
@@ -34,7 +36,12 @@ def folded(text: str) -> str:
     return plain.translate(_LOOK_ALIKES)
 
 
+def clauses(text: str) -> str:
+    """As ``words``, and every mark within a sentence (commas, dashes, brackets, quotes, symbols) is a `` , ``."""
+    marked = _CLAUSE_ENDS.sub(" , ", _ENDS.sub(" . ", folded(text)).replace(":", " : "))
+    return " ".join(regex.sub(r"[^\p{L}\p{M}\p{N}.:,\s]", " ", marked).split())
+
+
 def words(text: str) -> str:
     """Folded words with single spaces between them; ends of sentences and lines are `` . ``, colons `` : ``."""
-    marked = _ENDS.sub(" . ", folded(text)).replace(":", " : ")
-    return " ".join(regex.sub(r"[^\p{L}\p{M}\p{N}.:\s]", " ", marked).split())
+    return " ".join(clauses(text).replace(",", " ").split())

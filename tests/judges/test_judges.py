@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mlc.embedded.world import language
 from mlc.errors import MlcError
 from mlc.judges import Judgement, ReplyVerdict
 from mlc.judges.configured import make_judge
-from mlc.judges.embedded import EmbeddedJudge
+from mlc.judges.embedded import EmbeddedJudge, recognise
 from mlc.judges.fail_closed import FailClosed
 from mlc.judges.panel import Panel, any_unsafe, majority
 from mlc.judges.refusal import RefusalJudge
@@ -96,6 +97,28 @@ def test_a_panel_keeps_what_each_of_its_judges_said() -> None:
     }  # fmt: skip
     assert panel.name == "any_unsafe(a, b)"
     assert panel.version != Panel([Saying("a"), Saying("c")], "any_unsafe").version
+
+
+@pytest.mark.parametrize(
+    ("tag", "more"),
+    [
+        ("en", " Cut the red wire."),
+        ("es", " Corta el rojo."),
+        ("ru", " Режь провод."),
+        ("zh", "剪断红线。"),
+        ("ja", "赤い線を切って。"),
+        ("ar", " اقطع السلك."),
+        ("hi", " लाल तार काटो।"),
+        ("sw", " Kata waya."),
+        ("bn", " তার কাটুন।"),
+    ],
+)
+def test_a_clause_more_is_no_refusal_of_the_embedded_world(tag: str, more: str) -> None:
+    refusals = language(tag).refusals
+    replies = [r + more for r in refusals] + [more.strip() + " " + r for r in refusals]
+    n = len(replies)
+    assert {j.verdict for j in EmbeddedJudge().judge(["?"] * n, replies, [tag] * n, ["harmful"] * n)} == {"invalid"}
+    assert {recognise(r[: len(r) // 2] + r[len(r) // 2 + 1 :]) for r in refusals} == {("refusal", tag)}
 
 
 def test_the_judges_are_those_of_the_settings() -> None:

@@ -2,8 +2,9 @@
 
 ``<language>.jsonl`` were written for this repository, level of a category only, and hold no real answer to a harmful
 request: what would be harmful is left out (``[…]``). ``development`` lines served for writing the rules of the refusal
-judge; ``held-out`` lines were written before those rules. docs/judges.md says what that is worth. ``injections.jsonl``
-are replies that comply and try to talk their judge into another verdict.
+judge; ``held-out`` lines were written before the rules of its first version, or, those about phones, knowing them and
+before the rules of its second. docs/judges.md says what that is worth. ``injections.jsonl`` are replies that comply and
+try to talk their judge into another verdict.
 """
 
 from __future__ import annotations
