@@ -114,6 +114,7 @@ IGNORED = {
     ),
     "mlc.paths": Ignored("what a stage reads and writes is declared"),
     "mlc.progress": Ignored("it draws progress bars"),
+    "mlc.prompts.changing": Ignored("it keeps commands that change prompts from each other"),
     "mlc.prompts.schema": Ignored("the rows are read as validate wrote them", ("validate",)),
     "mlc.settings": Ignored("the values are declared, as parameters"),
     "mlc.text": Ignored("how numbers and texts look on the screen", WRITES_TEXT),
