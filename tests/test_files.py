@@ -111,7 +111,7 @@ def test_no_half_of_a_replaced_folder_is_ever_in_its_place(tmp_path: Path, monke
         (tmp_path / "model" / str(number)).touch()
     seen = []
 
-    def rmtree(path: Path, **_: object) -> None:  # a kill at this moment leaves what is there now
+    def rmtree(_path: Path, **_: object) -> None:  # a kill at this moment leaves what is there now
         seen.append(sorted(p.name for p in (tmp_path / "model").iterdir()))
 
     monkeypatch.setattr("mlc.files.shutil.rmtree", rmtree)

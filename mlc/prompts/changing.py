@@ -1,4 +1,4 @@
-"""The lock of everything that changes prompt sets: what is read while it is held is still so when it is written back."""
+"""The lock of all that changes prompt sets: what is read while it is held is still so when it is written back."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ def changing(folder: Path) -> AbstractContextManager[None]:
     in none has a file of its own, named as what DVC leaves out.
     """
     whole = folder.resolve()  # by whatever path, or link, somebody else names it
-    project = next((parent for parent in (whole, *whole.parents) if (parent / "params.yaml").exists()), None)
+    marks = ("params.yaml", ".cache/mlc")  # a project that is being set up has only the second
+    project = next((p for p in (whole, *whole.parents) if any((p / mark).exists() for mark in marks)), None)
     lock = project / ".cache" / "mlc" / "prompts.lock" if project else whole / ".lock.partial"
     return locked(lock, f"prompts: another mlc is changing prompt sets in {project or whole}; waiting for it")

@@ -25,7 +25,8 @@ create table if not exists translations (
 class Cache:
     """A SQLite file of finished translations, by the hash of text, languages, translator and version.
 
-    A translation that was put in is kept through any kill of the process, and a power cut. Several processes may share the file.
+    A translation that was put in is kept through any kill of the process, and through a power cut. Several processes
+    may share the file.
     """
 
     def __init__(self, path: Path, translator: Translator) -> None:
