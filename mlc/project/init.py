@@ -40,6 +40,7 @@ IGNORED = """/.cache/
 /.venv/
 /artifacts/
 /dvc_plots/
+.*.partial
 /mlflow/*.db
 /mlflow/*.db-*
 /mlflow/.*.lock
