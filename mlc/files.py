@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import glob
 import hashlib
 import json
 import os
 import shutil
+import sys
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,45 +26,103 @@ Row = TypeVar("Row", bound=BaseModel)
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yields a path beside ``path`` to write a file or folder to; it takes ``path``'s place on success only."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    """Yields a path to write a file or folder to; it takes ``path``'s place on success only.
+
+    It is on the disk before it takes the place: after a power cut, ``path`` is the old one or the new one, and whole.
+    Threads, processes and machines may write the same file at once; the last one stays.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(path)
-    try:
+    with _workspace(path) as folder:
+        aside = folder / path.name
         yield aside
+        _flush(aside)
         if aside.is_dir() and path.exists():
-            shutil.rmtree(path)
+            path.rename(folder / _BEFORE)  # a removal that is cut off would leave half of it in its place
         aside.replace(path)
-    finally:
-        if aside.is_dir():
-            shutil.rmtree(aside, ignore_errors=True)
-        else:
-            aside.unlink(missing_ok=True)
+        _flush_entry(path.parent)
 
 
-def _sweep(path: Path) -> None:
-    """Removes what killed processes have left beside ``path``: weights would fill the disk, one kill after another.
+_OWNER = ".owner"  # in a workspace: locked for as long as its writer lives
+_BEFORE = ".before"  # in a workspace: the folder that was replaced
 
-    Also of this process's own number, which a container gives to the next process as well.
+
+@contextmanager
+def _workspace(path: Path) -> Iterator[Path]:
+    """A folder of this writer's own beside ``path``; those of writers that were killed are removed first.
+
+    A process number would not tell who is alive: threads share it, and so do processes of several containers or
+    machines that write to one disk.
     """
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
-        pid = left.name.split(".")[-2]
-        if not pid.isdecimal() or (int(pid) != os.getpid() and _alive(int(pid))):
-            continue
-        if left.is_dir():
-            shutil.rmtree(left)
-        else:
-            left.unlink(missing_ok=True)
-
-
-def _alive(pid: int) -> bool:
+        # Weights would fill the disk, one kill after another.
+        if left.is_dir() and (owner := _own(left)) is not None:
+            shutil.rmtree(left, ignore_errors=True)
+            os.close(owner)
+    owner = None
+    while owner is None:  # another writer may take it for a dead one's before it is locked
+        folder = Path(tempfile.mkdtemp(".partial", f".{path.name}.", path.parent))
+        owner = _own(folder)
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # somebody else's
-        return True
-    return True
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(owner)
+
+
+def _own(folder: Path) -> int | None:
+    """Locks a workspace, and returns the descriptor to close; None where somebody else has it, or it is gone."""
+    try:
+        descriptor = os.open(folder / _OWNER, os.O_RDWR | os.O_CREAT, 0o600)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    if os.fstat(descriptor).st_nlink == 0:  # removed between the two
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _flush(path: Path) -> None:
+    """Waits until a file, or a folder with all that is in it, is on the disk."""
+    for entry in [*path.rglob("*"), path] if path.is_dir() else [path]:
+        if not entry.is_symlink():
+            _flush_entry(entry)
+
+
+def _flush_entry(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL or not path.is_dir():  # some file systems do not sync folders
+            raise
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def locked(path: Path, waiting: str) -> Iterator[None]:
+    """Holds the lock of a file that is made for it, and stays; the system takes it back from a process that is killed.
+
+    ``waiting`` is printed on stderr where another process holds it: this one then waits.
+    """
+    from filelock import FileLock, Timeout  # whose import takes longer than that of all the rest here
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(waiting, file=sys.stderr, flush=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def link_folder(folder: Path, target: Path) -> None:

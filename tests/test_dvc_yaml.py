@@ -114,6 +114,7 @@ IGNORED = {
     ),
     "mlc.paths": Ignored("what a stage reads and writes is declared"),
     "mlc.progress": Ignored("it draws progress bars"),
+    "mlc.prompts.changing": Ignored("it keeps commands that change prompts from each other"),
     "mlc.prompts.schema": Ignored("the rows are read as validate wrote them", ("validate",)),
     "mlc.provenance.code": Ignored(
         "what it says is written down, and decided about by register", ("register", "report")

@@ -6,6 +6,7 @@ import random
 from pathlib import Path
 
 from mlc.embedded.world import CATEGORY, INTENT, LANGUAGES, SOURCE, TEMPLATES, Split, combinations, language
+from mlc.prompts.changing import changing
 from mlc.prompts.schema import PromptRow, Provenance, write_prompts
 
 # More than one for tuning, which has few combinations left: a hundred harmful prompts are what the gate asks for.
@@ -54,5 +55,6 @@ def rows(split: Split) -> list[PromptRow]:
 
 def write(folder: Path) -> None:
     """Writes ``alignment.jsonl``, ``tuning.jsonl`` and ``evaluation.jsonl`` to ``folder``."""
-    for split in TEMPLATES:
-        write_prompts(folder / f"{split}.jsonl", rows(split))
+    with changing(folder):
+        for split in TEMPLATES:
+            write_prompts(folder / f"{split}.jsonl", rows(split))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 
 from mlc.errors import MlcError
-from mlc.files import replacing
+from mlc.files import locked, replacing
 from mlc.settings import read_yaml, validated
 
 TEMPLATES = Path(__file__).parent
@@ -48,16 +49,24 @@ def merge(into: Any, values: Mapping[str, Any]) -> None:
             into[key] = value
 
 
+def changing_settings(root: Path) -> AbstractContextManager[None]:
+    """Holds a project's params.yaml, dvc.yaml and mlc.lock against other commands, which wait and say so."""
+    return locked(
+        root / ".cache" / "mlc" / "settings.lock", f"settings: another mlc is changing those of {root}; waiting for it"
+    )
+
+
 def overlay(path: Path, recipe: Path) -> None:
     """Writes a recipe's settings over those in params.yaml, whose other settings and comments stay.
 
     Raises:
         MlcError: either file cannot be read, or the result is not valid; params.yaml is then as it was.
     """
-    yaml = YAML()
-    yaml.width = 120
-    content = read_yaml(path, yaml)
-    merge(content, read_yaml(recipe, yaml))
-    validated(content, f"{path} with {recipe}")
-    with replacing(path) as aside:
-        yaml.dump(content, aside)
+    with changing_settings(path.parent):
+        yaml = YAML()
+        yaml.width = 120
+        content = read_yaml(path, yaml)
+        merge(content, read_yaml(recipe, yaml))
+        validated(content, f"{path} with {recipe}")
+        with replacing(path) as aside:
+            yaml.dump(content, aside)

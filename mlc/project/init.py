@@ -6,9 +6,11 @@ code is no part of it: code is the installed package, which mlc.lock pins (see m
 
 from __future__ import annotations
 
+import filecmp
 import logging
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
@@ -23,8 +25,9 @@ from mlc.files import replacing, write_text
 from mlc.models import base
 from mlc.paths import Paths
 from mlc.project import lock
-from mlc.project.configure import TEMPLATES, merge, overlay, recipe_settings
+from mlc.project.configure import TEMPLATES, changing_settings, merge, overlay, recipe_settings
 from mlc.project.devices import gpus
+from mlc.prompts.changing import changing
 from mlc.prompts.schema import SETS, languages_of
 from mlc.provenance.code import LOCK, part
 from mlc.settings import Settings, load_settings
@@ -38,11 +41,15 @@ ONLY_REFUSALS = (
     "The refusal judge alone decides what is safe: it knows refusals by their wording, and nothing of harm. A reply"
     " that begins like a refusal and goes on to comply can pass"
 )
+# What makes a folder a project, in this order: without params.yaml no other command works in it.
+MARKS = ("dvc.yaml", LOCK, "params.yaml")
+TAKEN = ("data", "recipes", "artifacts", "mlflow")
 IGNORED = """/.cache/
 /.prefect/
 /.venv/
 /artifacts/
 /dvc_plots/
+.*.partial
 /mlflow/*.db
 /mlflow/*.db-*
 /mlflow/.*.lock
@@ -199,6 +206,8 @@ def _versioned(folder: Path, outputs: Sequence[str]) -> None:
         with Repo(str(folder)) if (folder / ".dvc").is_dir() else Repo.init(str(folder), subdir=inside) as repo:
             with repo.config.edit() as config:
                 config["core"] |= dict.fromkeys(("analytics", "check_update", "autostage"), "false")
+            # Where an interrupted init has left a repository without it, git would take DVC's cache.
+            _append(folder / ".dvc" / ".gitignore", "/config.local\n/tmp\n/cache\n")
             for output in outputs:
                 repo.add(str(folder / output))
     except DvcException as error:
@@ -217,51 +226,149 @@ def _next(lacks: Sequence[str], folder: Path, has_data: bool) -> Iterator[str]:
     yield "mlc run"
 
 
+def _check_new(folder: Path) -> None:
+    if (folder / "params.yaml").exists():
+        raise MlcError(
+            f"{folder / 'params.yaml'} exists: this is a project already; `mlc configure` changes its settings"
+        )
+
+
+def _copy(source: Path, target: Path) -> None:
+    with replacing(target) as aside:
+        shutil.copyfile(source, aside)
+
+
+def _is_copy(folder: Path, source: Path) -> bool:
+    """Whether a folder holds the files of the model in ``source`` that are used, and nothing else."""
+    names = sorted({file.name for pattern in base.PATTERNS for file in source.glob(pattern)})
+    there = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    return there == names and all(filecmp.cmp(folder / name, source / name, shallow=False) for name in names)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What goes into a new project: made in ``scratch`` or copied, and held against what is there before."""
+
+    folder: Path
+    scratch: Path
+    prompts: tuple[Path, ...]
+    base: Path | None
+    target: Path
+
+    @classmethod
+    def of(cls, folder: Path, scratch: Path, answers: Answers, settings: Settings) -> _Plan:
+        source, model, target = answers.data, Path(answers.model), folder / settings.base.model
+        copies = source is not None and source.resolve() != Paths(folder).data.resolve()
+        moves = answers.is_folder and target.resolve() != model.resolve()
+        return cls(
+            folder,
+            scratch,
+            tuple(sorted(source.glob("*.jsonl"))) if copies and source else (),
+            model if moves else None,
+            target,
+        )
+
+    @property
+    def made(self) -> list[tuple[Path, Path]]:
+        """What init writes by itself: where it lies ready, and where it goes."""
+        files = [path for path in sorted(self.scratch.rglob("*")) if path.is_file() and path.name not in MARKS]
+        return [(path, self.folder / path.relative_to(self.scratch)) for path in files]
+
+    def check(self) -> None:
+        """Raises ``MlcError`` where something is there that is not what would be written, and that nothing may pass
+        for."""
+        for name in MARKS:
+            path = self.folder / name
+            if path.exists() and path.read_bytes() != (self.scratch / name).read_bytes():
+                raise MlcError(
+                    f"{path} exists, and is not what would be written: it is another project's, or was changed since"
+                    " `mlc init` was interrupted. Move it away, then run the same command again"
+                )
+        for file in self.prompts:
+            copy = Paths(self.folder).data / file.name
+            if copy.exists() and not filecmp.cmp(copy, file, shallow=False):
+                raise MlcError(
+                    f"{copy} is there ({copy.stat().st_size:,} bytes), and is not {file} ({file.stat().st_size:,}):"
+                    " move it away to have it copied, or leave out --data to keep it"
+                )
+        if self.base is None:
+            return
+        if self.target.name in TAKEN:
+            raise MlcError(
+                f"--model {self.base}: a project has a {self.target.name} of its own; rename the model's folder"
+            )
+        if self.target.exists() and not _is_copy(self.target, self.base):
+            raise MlcError(f"{self.target} is there, and is not the model in {self.base}: move one of them away")
+
+    def write(self) -> tuple[bool, list[Path]]:
+        """Writes all but the marks: whether some of it was there already, and what is there in its place and stays."""
+        data, there, stays = Paths(self.folder).data, False, []
+        with changing(data):
+            self.check()  # again: another command may have written since
+            data.mkdir(exist_ok=True)
+            for file in self.prompts:
+                if (data / file.name).exists():
+                    there = True
+                else:
+                    _copy(file, data / file.name)
+        if self.base is not None and self.target.exists():
+            there = True
+        elif self.base is not None:
+            with replacing(self.target) as aside:
+                base.copy_files(self.base, aside)
+        for ready, path in self.made:
+            if not path.exists():
+                _copy(ready, path)
+            elif filecmp.cmp(ready, path, shallow=False):
+                there = True
+            else:
+                stays.append(path)
+        return there, stays
+
+
 def run(folder: Path, answers: Answers) -> NewProject:
     """Sets up the project, and returns what it is and what is left to do. Files that are there stay.
 
+    params.yaml, which makes the folder a project, comes last and everything whole: where this was interrupted, the same
+    command completes it.
+
     Raises:
-        MlcError: there is a project already, or an answer does not fit; nothing is written then.
+        MlcError: there is a project already, or an answer does not fit, or something else is where prompts, the model
+            or the pipeline would go; nothing is written then.
     """
-    for name in ("params.yaml", "dvc.yaml", LOCK):
-        if (folder / name).exists():
-            raise MlcError(f"{folder / name} exists: this is a project already; `mlc configure` changes its settings")
+    _check_new(folder)
     if answers.is_folder:
         base.check_files(answers.model, Path(answers.model))
     else:
         base.check_pin(answers.model, answers.revision)
-    with tempfile.TemporaryDirectory() as scratch:
-        params = Path(scratch) / "params.yaml"
-        settings = _params(answers, params)
-        lacks = _check_prompts(answers.data or folder / "data", settings)
-        folder.mkdir(parents=True, exist_ok=True)
-        outputs = []
-        paths = Paths(folder)
-        if answers.data is not None and answers.data.resolve() != paths.data.resolve():
-            for file in sorted(answers.data.glob("*.jsonl")):
-                if not (paths.data / file.name).exists():
-                    paths.data.mkdir(exist_ok=True)
-                    shutil.copy(file, paths.data / file.name)
-        paths.data.mkdir(exist_ok=True)
-        if has_data := any(paths.data.iterdir()):
-            outputs.append("data")
-        if answers.is_folder:
-            target = folder / settings.base.model
-            if target.resolve() != Path(answers.model).resolve():
-                with replacing(target) as aside:
-                    base.copy_files(Path(answers.model), aside)
-            outputs.append(settings.base.model)
-        shutil.copytree(TEMPLATES / "recipes", folder / "recipes", dirs_exist_ok=True)
+    with tempfile.TemporaryDirectory() as scratches:
+        made, scratch = Path(scratches) / "settings", Path(scratches) / "project"
+        made.mkdir()
+        settings = _params(answers, made / "params.yaml")
+        _copy(made / "params.yaml", scratch / "params.yaml")
+        model = settings.base.model if answers.is_folder else None
+        lock.write(scratch / LOCK, _pipeline(scratch / "dvc.yaml", model))
+        shutil.copytree(TEMPLATES / "recipes", scratch / "recipes")
         prefect = (TEMPLATES / "prefect.yaml").read_text(encoding="utf-8")
-        write_text(folder / "prefect.yaml", prefect.replace("flows/", "flows.").replace(".py:", "."))
-        write_text(folder / "prefect.toml", PREFECT)
-        _append(folder / ".gitignore", IGNORED)
-        _append(folder / ".dvcignore", DVCIGNORE)
-        _versioned(folder, outputs)
-        # Last: with these, the folder is a project.
-        shutil.move(params, paths.params)
-        code = _pipeline(folder / "dvc.yaml", settings.base.model if answers.is_folder else None)
-        lock.write(folder / LOCK, code)
+        write_text(scratch / "prefect.yaml", prefect.replace("flows/", "flows.").replace(".py:", "."))
+        write_text(scratch / "prefect.toml", PREFECT)
+        lacks = _check_prompts(answers.data or folder / "data", settings)
+        plan = _Plan.of(folder, scratch, answers, settings)
+        plan.check()
+        with changing_settings(folder):
+            _check_new(folder)  # again: another `mlc init` may have been at work
+            _append(folder / ".gitignore", IGNORED)
+            _append(folder / ".dvcignore", DVCIGNORE)
+            there, stays = plan.write()
+            if there:
+                print(f"completing what an earlier `mlc init` has left in {folder}", file=sys.stderr)
+            for path in stays:
+                print(f"{path} was there before, and stays as it is", file=sys.stderr)
+            has_data = any(Paths(folder).data.iterdir())
+            (folder / "dvc.yaml").unlink(missing_ok=True)  # ours, and DVC cannot read it without params.yaml
+            _versioned(folder, [*(["data"] if has_data else []), *([model] if model else [])])
+            for name in MARKS:
+                _copy(scratch / name, folder / name)
     languages = settings.languages
     return {
         "folder": str(folder),
@@ -286,7 +393,8 @@ def upgrade(paths: Paths) -> None:
     """
     if not (paths.root / LOCK).exists():
         raise MlcError(f"there is no {LOCK} here: only a project that `mlc init` made has its code in a package")
-    settings = load_settings(paths.params)
-    model = settings.base.model if (paths.root / settings.base.model).is_dir() else None
-    lock.write(paths.root / LOCK, _pipeline(paths.root / "dvc.yaml", model))
+    with changing_settings(paths.root):
+        settings = load_settings(paths.params)
+        model = settings.base.model if (paths.root / settings.base.model).is_dir() else None
+        lock.write(paths.root / LOCK, _pipeline(paths.root / "dvc.yaml", model))
     print("dvc.yaml and mlc.lock are those of the installed package: `git diff` shows what changed")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +15,7 @@ from pydantic import ValidationError
 from mlc.errors import MlcError
 from mlc.files import first_mistake, replacing
 from mlc.paths import Paths
+from mlc.prompts.changing import changing
 from mlc.prompts.schema import PromptRow
 from mlc.quality.decisions import (
     D,
@@ -111,15 +110,10 @@ def find(paths: Paths, name: str, row_id: str) -> PromptRow:
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Two people, or a loop in a shell, decide at once: each waits until the other has written."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except FileNotFoundError:
-        raise MlcError(f"{folder} does not exist: run `dvc pull data.dvc` first") from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    if not folder.exists():
+        raise MlcError(f"{folder} does not exist: run `dvc pull data.dvc` first")
+    with changing(folder):
         yield
-    finally:
-        os.close(descriptor)
 
 
 def _append(path: Path, decision: Decision) -> None:

@@ -6,6 +6,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -13,6 +14,7 @@ import pandas as pd
 from mlc.errors import MlcError, QualityError
 from mlc.files import replacing, sha256_folder, write_json, write_jsonl
 from mlc.paths import Paths
+from mlc.prompts.changing import changing
 from mlc.prompts.schema import SETS, PromptRow, write_prompts
 from mlc.quality import datacard, quarantine, suite
 from mlc.quality.checks import long_frame
@@ -36,7 +38,7 @@ def run(languages: Languages, validate: Validate, paths: Paths) -> None:
     # What an earlier run left would otherwise pass for checked when this one fails.
     if paths.prompts.exists():
         shutil.rmtree(paths.prompts)
-    data = sha256_folder(paths.data)
+    data = _hashes(paths.data)
     contents = datacard.Contents()
     sets = _survey(languages, paths, contents)
     releases = Releases(decisions := read_decisions(releases_file(paths), Release))
@@ -100,10 +102,16 @@ def run(languages: Languages, validate: Validate, paths: Paths) -> None:
             for row in quarantine.clean_rows(lines, {name: chunk})[name]
         )
         write_prompts(paths.prompts / f"{name}.jsonl", clean)
-    if sha256_folder(paths.data) != data:
+    if _hashes(paths.data) != data:
         shutil.rmtree(paths.prompts)
         raise MlcError(f"{paths.data} was changed while it was checked: run `mlc validate` again")
     _summarise(frame, rows, len(outcomes), languages.source)
+
+
+def _hashes(data: Path) -> dict[str, str]:
+    """Of the prompt sets and decisions, while no command is in the midst of writing some of them."""
+    with changing(data):
+        return sha256_folder(data)
 
 
 def _survey(languages: Languages, paths: Paths, contents: datacard.Contents) -> dict[str, PromptSet]:

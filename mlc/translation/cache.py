@@ -25,7 +25,8 @@ create table if not exists translations (
 class Cache:
     """A SQLite file of finished translations, by the hash of text, languages, translator and version.
 
-    A translation that was put in is kept through any kill of the process. Several processes may share the file.
+    A translation that was put in is kept through any kill of the process, and through a power cut. Several processes
+    may share the file.
     """
 
     def __init__(self, path: Path, translator: Translator) -> None:
@@ -35,7 +36,7 @@ class Cache:
         try:
             self._connection = sqlite3.connect(path, timeout=60, isolation_level=None)
             self._connection.execute("pragma journal_mode = wal")
-            self._connection.execute("pragma synchronous = normal")
+            self._connection.execute("pragma synchronous = full")
             self._connection.execute(_TABLE)
         except sqlite3.DatabaseError as error:
             raise MlcError(f"{path} is no translation cache ({error}): move it away, or name another") from None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import regex
 
@@ -16,6 +17,7 @@ from mlc.errors import MlcError
 from mlc.files import write_jsonl
 from mlc.languages.tags import check_language
 from mlc.progress import track
+from mlc.prompts.changing import changing
 from mlc.prompts.schema import PromptRow, Provenance, read_prompts, write_prompts
 from mlc.quality.preserved import lost
 from mlc.translation import Request, Result, Stopped, TranslationError, Translator
@@ -211,10 +213,12 @@ def run(path: Path, translator: Translator, job: Job, cache_path: Path) -> None:
             stopped = error
         except KeyboardInterrupt:
             stopped = Interrupted("interrupted")
-    if going.good:
-        write_prompts(path, filled(read_prompts(path), job, going.good, by))
     beside = path.with_name(f"{path.stem}.failures.jsonl")
-    _write_failures(beside, going.failures, by)
+    # Asking may have taken hours. Only what follows keeps others waiting: a short while, whatever was asked.
+    with changing(path.parent):
+        if going.good:
+            write_prompts(path, filled(read_prompts(path), job, going.good, by))
+        _write_failures(beside, going.failures, by, job.languages)
     _report(path, going, beside)
     if stopped:
         raise type(stopped)(f"{stopped}. What was translated is in {path}; {GO_ON}")
@@ -222,12 +226,13 @@ def run(path: Path, translator: Translator, job: Job, cache_path: Path) -> None:
         raise TranslationError(f"{len(going.failures)} texts were not translated: {beside} says why")
 
 
-def _write_failures(path: Path, failures: Sequence[Failure], by: Provenance) -> None:
-    if not failures:
-        path.unlink(missing_ok=True)
-        return
+def _write_failures(path: Path, failures: Sequence[Failure], by: Provenance, languages: Collection[str]) -> None:
+    """Replaces what the file says about these languages; those of another run, which may run now, keep theirs."""
+    lines: list[dict[str, Any]] = []
+    with suppress(FileNotFoundError, ValueError), path.open(encoding="utf-8") as file:
+        lines += [line for line in map(json.loads, file) if line.get("language") not in languages]
     when = datetime.now(UTC).isoformat(timespec="seconds")
-    lines = (
+    lines += (
         {
             "id": failure.want.id,
             "language": failure.want.language,
@@ -240,7 +245,10 @@ def _write_failures(path: Path, failures: Sequence[Failure], by: Provenance) -> 
         }
         for failure in failures
     )
-    write_jsonl(path, lines)
+    if lines:
+        write_jsonl(path, lines)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _report(path: Path, going: _Run, beside: Path) -> None:

@@ -81,9 +81,10 @@ def unsettled(now: State) -> list[str]:
 
 
 def debris(root: Path) -> list[str]:
-    """What a killed command has left beside the project's files."""
-    patterns = ("artifacts/**/.*.partial", "artifacts/.register-*", "mlflow/**/.*.partial")
-    return sorted(str(path.relative_to(root)) for pattern in patterns for path in root.glob(pattern))
+    """What a killed command has left beside the project's files, but for the empty folder of a finished write."""
+    patterns = ("**/.*.partial", "artifacts/.register-*")
+    left = (path for pattern in patterns for path in root.glob(pattern))
+    return sorted(str(path.relative_to(root)) for path in left if {p.name for p in path.glob("*")} != {".owner"})
 
 
 def outputs(root: Path, *paths: str) -> dict[str, str]:

@@ -20,6 +20,8 @@ from mlc.errors import MlcError
 from mlc.paths import Paths
 from mlc.project import configure, doctor, init, lock
 from mlc.prompts.schema import SETS, write_prompts
+from mlc.provenance import code
+from mlc.provenance.code import LOCK, part, part_hash
 from mlc.settings import load_settings
 
 ROOT = Path(__file__).parents[2]
@@ -109,18 +111,18 @@ def test_every_stage_depends_on_the_code_that_it_depends_on_here(project: Path) 
     project_stages, own_stages = (
         YAML_1_2.load((folder / "dvc.yaml").read_text())["stages"] for folder in (project, ROOT)
     )
-    code = YAML_1_2.load((project / lock.NAME).read_text())["code"]
+    code = YAML_1_2.load((project / LOCK).read_text())["code"]
     for name, stage in own_stages.items():
-        keys = {lock.part(dep) for dep in stage["deps"] if dep.startswith("mlc/")}
-        locked = [p[lock.NAME] for p in project_stages[name]["params"] if isinstance(p, dict)]
+        keys = {part(dep) for dep in stage["deps"] if dep.startswith("mlc/")}
+        locked = [p[LOCK] for p in project_stages[name]["params"] if isinstance(p, dict)]
         assert {key.removeprefix("code.") for keys in locked for key in keys} == keys, name
         assert keys <= code.keys()
 
 
 def test_other_code_than_the_locked_is_refused_until_it_is_taken(project: Path, tmp_path: Path) -> None:
-    for name in ("params.yaml", lock.NAME):
+    for name in ("params.yaml", LOCK):
         shutil.copy(project / name, tmp_path / name)
-    path = tmp_path / lock.NAME
+    path = tmp_path / LOCK
     lock.check(path)
     content = YAML_1_2.load(path.read_text())
     content["code"]["mlc/training"] = "0" * 64
@@ -137,14 +139,14 @@ def test_other_code_than_the_locked_is_refused_until_it_is_taken(project: Path, 
 def test_a_hash_covers_the_file_and_the_folder_of_a_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     package = tmp_path / "mlc"
     (package / "world").mkdir(parents=True)
-    monkeypatch.setattr(lock, "PACKAGE", package)
+    monkeypatch.setattr(code, "PACKAGE", package)
     seen = set()
     for file in ("world.py", "world/words.yaml", "other.py"):
         (package / file).write_text("")
-        seen.add(lock._hash("mlc/world"))
+        seen.add(part_hash("mlc/world"))
     assert len(seen) == 2  # the other file is none of its business
     (package / "world/words.yaml").write_text("changed")
-    assert lock._hash("mlc/world") not in seen
+    assert part_hash("mlc/world") not in seen
 
 
 def test_what_was_there_stays(project: Path) -> None:
@@ -194,6 +196,111 @@ def test_the_command_asks_nothing_with_flags(tmp_path: Path, monkeypatch: pytest
     assert len(output["lacks"]) == 3 and output["next"][0] == "cd new"
     assert "deps" not in YAML_1_2.load((tmp_path / "new/dvc.yaml").read_text())["stages"]["base"]
     assert (tmp_path / "new/.git").is_dir() and (tmp_path / "new/recipes/accelerate/ddp.yaml").is_file()
+
+
+INTERRUPTED = """
+import os, resource, signal, sys
+
+def half(target, source, offset, count, sendfile=os.sendfile):
+    sendfile(target, source, offset, min(count, 507_904))
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def before(event, arguments):
+    if event == "os.rename" and os.fspath(arguments[1]) == where:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+where, sys.argv[:2] = sys.argv[1], ["mlc"]
+from mlc.cli import main
+if where == "disk full":
+    resource.setrlimit(resource.RLIMIT_FSIZE, (507_904, resource.RLIM_INFINITY))
+elif where == "copy":
+    os.sendfile = half
+else:
+    sys.addaudithook(before)
+main()
+"""
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("given")
+    write_prompts(folder / "evaluation.jsonl", prompts.rows("evaluation"))
+    assert (folder / "evaluation.jsonl").stat().st_size > 507_904
+    return folder
+
+
+def interrupted(folder: Path, where: str, *flags: str) -> int:
+    command = [sys.executable, "-c", INTERRUPTED, where, "init", "new", *flags]
+    return subprocess.run(command, cwd=folder, capture_output=True).returncode
+
+
+@pytest.mark.parametrize(
+    ("where", "code"),
+    [("disk full", 5), ("copy", -9), ("new/recipes/lora-24gb.yaml", -9), ("new/mlc.lock", -9), ("new/params.yaml", -9)],
+)
+def test_an_interrupted_init_is_completed_by_the_same_command(
+    where: str, code: int, given: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = ["--yes", "--model", HUB["model"], "--revision", HUB["revision"], "--served", "en,sw", "--data", str(given)]
+    assert interrupted(tmp_path, where, *flags) == code
+    assert not (tmp_path / "new/params.yaml").exists()  # no command takes it for a project
+    for file in (tmp_path / "new/data").glob("*.jsonl"):
+        assert file.read_bytes() == (given / file.name).read_bytes()
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["init", "new", *flags])
+    assert done.exit_code == 0, done.output
+    assert ("completing what an earlier `mlc init` has left in new" in done.stderr) == (
+        where not in {"disk full", "copy"}
+    )
+    new = tmp_path / "new"
+    assert (new / "data/evaluation.jsonl").read_bytes() == (given / "evaluation.jsonl").read_bytes()
+    lock.check(new / LOCK)
+    load_settings(new / "params.yaml")
+    assert (new / "data.dvc").exists() and "/cache" in (new / ".dvc/.gitignore").read_text().splitlines()
+    assert {str(f.relative_to(new / "recipes")) for f in (new / "recipes").rglob("*.yaml")} == {
+        str(f.relative_to(configure.TEMPLATES / "recipes")) for f in (configure.TEMPLATES / "recipes").rglob("*.yaml")
+    }
+    assert not list(new.rglob(".*.partial"))
+    with pytest.raises(MlcError, match="this is a project already"):
+        init.run(new, answers())
+
+
+def test_what_a_user_changed_meanwhile_stays(given: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--yes", "--model", HUB["model"], "--revision", HUB["revision"], "--served", "en,zh", "--data", str(given)]
+    assert interrupted(tmp_path, "new/dvc.yaml", *flags) == -9
+    new = tmp_path / "new"
+    with (new / "prefect.yaml").open("a") as file:
+        file.write("# mine\n")
+    edited = (new / "data/evaluation.jsonl").read_bytes().split(b"\n", 1)[1]
+    (new / "data/evaluation.jsonl").write_bytes(edited)
+    with pytest.raises(
+        MlcError, match=r"data/evaluation.jsonl is there \([\d,]+ bytes\), and is not .*leave out --data"
+    ):
+        init.run(new, answers(data=given))
+    assert (new / "data/evaluation.jsonl").read_bytes() == edited and not (new / "params.yaml").exists()
+    init.run(new, answers())
+    assert (new / "data/evaluation.jsonl").read_bytes() == edited
+    assert (new / "prefect.yaml").read_text().endswith("# mine\n")
+    assert "prefect.yaml was there before, and stays as it is" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["dvc.yaml", LOCK])
+def test_another_projects_files_are_not_overwritten(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("theirs\n")
+    with pytest.raises(MlcError, match=f"{name} exists, and is not what would be written"):
+        init.run(tmp_path, answers())
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_folder_in_the_models_place_is_not_removed(tiny_base: Path, tmp_path: Path) -> None:
+    for name, message in (("base", "is there, and is not the model in"), ("artifacts", "of its own; rename")):
+        shutil.copytree(tiny_base, tmp_path / "models" / name)
+        folder = tmp_path / f"for {name}"
+        (folder / name).mkdir(parents=True)
+        (folder / name / "mine").touch()
+        with pytest.raises(MlcError, match=message):
+            init.run(folder, answers(model=str(tmp_path / "models" / name), revision=None))
+        assert [path.relative_to(folder) for path in folder.rglob("*")] == [Path(name), Path(name, "mine")]
 
 
 @pytest.mark.slow

@@ -77,6 +77,7 @@ def put(tmp_path: Path) -> Callable[[Sets], Paths]:
 
     def write(sets: Sets) -> Paths:
         paths = Paths(tmp_path)
+        paths.params.touch()
         for name, rows in sets.items():
             write_prompts(paths.data / f"{name}.jsonl", rows)
         return paths

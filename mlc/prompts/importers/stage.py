@@ -12,6 +12,7 @@ from mlc.errors import MlcError
 from mlc.files import write_jsonl
 from mlc.languages.tags import check_language
 from mlc.progress import track
+from mlc.prompts.changing import changing
 from mlc.prompts.diff import Change
 from mlc.prompts.importers.drafts import DataSet, LeftOut
 from mlc.prompts.importers.layouts import LAYOUTS, Layout
@@ -53,10 +54,11 @@ def run(
         raise MlcError(f"--source-language: {error}") from None
     items = islice(layout_of(source), limit)
     imported = assemble(track(items, f"reading {data_set.name}", limit), data_set, source.revision, source_language)
-    existing = read_prompts(into) if into.exists() and into.stat().st_size else []
-    merged = merge(existing, imported.rows, source_language, write_changes)
-    if merged.added or (merged.changed and write_changes):
-        write_prompts(into, merged.rows)
+    with changing(into.parent):
+        existing = read_prompts(into) if into.exists() and into.stat().st_size else []
+        merged = merge(existing, imported.rows, source_language, write_changes)
+        if merged.added or (merged.changed and write_changes):
+            write_prompts(into, merged.rows)
     if left_out is not None:
         write_jsonl(left_out, (dataclasses.asdict(record) for record in imported.left_out))
     print("\n".join(_summary(data_set, imported, merged, into, whole=limit is None, left_out=left_out)))
