@@ -23,7 +23,7 @@ from mlc.files import replacing, write_text
 from mlc.models import base
 from mlc.paths import Paths
 from mlc.project import lock
-from mlc.project.configure import TEMPLATES, merge, overlay, recipe_settings
+from mlc.project.configure import TEMPLATES, merge, recipe_settings, write_over
 from mlc.prompts.schema import SETS, languages_of
 from mlc.settings import Settings, load_settings
 
@@ -110,12 +110,7 @@ def _params(answers: Answers, path: Path) -> Settings:
     values = deepcopy(OWN)
     for over in (recipe_settings(answers.recipes), answers.settings):
         merge(values, over)
-    overlaid = path.with_name("overlay.yaml")
-    yaml = YAML()
-    yaml.default_flow_style = None  # lists on one line, as in the template: ruamel.yaml breaks comments otherwise
-    with overlaid.open("w", encoding="utf-8") as file:
-        yaml.dump(values, file)
-    overlay(path, overlaid)
+    write_over(path, values, "the answers of `mlc init`" if not answers.recipes else ", ".join(answers.recipes))
     return load_settings(path)
 
 
