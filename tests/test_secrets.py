@@ -296,3 +296,15 @@ def test_doctor_shows_no_password_of_a_server_a_proxy_or_a_remote(
         table = doctor.table(doctor.run(Paths()))
         assert "tracking" in table and "prefect" in table and (not remotes or "remote" in table)
         assert "hunter22" not in table and "w0rd" not in table, table
+
+
+def test_a_key_that_an_endpoint_repeats_is_out_before_its_words_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    import httpx
+
+    from mlc.endpoint import Endpoint
+
+    monkeypatch.setenv("ANY_NAME", "k!y-of-many-characters")
+    endpoint = Endpoint("http://127.0.0.1:9", "m", "ANY_NAME")
+    message = endpoint._error_message(httpx.Response(401, text=f"{'x' * 190} k!y-of-many-characters"))
+    assert message == f"{'x' * 190} ***"
+    assert "k!y" not in endpoint._error_message(httpx.Response(401, text=f"key {quote('k!y-of-many-characters')}"))
