@@ -21,7 +21,7 @@ from mlc.gates.rules import RuleResult
 from mlc.gates.verdict import AuditVerdict
 from mlc.paths import Paths
 from mlc.settings import Settings, load_settings
-from mlc.text import title
+from mlc.text import title, without_secrets
 
 REFUSED = 3  # mlc audit's exit code where the champion does not pass
 
@@ -106,7 +106,7 @@ def audit(
             return Failed(name=failed.name, message=failed.message)
         name, message = _show(AuditVerdict.of(paths))
     except (DvcException, MlcError) as error:
-        return Failed(message=str(error))
+        return Failed(message=without_secrets(str(error)))
     if name == "BelowGate" and settings.audit.on_failure == "retrain":
         again = {stage: limit for stage, limit in limits.items() if stage != "audit"}
         state = retrain(hours=again, notify=notify, notify_on=notify_on, return_state=True)

@@ -18,6 +18,7 @@ from flows.stages import run_stages, working
 from mlc.errors import MlcError
 from mlc.paths import Paths
 from mlc.settings import load_settings
+from mlc.text import without_secrets
 
 
 @flow(on_completion=[ended], on_failure=[ended], on_crashed=[ended], on_cancellation=[ended])
@@ -39,7 +40,7 @@ def candidate(
             stages.end_abandoned_runs()
             failed = run_stages(stages.stages(before="gate"), hours or {})
     except (DvcException, MlcError) as error:
-        return Failed(message=str(error))
+        return Failed(message=without_secrets(str(error)))
     if failed is not None:
         return Failed(name=failed.name, message=failed.message)
     return Completed(message="The candidate is trained and evaluated; `retrain` in this folder gates and registers it.")

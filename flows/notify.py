@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
 import prefect.blocks.notifications  # noqa: F401 - its blocks can be loaded by name once it is imported
@@ -12,6 +13,9 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import MissingContextError
 from prefect.logging import get_logger
 
+from mlc.text import without_secrets
+
+_URL = re.compile(r"\b([a-z][\w+.-]*://)\S+", re.IGNORECASE)
 Outcome = Literal[
     "Promoted", "Waiting", "Registered", "Refused", "Unchanged", "Passed", "BelowGate", "Failed", "Crashed", "Cancelled"
 ]
@@ -36,8 +40,9 @@ def send(block: str, subject: str, body: str) -> None:
         if not isinstance(loaded, NotificationBlock):
             raise TypeError(f"{block} is no notification block")
         loaded.notify(body, subject)  # type: ignore[unused-coroutine] # in a thread without a loop it is none
-    except Exception as error:  # whatever the service's library raises
-        _log().error("Not notified through %s: %s: %s", block, type(error).__name__, error)
+    except Exception as error:  # whatever the service's library raises; a webhook's address is itself the secret
+        reason = _URL.sub(r"\1***", without_secrets(str(error)))
+        _log().error("Not notified through %s: %s: %s", block, type(error).__name__, reason)
 
 
 def ended(flow: Any, flow_run: FlowRun, state: State[Any]) -> None:

@@ -35,7 +35,7 @@ from mlc.paths import ROLES, Paths
 from mlc.registry.model import RegisteredModel
 from mlc.registry.registration import Registration, outdated
 from mlc.settings import Settings, load_settings
-from mlc.text import HEADLINE_RATES, MISSING, markdown, title, with_interval
+from mlc.text import HEADLINE_RATES, MISSING, markdown, shown_uri, title, with_interval, without_secrets
 
 
 def _table(paths: Paths) -> list[dict[str, str]]:
@@ -186,15 +186,22 @@ def retrain(
             _ask(settings, paths, approval_hours, notify if "Waiting" in notify_on else None)
             name, message = _show(paths)
     except (DvcException, MlcError, MlflowException) as error:
-        return Failed(message=str(tracking.explained(error)))
+        return Failed(message=without_secrets(str(tracking.explained(error))))
     return Completed(name=name, message=message.splitlines()[0])
+
+
+class _Formatter(logging.Formatter):
+    """Keeps secrets out of the libraries' lines and stack traces."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return without_secrets(super().format(record))
 
 
 def _readable_logs() -> None:
     """Shows the stages' own lines, and of Prefect and the libraries only what needs attention."""
     handler = logging.StreamHandler(sys.stdout)
     layout = "%(asctime)s  %(task_run_name)-18s  %(message)s"
-    handler.setFormatter(logging.Formatter(layout, "%H:%M:%S", defaults={"task_run_name": ""}))
+    handler.setFormatter(_Formatter(layout, "%H:%M:%S", defaults={"task_run_name": ""}))
     runs = ("prefect.flow_runs", "prefect.task_runs")
     own = (__file__, stages.__file__)
     handler.addFilter(
@@ -204,6 +211,15 @@ def _readable_logs() -> None:
     logging.getLogger("prefect").setLevel(logging.WARNING)
     for name in runs:
         logging.getLogger(name).setLevel(logging.INFO)
+
+
+def _registry() -> str:
+    """Where the registry can be looked at: the server's page, or the command that shows a store."""
+    address = os.environ.get("MLFLOW_TRACKING_URI")
+    if address and address.startswith("http"):
+        return shown_uri(address)
+    store = '"$MLFLOW_TRACKING_URI"' if address else "sqlite:///mlflow/mlflow.db"  # the shell knows its password
+    return f"mlflow ui --backend-store-uri {store}"
 
 
 def main() -> int:
@@ -224,10 +240,9 @@ def main() -> int:
         print(f"\nFailed     {state.message}")
         return 1
     paths = Paths()
-    store = os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow/mlflow.db")
     name, message = outcome(paths)
     before = "Nothing has changed since the last run. " if state.name == "Unchanged" else ""
     print(f"\n{state.name:<10} {before}{message}")
     print(f"Report     {paths.report / 'index.html'}")
-    print(f"Registry   mlflow ui --backend-store-uri {store}")
+    print(f"Registry   {_registry()}")
     return 3 if name == "Refused" else 0

@@ -29,6 +29,7 @@ from prefect.states import Completed, Failed
 
 from mlc.errors import TRANSIENT, MlcError
 from mlc.paths import Paths
+from mlc.text import without_secrets
 
 GRACE = 6.0  # seconds between asking a command to end and killing it
 RETRY_DELAYS = [60.0, 300.0, 900.0]  # seconds; servers that are restarted or overloaded are back by then
@@ -103,7 +104,8 @@ def end_abandoned_runs() -> None:
         for run_id in tracking.end_abandoned(Paths()):
             logger.warning("MLflow run %s was left open by a process that is gone: ended as KILLED", run_id)
     except (MlflowException, MlcError) as error:
-        logger.warning("MLflow could not be asked for runs that were left open: %s", tracking.explained(error))
+        reason = without_secrets(str(tracking.explained(error)))
+        logger.warning("MLflow could not be asked for runs that were left open: %s", reason)
 
 
 def _alive(group: int) -> bool:
@@ -170,7 +172,7 @@ def _follow(command: Sequence[str], hours: float | None, line: Callable[[str], N
         try:
             assert process.stdout is not None
             for text in process.stdout:
-                line(text.rstrip())
+                line(without_secrets(text.rstrip()))  # of DVC and libraries, too
             return Ended(process.wait(), late.is_set())
         finally:
             if timer:

@@ -22,6 +22,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, sto
 from tenacity.wait import wait_exponential_jitter
 
 from mlc.errors import MlcError
+from mlc.text import without_secrets
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -241,8 +242,8 @@ class Endpoint:
         message: Any = response.text
         with contextlib.suppress(ValueError, KeyError, TypeError):
             message = json.loads(message)["error"]["message"]
-        message = " ".join(str(message).split())[:200] or response.reason_phrase
-        return str(message.replace(self._key, "***") if self._key else message)
+        message = without_secrets(str(message), {"key": self._key})  # before it is cut
+        return " ".join(message.split())[:200] or response.reason_phrase
 
     async def _completion(self, client: httpx.AsyncClient, body: Mapping[str, Any]) -> Completion | Refused:
         """The answer to one request, after as many attempts as it takes."""

@@ -97,5 +97,5 @@ def read_only(error: BaseException) -> str | None:
     reason = None
     for cause in _chain(error):  # the innermost has no query and no address around it
         if (isinstance(cause, OSError) and cause.errno in _READ_ONLY) or _READ_ONLY_WORDS.search(str(cause)):
-            reason = " ".join(str(cause).split())[:500]
+            reason = str(cause)
     return reason

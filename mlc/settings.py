@@ -575,18 +575,40 @@ def _message(error: ErrorDetails) -> str:
     return f"{where}{input_text}: {text[0].lower()}{text[1:]}"
 
 
-def read_yaml(path: Path, yaml: YAML) -> Any:
-    """The content of params.yaml or of a recipe.
+def read_yaml(path: Path, yaml: YAML | None = None) -> Any:
+    """The content of params.yaml or of a recipe, as DVC reads it, or as ``yaml`` does where DVC can read it too.
+
+    DVC's parser is libyaml's, which takes less than ruamel.yaml's own: no colon in a list in brackets, without quotes.
 
     Raises:
-        MlcError: the file is missing or not YAML.
+        MlcError: the file is missing or not YAML, DVC cannot read it, or it holds what JSON has not, such as a date.
     """
     try:
-        return yaml.load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        content = YAML(typ="safe").load(text)
+        json.dumps(content)
+        return content if yaml is None else yaml.load(text)
     except FileNotFoundError:
         raise MlcError(f"{path} does not exist: run mlc in the folder that holds params.yaml") from None
+    except UnicodeDecodeError as error:
+        raise MlcError(f"{path} is not UTF-8: byte {error.start} is {error.object[error.start]:#04x}") from None
     except YAMLError as error:
-        raise MlcError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+        raise MlcError(f"{path} is not valid YAML{_yaml_fault(error, text)}") from None
+    except (TypeError, ValueError) as error:
+        raise MlcError(f"{path} holds a value that no setting has ({error}): put it in quotes") from None
+
+
+def _yaml_fault(error: YAMLError, text: str) -> str:
+    """Where it is, what it is, and what to do where quotes are all that is missing."""
+    mark = getattr(error, "problem_mark", None)
+    where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+    problem = getattr(error, "problem", None) or " ".join(str(error).split())
+    try:
+        YAML(typ="safe", pure=True).load(text)
+    except YAMLError:
+        return f"{where}: {problem}"
+    todo = "write the character itself" if "escape" in problem else "put the whole value in quotes"
+    return f"{where}: {problem}, which DVC cannot read: {todo}"
 
 
 def validated(content: Any, name: str) -> Settings:
@@ -609,4 +631,4 @@ def load_settings(path: Path) -> Settings:
         MlcError: the file is missing or not YAML, or a setting is unknown, missing, of the wrong type or out of range;
             one line each, with the key's full path, the value, and what is allowed.
     """
-    return validated(read_yaml(path, YAML(typ="safe", pure=True)), str(path))
+    return validated(read_yaml(path), str(path))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import shutil
 import signal
 import tempfile
@@ -23,6 +22,8 @@ from types import FrameType
 from typing import Any, NoReturn
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when mlflow is imported
+# At the end of every run it prints the server's address as it was given, with its password.
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # a dozen lines in a log for a second's work
 # Seven tries of growing distance are four minutes, per call: four tries are ten seconds, enough for a restart's gap.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
@@ -36,6 +37,7 @@ from mlflow.exceptions import MlflowException
 from mlc.errors import MlcError, is_transient
 from mlc.files import replacing, sha256_json
 from mlc.paths import Paths
+from mlc.text import shown_uri
 
 # It logs the stack trace of every error that it then raises, with all its values: the error says the same.
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
@@ -71,7 +73,7 @@ def explained(error: Exception) -> Exception:
     status = error.get_http_status_code() if isinstance(error, MlflowException) else None
     if status is None or not address.startswith("http"):
         return error
-    server = re.sub("//[^/@]*@", "//", address)  # without a password
+    server = shown_uri(address)
     if is_transient(error):
         message = (
             f"{server} cannot be reached or is overloaded: start the tracking server or correct MLFLOW_TRACKING_URI,"

@@ -207,7 +207,7 @@ def test_what_a_server_refuses_is_one_line_without_a_password(
     with pytest.raises(SystemExit) as ended:
         main()
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"mlc: http://{address} {message}") and "secret" not in line
+    assert line.startswith(f"mlc: http://***@{address} {message}") and "secret" not in line
     assert ended.value.code == code
 
 

@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 
 from mlc.cli import audit, data, embedded, gate, judge, model, project, quarantine, registry, stages, translate
 from mlc.errors import TRANSIENT, MlcError, disk_full, is_transient, read_only
-from mlc.text import one_line
+from mlc.text import one_line, without_secrets
 
 EXIT_CODES = (
     "Exit codes: 0 done · 1 a stage failed, or a fault of mlc itself · 2 a mistake that you can mend · 3 refused by the"
@@ -80,13 +80,13 @@ def options(
 
 
 def _unexpected(error: Exception) -> str:
-    """One line about a fault of mlc's own; the whole trace goes into a file."""
+    """One line about a fault of mlc's own; the whole trace goes into a file, to be sent to others."""
     import tempfile
     import traceback
     from datetime import UTC, datetime
     from pathlib import Path
 
-    trace = "".join([*traceback.format_exception(error), f"\n$ {' '.join(sys.argv)}\n"])
+    trace = without_secrets("".join([*traceback.format_exception(error), f"\n$ {' '.join(sys.argv)}\n"]))
     what = f"unexpected {type(error).__name__}: {one_line(error, 500)}"
     name = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}.log"
     # Beside the project's other caches; elsewhere, or where nothing can be written, with the temporary files.
@@ -112,18 +112,21 @@ def main() -> None:
         if os.environ.get(DEBUG):
             import traceback
 
-            traceback.print_exc()
+            print(without_secrets(traceback.format_exc()), end="", file=sys.stderr)
         if "mlc.tracking" in sys.modules:
             error = sys.modules["mlc.tracking"].explained(error)
         if isinstance(error, MlcError):
-            print(f"mlc: {error}", file=sys.stderr)
+            print(f"mlc: {without_secrets(str(error))}", file=sys.stderr)
             sys.exit(TRANSIENT if is_transient(error) else error.exit_code)
         if reason := disk_full(error):
             # Files are written aside and renamed, so nothing half-written is taken for whole.
             print(f"mlc: {reason}: free some space, then run the same command again", file=sys.stderr)
             sys.exit(5)
         if reason := read_only(error):
-            print(f"mlc: {reason}: make it writable for this user, then run the same command again", file=sys.stderr)
+            print(
+                f"mlc: {one_line(reason, 500)}: make it writable for this user, then run the same command again",
+                file=sys.stderr,
+            )
             sys.exit(2)
         if is_transient(error):
             what = f"{type(error).__name__}: {one_line(error, 500)}"

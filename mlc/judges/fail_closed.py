@@ -8,6 +8,7 @@ from mlc.errors import MlcError
 from mlc.judges import Judge, Judgement, ReplyVerdict
 from mlc.languages.identify import identify
 from mlc.prompts.schema import Intent
+from mlc.text import without_secrets
 
 VERDICTS = frozenset(get_args(ReplyVerdict))
 
@@ -50,4 +51,4 @@ class FailClosed:
 
 def failed(response: str, error: Exception) -> Judgement:
     """The verdict of a judge that failed on a reply."""
-    return Judgement("invalid", f"{type(error).__name__}: {error}", identify(response))
+    return Judgement("invalid", f"{type(error).__name__}: {without_secrets(str(error))}", identify(response))

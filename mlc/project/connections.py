@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 from mlc.paths import Paths
 from mlc.settings import Settings
-from mlc.text import one_line
+from mlc.text import one_line, shown_uri, without_secrets
 
 SECONDS = 10  # to wait for a server
 EDITS = ("EDIT", "MANAGE")  # MLflow's permissions that moving an alias takes
@@ -78,7 +78,7 @@ def dvc(paths: Paths) -> Iterator[Check]:
         try:
             stages = len(list(repo.index.stages))
         except DvcException as error:
-            yield Check("dvc", "problem", one_line(error), "mend dvc.yaml, or bring back the committed one")
+            yield _unreadable(error)
             return
         remotes = list(repo.config["remote"])
         summary = f"{stages} stages and data files"
@@ -91,14 +91,24 @@ def dvc(paths: Paths) -> Iterator[Check]:
             yield _remote(repo, name)
 
 
+def _unreadable(error: Exception) -> Check:
+    """Names the file that DVC could not read, which may be dvc.yaml, params.yaml, dvc.lock or a .dvc file."""
+    file = getattr(error, "path", "dvc.yaml")
+    mark = getattr(error.__cause__, "problem_mark", None)
+    where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
+    return Check("dvc", "problem", f"{one_line(error)}{where}", f"mend {file}, or bring back the committed one")
+
+
 def _remote(repo: object, name: str) -> Check:
     """Asks for one hash that no file has: that takes a connection and the right to read."""
+    configuration: dict[str, object] = repo.config["remote"][name]  # type: ignore[attr-defined]
     try:
         remote = repo.cloud.get_remote_odb(name=name)  # type: ignore[attr-defined] # DVC has no types
         remote.exists("0" * 32)
     except Exception as error:  # each kind of storage has its own
-        return Check("remote", "problem", f"{name}: {one_line(error)}", "check its url and your credentials for it")
-    return Check("remote", "ok", f"{name}: {remote.path} can be reached")
+        reason = one_line(without_secrets(str(error), configuration) or type(error).__name__)
+        return Check("remote", "problem", f"{name}: {reason}", "check its url and your credentials for it")
+    return Check("remote", "ok", f"{name}: {without_secrets(shown_uri(remote.path), configuration)} can be reached")
 
 
 def tracking(settings: Settings, paths: Paths) -> Iterator[Check]:
@@ -119,7 +129,7 @@ def tracking(settings: Settings, paths: Paths) -> Iterator[Check]:
     from mlc import tracking as store
 
     name = settings.register_.model_name
-    server = address.rpartition("@")[2]  # without a password
+    server = shown_uri(address)
     try:
         client = store.client(paths)
         experiment = client.get_experiment_by_name(store.experiment_name())
@@ -148,7 +158,7 @@ def _may_edit(address: str, name: str) -> Iterator[Check]:
     try:
         answer = httpx.get(url, params=about, auth=(user, password), timeout=SECONDS).raise_for_status()
         permission = answer.json()["permission"]
-    except (httpx.HTTPError, ValueError, KeyError):
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError):
         return
     if permission in EDITS:
         yield Check("permissions", "ok", f"{user} may edit {name}")
@@ -167,8 +177,8 @@ def prefect(_: Paths) -> Iterator[Check]:
 
     try:
         httpx.get(f"{address.rstrip('/')}/health", timeout=SECONDS).raise_for_status()
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         todo = "check PREFECT_API_URL, and that `prefect server start` runs"
-        yield Check("prefect", "problem", f"{address.rpartition('@')[2]}: {one_line(error)}", todo)
+        yield Check("prefect", "problem", f"{shown_uri(address)}: {one_line(error)}", todo)
     else:
-        yield Check("prefect", "ok", f"{address.rpartition('@')[2]} answers")
+        yield Check("prefect", "ok", f"{shown_uri(address)} answers")

@@ -20,7 +20,7 @@ from mlc.project.init import ONLY_REFUSALS
 from mlc.prompts.schema import SETS, languages_of
 from mlc.provenance.code import LOCK
 from mlc.settings import Settings, load_settings
-from mlc.text import one_line, visible
+from mlc.text import one_line, visible, without_secrets
 
 GIB = 2**30
 SLACK = 2 * GIB  # beside the models: prompts, samples, logs, DVC's cache of them
@@ -148,6 +148,10 @@ def _prompts(settings: Settings, paths: Paths) -> Iterator[Check]:
 
 def run(paths: Paths) -> list[Check]:
     """Looks at everything that a run needs. A setting or file that is wrong is a check that failed, not an error."""
+    return [check._replace(found=without_secrets(check.found)) for check in _checks(paths)]
+
+
+def _checks(paths: Paths) -> list[Check]:
     checks: list[Check] = []
     for look in (_python, _packages, _disk, _git, dvc, prefect):
         checks += look(paths)

@@ -25,7 +25,7 @@ from mlc.files import replacing, write_text
 from mlc.models import base
 from mlc.paths import Paths
 from mlc.project import lock
-from mlc.project.configure import TEMPLATES, changing_settings, merge, overlay, recipe_settings
+from mlc.project.configure import TEMPLATES, changing_settings, merge, recipe_settings, write_over
 from mlc.project.devices import gpus
 from mlc.prompts.changing import changing
 from mlc.prompts.schema import SETS, languages_of
@@ -130,12 +130,7 @@ def _params(answers: Answers, path: Path) -> Settings:
     if values["evaluate"]["judges"] == [REFUSAL]:
         gate = values.setdefault("gate", {})
         gate["unsafe_settings"] = list(dict.fromkeys([*gate.get("unsafe_settings", []), "only_refusal_judge"]))
-    overlaid = path.with_name("overlay.yaml")
-    yaml = YAML()
-    yaml.default_flow_style = None  # lists on one line, as in the template: ruamel.yaml breaks comments otherwise
-    with overlaid.open("w", encoding="utf-8") as file:
-        yaml.dump(values, file)
-    overlay(path, overlaid)
+    write_over(path, values, "the answers of `mlc init`" if not answers.recipes else ", ".join(answers.recipes))
     return load_settings(path)
 
 

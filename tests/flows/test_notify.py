@@ -13,7 +13,7 @@ from prefect import State, flow
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.states import Completed, Failed
 
-from flows.notify import WORTH_TELLING, ended
+from flows.notify import WORTH_TELLING, ended, send
 
 RECEIVED: list[dict[str, str]] = []
 
@@ -73,3 +73,15 @@ def test_only_what_was_asked_for_is_told(block: str) -> None:
 @pytest.mark.parametrize("wrong", ["custom-webhook/nobody", "no-such-block/at-all", "nonsense"])
 def test_a_run_does_not_fail_because_nobody_could_be_told(wrong: str) -> None:
     assert ends("Promoted", wrong, return_state=True).name == "Promoted"
+
+
+def test_the_secret_address_of_a_webhook_that_fails_is_in_no_log(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError("no answer from https://hooks.example.org/services/T000/B000/hunter22")
+
+    monkeypatch.setattr(CustomWebhookNotificationBlock, "notify", refused)
+    CustomWebhookNotificationBlock(name="away", url="http://127.0.0.1:9", json_data={}).save("away", overwrite=True)
+    send("custom-webhook/away", "subject", "body")
+    assert "no answer from https://***" in caplog.text and "hunter22" not in caplog.text

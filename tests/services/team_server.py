@@ -40,8 +40,9 @@ class Server:
     def __init__(self, folder: Path, endpoint: str | None = None) -> None:
         self.folder, self.settings = folder, folder / "team.env"
         self.artifacts = folder / "artifacts"
-        output = subprocess.run([SCRIPTS / "new-settings.sh"], capture_output=True, text=True, check=True).stdout
-        values = dict(line.split("=", 1) for line in output.splitlines() if "=" in line and not line.startswith("#"))
+        subprocess.run([SCRIPTS / "new-settings.sh", self.settings], stdout=subprocess.DEVNULL, check=True)
+        lines = self.settings.read_text().splitlines()
+        values = dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
         if endpoint is None:
             values = {key: value for key, value in values.items() if not key.startswith(("AWS_", "MLFLOW_S3_"))}
             values["MLFLOW_ARTIFACTS_DESTINATION"] = str(self.artifacts)
