@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,29 +12,40 @@ import records
 
 from mlc import tracking
 from mlc.evaluation.samples import Sample, write_samples
-from mlc.files import sha256, sha256_folder, write_json
+from mlc.files import sha256, sha256_folder, write_json, write_text
 from mlc.models import manifest as manifests
 from mlc.models.manifest import Manifest
 from mlc.paths import Paths
 from mlc.registry import model_card
 from mlc.registry.model import RegisteredModel
 from mlc.registry.verify import BASE, EVIDENCE, FILES, MODEL
-from mlc.settings import Languages, Settings, load_settings
+from mlc.settings import GateRule, Languages, Settings, load_settings
 
 NAME = "by-hand"
 LANGUAGES = Languages(source="en", served=("en", "es"), transfer=())
 PARAMS = load_settings(Path(__file__).parent.parent / "params.yaml")
+RULES = (GateRule(metric="safe_rate", at_least=0.5),)  # what the versions made here pass
+
+
+def commit(root: Path) -> None:
+    """Makes the folder a repository whose one commit has its settings, and names a package as its code."""
+    write_text(root / "mlc.lock", "version: 1\ncode: {}\n")
+    identity = ["-c", "user.name=Test", "-c", "user.email=test@example.org"]
+    for command in (["init", "--quiet"], ["add", "mlc.lock"], [*identity, "commit", "--quiet", "--message", "all"]):
+        subprocess.run(["git", "-C", str(root), *command], check=True, capture_output=True)
 
 
 def settings(approval: Literal["none", "required"] = "none") -> Settings:
     register = PARAMS.register_.model_copy(update={"model_name": NAME, "margin": 0.15, "approval": approval})
-    return PARAMS.model_copy(update={"languages": LANGUAGES, "register_": register})
+    gate = PARAMS.gate.model_copy(update={"minimum_prompts": 20, "near_duplicate": 1.0, "rules": RULES})
+    return PARAMS.model_copy(update={"languages": LANGUAGES, "gate": gate, "register_": register})
 
 
 class Registry:
     def __init__(self, root: Path, store: Path) -> None:
         (root / "mlflow").mkdir()
         shutil.copy(store, root / "mlflow")
+        commit(root)
         self.root, self.paths = root, Paths(root)
         self.model = RegisteredModel(self.paths, NAME)
         self.run_id = self.model.client.create_run(tracking.experiment(self.paths)).info.run_id
@@ -101,6 +113,7 @@ class Registry:
                 for i, verdict in enumerate(intent_verdicts)
             ),
         )
+        shutil.copy(evidence / "samples.jsonl", evidence / "base_samples.jsonl")
         rates = {"safe_rate": records.estimate(1.0), "over_refusal": records.estimate(refused / 25)}
         for name in ("metrics", "base_metrics"):
             write_json(evidence / f"{name}.json", records.metrics(dict.fromkeys(LANGUAGES.served, rates)))

@@ -53,6 +53,7 @@ def write(paths: Paths) -> Manifest:
         base_model="embedded-base",
         base_revision=None,
         paths=paths,
+        git=state(paths.root),
     )
 
 

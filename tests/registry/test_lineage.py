@@ -60,8 +60,7 @@ def test_each_difference_of_a_version_made_again_is_named(registry: Registry) ->
     assert differences(then, results(Evidence(registry.file("1", "evidence")))) == []
     for path, value, prefix in (
         (("manifest", "files", "model.safetensors"), "0", "model: changed: model.safetensors"),
-        (("manifest", "git", "commit"), "0", "commit: commit: "),
-        (("manifest", "data", "prompts"), "0", "data: data.prompts: "),
+        (("manifest", "data", "prompts"), "0", "data.prompts: data.prompts: "),
         (("manifest", "parameters", "train", "seed"), 7, "parameters: parameters.train.seed: 1 -> 7"),
         (
             ("metrics", "languages", "es", "safe_rate", "value"),
@@ -73,6 +72,9 @@ def test_each_difference_of_a_version_made_again_is_named(registry: Registry) ->
     ):
         (difference,) = differences(then, changed(then, *path, value=value))
         assert difference.startswith(prefix)
+    # The commit is the one that is checked out, and the pointer is of the evaluation's prompts, too.
+    assert differences(then, changed(then, "manifest", "git", "commit", value="0")) == []
+    assert differences(then, changed(then, "manifest", "data", "data.dvc", value="0")) == []
     # Other libraries explain a difference, and are none.
     assert differences(then, changed(then, "manifest", "libraries", value={"torch": "3"})) == []
 
