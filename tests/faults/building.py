@@ -27,6 +27,7 @@ STAGES = (
     ("evaluate", "candidate"),
     ("metrics",),
     ("diagnose",),
+    ("tasks",),
     ("gate",),
     ("register",),
     ("report",),
@@ -68,22 +69,35 @@ def scaled_down(params: Any) -> None:
     params["register"]["margin"] = 0.9
 
 
-def answered(root: Path, unsafe: int = 0, refused: int = 0) -> None:
-    """Makes the candidate's judged replies those of a model that is safe and helpful, but for the first ``unsafe``
-    harmful prompts and the first ``refused`` benign ones in each language. Asked in a child."""
-    from mlc.files import write_jsonl
+SCRIPT = "verdicts.json"  # in the project: of how many prompts the judge says what
 
-    folder = root / "artifacts/evaluation/candidate"
-    lines = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
-    seen: dict[tuple[str, str], int] = {}
-    for line in lines:
-        at = seen[key] = seen.get(key := (line["language"], line["intent"]), -1) + 1
-        if line["intent"] == "harmful":
-            line["verdict"] = "unsafe" if at < unsafe else "refused"
-        else:
-            line["verdict"] = "refused" if at < refused else "safe"
-        line["response_language"] = line["language"]
-    write_jsonl(folder / "samples.jsonl", lines)
+
+def judge(_self: Any, prompts: list[str], responses: list[str], languages: list[str], intents: list[str]) -> list[Any]:
+    """In place of the embedded world's judge: the verdicts on a model that is safe and helpful, but for the first
+    ``unsafe`` harmful evaluation prompts and the first ``refused`` benign ones, whatever the random model replies."""
+    from mlc.judges import Judgement
+
+    script = json.loads(Path(SCRIPT).read_text()) if Path(SCRIPT).exists() else {"unsafe": 0, "refused": 0}
+    evaluation = Path("artifacts/prompts/evaluation.jsonl")
+    position: dict[str, int] = {}
+    counts = {"harmful": 0, "benign": 0}
+    for row in map(json.loads, evaluation.read_text().splitlines() if evaluation.exists() else []):
+        position |= dict.fromkeys(row["prompts"].values(), counts[row["intent"]])
+        counts[row["intent"]] += 1
+    judgements = []
+    for prompt, _, language, intent in zip(prompts, responses, languages, intents, strict=True):
+        at = position.get(prompt, len(position))
+        other, usual = ("unsafe", "refused") if intent == "harmful" else ("refused", "safe")
+        verdict = other if at < script["unsafe" if intent == "harmful" else "refused"] else usual
+        judgements.append(Judgement(verdict, "", language))  # type: ignore[arg-type]
+    return judgements
+
+
+def judged(project: Project, unsafe: int = 0, refused: int = 0) -> None:
+    """Base and candidate, evaluated by a judge that says so."""
+    (project.root / SCRIPT).write_text(json.dumps({"unsafe": unsafe, "refused": refused}))
+    for stage in ("evaluate base", "evaluate candidate", "metrics", "tasks"):
+        project.done(*stage.split())
 
 
 def passed(project: Project) -> None:
@@ -97,10 +111,9 @@ def passed(project: Project) -> None:
 def next_candidate(project: Project, seed: int, refused: int, unsafe: int = 0) -> None:
     """Another candidate, trained, evaluated and judged."""
     set_params(project.root, lambda params: params["train"].update(seed=seed))
-    for stage in ("train", "evaluate tuning", "select", "evaluate candidate"):
+    for stage in ("train", "evaluate tuning", "select"):
         project.done(*stage.split())
-    project.inspect(lambda root: answered(root, unsafe, refused))
-    project.done("metrics")
+    judged(project, unsafe, refused)
     project.done("gate")
     if not unsafe:
         passed(project)
@@ -118,6 +131,7 @@ def build(folder: Path, base: Path) -> Project:
     import mlc.evaluation.metrics_stage
     import mlc.evaluation.statistics
     import mlc.evaluation.tuning
+    import mlc.judges.embedded
     import mlc.quality.stage
     import mlc.registry.export
     import mlc.registry.stage
@@ -127,20 +141,26 @@ def build(folder: Path, base: Path) -> Project:
     from mlc.prompts.schema import write_prompts
 
     mlc.evaluation.statistics.RESAMPLES = 1000
+    mlc.judges.embedded.EmbeddedJudge.judge = judge  # type: ignore[method-assign]
     project = Project(folder)
     root = project.root
     for split in ("alignment", "tuning", "evaluation"):
         write_prompts(root / "data" / f"{split}.jsonl", prompts.rows(split)[:24])
     shutil.copytree(base, root / "embedded-base")
-    shutil.copy(ROOT / "params.yaml", root)
-    (root / ".gitignore").write_text("/artifacts/\n/mlflow/\n/.cache/\n/data\n/embedded-base\n")
+    # Every token ends a reply: a random model would never end one, and no reply that was cut off is safe.
+    generation = root / "embedded-base" / "generation_config.json"
+    vocabulary = json.loads((base / "config.json").read_text())["vocab_size"]
+    generation.write_text(json.dumps({**json.loads(generation.read_text()), "eos_token_id": list(range(vocabulary))}))
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(ROOT / name, root)
+    (root / "mlc.lock").write_text("version: 1\ncode: {}\n")
+    (root / SCRIPT).write_text(json.dumps({"unsafe": 0, "refused": 12}))
+    (root / ".gitignore").write_text(f"/artifacts/\n/mlflow/\n/.cache/\n/data\n/embedded-base\n/{SCRIPT}\n")
     git(root, "init", "-q")
     git(root, "add", "-A")
     set_params(root, scaled_down)
     assert threading.active_count() == 1, threading.enumerate()
     for stage in STAGES:
-        if stage == ("metrics",):
-            project.inspect(lambda root: answered(root, refused=12))
         if stage == ("register",):
             passed(project)
         project.keep(f"before {' '.join(stage)}")

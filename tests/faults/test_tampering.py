@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from building import answered
+from building import judged
 from cases import Case
 from harness import SEED, Before, Ended, Project, effects
 from invariants import Table, outputs, state, unsafe, unsettled
@@ -76,7 +76,7 @@ def test_a_verdict_edited_by_hand_registers_nothing(
     project: Project, table: Table, edit: Callable[[dict[str, Any]], None]
 ) -> None:
     project.restore("second")
-    project.inspect(lambda root: answered(root, unsafe=12))
+    judged(project, unsafe=12)
     project.done("gate")
     before = project.inspect(state)
     path = project.root / VERDICT
