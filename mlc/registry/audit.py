@@ -46,6 +46,7 @@ def run(settings: Settings, paths: Paths, force: bool = False) -> AuditVerdict:
     Where champion, prompts, judges, rules and code are those of the last audit, its verdict stands, unless ``force``.
 
     Raises:
+        IntegrityError: the alias is on a rejected version.
         MlcError: there is no champion, it is not what was registered, its base or the prompts are missing, or the
             judge cannot be used.
     """
@@ -53,6 +54,7 @@ def run(settings: Settings, paths: Paths, force: bool = False) -> AuditVerdict:
     champion = model.alias("champion")
     if champion is None:
         raise MlcError(f"{model.name} has no champion to audit: `mlc registry list` shows what there is")
+    model.version("champion")  # not where somebody put a rejected version
     verdict = _judged(model, champion, settings, paths, paths.audit, force)
     action = None
     if not verdict.passed and settings.audit.on_failure == "rollback":
@@ -215,6 +217,7 @@ def _apply_rules(
 def _record(model: RegisteredModel, verdict: AuditVerdict, metrics: Metrics, paths: Paths) -> None:
     """A run of its own in MLflow, and tags on the version."""
     version, passed = verdict.version, "passed" if verdict.passed else "failed"
+    model.version(version)  # somebody may have deleted it during the audit
     tags = {"audit": passed, "audit.model": model.name, "audit.version": version}
     with tracking.run(paths, f"audit-{version}", tags=tags) as run_id:
         served: dict[str, float] = {}

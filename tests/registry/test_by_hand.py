@@ -18,7 +18,7 @@ from mlc.errors import IntegrityError, MlcError
 from mlc.evaluation import statistics
 from mlc.files import write_json
 from mlc.project import status
-from mlc.registry import promotion
+from mlc.registry import audit, promotion
 from mlc.registry.ledger import described, rejection_reason
 from mlc.registry.registration import outdated
 
@@ -137,6 +137,8 @@ def test_the_rejected_are_no_champions_by_hand(registry: Registry, capsys: pytes
     assert run("show", "champion")[0] == 7
     assert not any("champion" in line for line in run("list")[1].splitlines() if line.startswith("version   3"))
     assert status.find(NAME, registry.paths)["registry"]["champion"] is None
+    with pytest.raises(IntegrityError, match="champion is version 3, which was rejected"):
+        audit.run(settings(), registry.paths)
     with pytest.raises(MlcError, match="was rejected by Ann"):
         promotion.promote(registry.paths, settings(), "3", "Ben", "I want it")
     # Any move has repaired it, one that is refused too.
