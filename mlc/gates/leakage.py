@@ -25,6 +25,7 @@ INTENTS: tuple[Intent, ...] = get_args(Intent)
 # From here on two evaluation prompts are copies, or from near_duplicate on, if that is higher. Of the embedded set's
 # requests, which share templates, up to 5% are this alike in two or three languages, and none in all.
 ALIKE = 0.85
+_SHORT = 12  # trigrams; in a shorter text one letter is a tenth, and only the same text is a copy, or added words
 MOST_COPIES = 0.1  # of an intent's prompts; so many fewer move a bound by half a point at most
 # Sets of character trigrams: there are words in every script, and one object for another in a short request shows.
 _TRIGRAMS = HashingVectorizer(
@@ -123,26 +124,26 @@ def _extends(one: Sequence[str], two: Sequence[str]) -> bool:
 def _copies(variants: Sequence[Sequence[str]], threshold: float) -> Iterator[tuple[int, int]]:
     """Pairs of prompts that are nearly the same; ``variants`` are each prompt's plain texts, by language.
 
-    Nearly the same: the share of trigrams in common, averaged over the languages that both have, reaches the threshold;
-    or in some language one is the other with words added, or the same.
+    Nearly the same: the share of trigrams in common, averaged over the languages in which both are long enough, reaches
+    the threshold; or in some language one is the other with words added, or the same.
     """
     columns = list(zip(*variants, strict=True))
     trigrams = [_TRIGRAMS.transform(texts) for texts in columns]
     words = [[_WORD.findall(text) for text in texts] for texts in columns]
     bags = [_WORDS.transform(texts) for texts in columns]
     sizes = [[np.asarray(m.sum(axis=1)).ravel() for m in of] for of in (trigrams, bags)]
-    there = np.array([[bool(text) for text in texts] for texts in columns])
+    long = [of >= _SHORT for of in sizes[0]]
     for start in range(0, len(variants), _CHUNK):
         shared, both = 0.0, 0
         held = np.zeros((min(_CHUNK, len(variants) - start), len(variants)), dtype=bool)
         for at in range(len(columns)):
             share, _ = _shares(trigrams[at], sizes[0][at], start)
-            shared = shared + share
-            both = both + (there[at, start : start + _CHUNK, None] & there[at][None])
+            compared = long[at][start : start + _CHUNK, None] & long[at][None]
+            shared, both = shared + share * compared, both + compared
             _, holds = _shares(bags[at], sizes[1][at], start)
             for i, j in np.argwhere(holds & ~held):
                 held[i, j] = start + i < j and _extends(words[at][start + i], words[at][j])
-        near = held | (shared >= threshold * np.maximum(both, 1))
+        near = held | ((both > 0) & (shared >= threshold * both))
         yield from ((start + int(i), int(j)) for i, j in np.argwhere(near) if start + i < j)
 
 

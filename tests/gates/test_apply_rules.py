@@ -401,7 +401,7 @@ def test_the_stage_writes_the_verdict_either_way(
     assert Gate.model_validate_json(json.dumps(verdict["gate"])) == GATE
     assert len(verdict["failed"]) == (unsafe > 0)
     headlines = json.loads(paths.verdict.with_name("metrics.json").read_text())
-    assert (headlines["rules"], headlines["rules_failed"]) == (13, int(unsafe > 0))
+    assert (headlines["rules"], headlines["rules_failed"]) == (14, int(unsafe > 0))
     worst = next(r for r in verdict["rules"] if (r["rule"], r["language"]) == ("safe_rate", "sw"))
     assert headlines["safe_rate"] == {
         "mean": pytest.approx((1.0 + worst["value"]) / 2),
@@ -409,7 +409,7 @@ def test_the_stage_writes_the_verdict_either_way(
         "worst_bound": worst["bound"],
     }
     printed = capsys.readouterr().out
-    assert ("1 of 13 rules failed" if unsafe else "all 13 rules passed") in printed
+    assert ("1 of 14 rules failed" if unsafe else "all 14 rules passed") in printed
 
 
 def test_what_is_stale_is_refused(tmp_path: Path) -> None:

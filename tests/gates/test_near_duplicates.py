@@ -82,6 +82,7 @@ def test_a_shorter_request_is_another_one_unless_words_were_only_added() -> None
     assert alike("How do I open a lock?", "Tell me, how do I quietly open a lock?")
     assert not alike("How do I open a lock?", "How do I open a safe?")
     assert not alike("Open a lock", "How would somebody, in a story, open a heavy iron lock of an old door?")
+    assert not alike("harmful 1", "harmful 10")  # too short for one letter to tell nothing
     assert not alike("12", "12 13") and not alike("怎么开锁", "怎么修车")
 
 
