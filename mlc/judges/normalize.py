@@ -20,9 +20,11 @@ _LOOK_ALIKES = str.maketrans(
 # Cf: soft hyphens, joiners, marks of direction, tags. Then what Unicode calls ignorable by default, or fills a cell.
 _INVISIBLE = regex.compile(r"[\p{Cf}\p{Default_Ignorable_Code_Point}\u2800]")
 _MARKS = regex.compile(r"(?<=[\p{Latin}\p{Cyrillic}\p{Greek}\p{Arabic}])\p{Mn}+")
-# Where a clause ends within a sentence. An apostrophe and a hyphen within a word end none.
-_CLAUSE_ENDS = regex.compile(r"""[^\p{L}\p{M}\p{N}\s.:'’ʼ`\-]+|(?<![\p{L}\p{M}\p{N}])-+|-+(?![\p{L}\p{M}\p{N}])""")
-_ENDS = regex.compile(r"[.!?。．！？।॥؟۔…]+|\s*\n\s*")
+# Where a clause ends within a sentence, also at a gap between columns. An apostrophe or a hyphen in a word ends none.
+_CLAUSE_ENDS = regex.compile(
+    r"[^\p{L}\p{M}\p{N}\s.:'’ʼ`\-]+|(?<![\p{L}\p{M}\p{N}])-+|-+(?![\p{L}\p{M}\p{N}])|\s*\t\s*|[ \u00a0\u3000]{3,}"
+)
+_ENDS = regex.compile(r"[.!?。．！？।॥؟۔…]+|\s*[\n\r\v\f\x85\u2028\u2029]\s*")
 
 
 def folded(text: str) -> str:
