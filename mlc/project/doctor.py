@@ -10,7 +10,6 @@ from importlib.metadata import PackageNotFoundError, requires, version
 
 from packaging.requirements import Requirement
 
-from mlc import git
 from mlc.errors import MlcError
 from mlc.paths import Paths
 from mlc.project import lock
@@ -18,6 +17,7 @@ from mlc.project.connections import Check, dvc, hub, prefect, tracking
 from mlc.project.devices import gpus
 from mlc.project.init import ONLY_REFUSALS
 from mlc.prompts.schema import SETS, languages_of
+from mlc.provenance import code
 from mlc.provenance.code import LOCK
 from mlc.settings import Settings, load_settings
 from mlc.text import one_line, visible, without_secrets
@@ -92,16 +92,17 @@ def _gate(settings: Settings) -> Check:
 
 def _git(paths: Paths) -> Iterator[Check]:
     try:
-        state = git.state(paths.root)
+        state = code.state(paths.root)
+        uncommitted = [*state.changed, *code.data_changes(paths.root)] if state.commit else []
         who = subprocess.run(["git", "-C", str(paths.root), "var", "GIT_AUTHOR_IDENT"], capture_output=True, text=True)
     except (MlcError, FileNotFoundError) as error:
         yield Check("git", "problem", one_line(error), "install git")
         return
     if state.commit is None:
         yield Check("git", "problem", "no commit: what is trained cannot be registered", "`git init`, then commit")
-    elif state.dirty:
-        files = ", ".join(map(visible, state.changed[:5])) + (", …" if len(state.changed) > 5 else "")
-        todo = "commit: a candidate trained from uncommitted changes is never registered"
+    elif uncommitted:
+        files = ", ".join(map(visible, uncommitted[:5])) + (", …" if len(uncommitted) > 5 else "")
+        todo = "commit: only what is committed is ever registered"
         yield Check("git", "warning", f"uncommitted changes: {files}", todo)
     else:
         yield Check("git", "ok", f"commit {state.commit[:12]}, nothing uncommitted")

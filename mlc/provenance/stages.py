@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import JsonValue
-from ruamel.yaml import YAML
 
 from mlc.errors import MlcError
 from mlc.provenance.code import LOCK, part
@@ -40,9 +39,8 @@ def read_stages(root: Path) -> tuple[dict[str, Stage], Any]:
     Raises:
         MlcError: one of them is missing or broken.
     """
-    yaml = YAML(typ="safe", pure=True)
-    params, path = read_yaml(root / "params.yaml", yaml), root / "dvc.yaml"
-    content = read_yaml(path, yaml)
+    params, path = read_yaml(root / "params.yaml"), root / "dvc.yaml"
+    content = read_yaml(path)
     try:
         return {name: _stage(name, stage, params) for name, stage in content["stages"].items()}, params
     except (AttributeError, KeyError, TypeError):
