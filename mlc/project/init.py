@@ -110,7 +110,7 @@ def _params(answers: Answers, path: Path) -> Settings:
     values = deepcopy(OWN)
     for over in (recipe_settings(answers.recipes), answers.settings):
         merge(values, over)
-    write_over(path, values, "the answers of `mlc init`" if not answers.recipes else ", ".join(answers.recipes))
+    write_over(path, values, " and ".join([*answers.recipes, "the answers"]))
     return load_settings(path)
 
 
