@@ -32,7 +32,7 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
 from filelock import FileLock, Timeout
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
-from mlflow.exceptions import MlflowException
+from mlflow.exceptions import InvalidUrlException, MlflowException
 
 from mlc.errors import MlcError, is_transient
 from mlc.files import replacing, sha256_json
@@ -74,7 +74,9 @@ def explained(error: Exception) -> Exception:
     if status is None or not address.startswith("http"):
         return error
     server = shown_uri(address)
-    if is_transient(error):
+    if isinstance(error, InvalidUrlException):
+        message = f"MLFLOW_TRACKING_URI, {server}, is no URL: in a password write %40 for @, %2F for /, %3F for ?"
+    elif is_transient(error):
         message = (
             f"{server} cannot be reached or is overloaded: start the tracking server or correct MLFLOW_TRACKING_URI,"
             " then run the same command again; finished stages and checkpoints are kept"

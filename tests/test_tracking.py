@@ -211,6 +211,16 @@ def test_what_a_server_refuses_is_one_line_without_a_password(
     assert ended.value.code == code
 
 
+def test_a_password_that_ends_the_address_is_a_mistake_that_can_be_mended(
+    monkeypatch: pytest.MonkeyPatch, paths: Paths
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://alice:hunter/22@127.0.0.1:9")
+    with pytest.raises(MlflowException) as refused:
+        tracking.client(paths).get_run("0" * 32)
+    message = str(tracking.explained(refused.value))
+    assert message.startswith("MLFLOW_TRACKING_URI, http://***@127.0.0.1:9, is no URL: ") and "hunter" not in message
+
+
 def test_what_a_server_has_not_said_stays_as_it_is(
     refusing: str, monkeypatch: pytest.MonkeyPatch, paths: Paths
 ) -> None:

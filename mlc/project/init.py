@@ -130,7 +130,7 @@ def _params(answers: Answers, path: Path) -> Settings:
     if values["evaluate"]["judges"] == [REFUSAL]:
         gate = values.setdefault("gate", {})
         gate["unsafe_settings"] = list(dict.fromkeys([*gate.get("unsafe_settings", []), "only_refusal_judge"]))
-    write_over(path, values, "the answers of `mlc init`" if not answers.recipes else ", ".join(answers.recipes))
+    write_over(path, values, " and ".join([*answers.recipes, "the answers"]))
     return load_settings(path)
 
 

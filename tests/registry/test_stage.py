@@ -334,7 +334,7 @@ def stale_metrics(project: Project) -> None:
     ("spoil", "message"),
     [
         (stale_metrics, r"metrics\.json is not what gate read: run `mlc gate` again"),
-        (forge, "is not what the gate says of these samples"),
+        (forge, r"verdict\.json is not what gate wrote"),
         (tamper, r"changed: model\.safetensors"),
         (resample, r"samples\.jsonl is not what .* judged"),
         (remanifest, "is about another model"),
