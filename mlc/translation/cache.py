@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 import sqlite3
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -9,10 +12,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from mlc.errors import MlcError
+from mlc.errors import MlcError, disk_full
 from mlc.files import sha256_json
 from mlc.translation import Request, Translator
 
+_ROOM = 1 << 17  # bytes that sqlite needs at once, for its shared index of 32 KiB and a few pages
 _TABLE = """
 create table if not exists translations (
     key text primary key, translation text not null,
@@ -20,6 +24,13 @@ create table if not exists translations (
     translator text not null, version text not null, at text not null
 ) strict
 """
+
+
+def _no_room(error: sqlite3.DatabaseError, path: Path) -> bool:
+    """Whether the disk is full, which sqlite also calls an I/O error: the cache is then as good as it was."""
+    return disk_full(error) is not None or (
+        isinstance(error, sqlite3.OperationalError) and shutil.disk_usage(path.parent).free < _ROOM
+    )
 
 
 class Cache:
@@ -39,6 +50,8 @@ class Cache:
             self._connection.execute("pragma synchronous = full")
             self._connection.execute(_TABLE)
         except sqlite3.DatabaseError as error:
+            if _no_room(error, path):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
             raise MlcError(f"{path} is no translation cache ({error}): move it away, or name another") from None
 
     def __enter__(self) -> Self:
@@ -64,9 +77,12 @@ class Cache:
 
         Raises:
             MlcError: it cannot be written.
+            OSError: the disk is full; what the cache holds is safe.
         """
         line = (self._key(request), translation, *request, *self._who, datetime.now(UTC).isoformat(timespec="seconds"))
         try:
             self._connection.execute("insert or ignore into translations values (?, ?, ?, ?, ?, ?, ?, ?)", line)
         except sqlite3.OperationalError as error:  # a full disk, or another process that does not let go
+            if _no_room(error, self._path):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path)) from error
             raise MlcError(f"{self._path}: {error}; what it holds is safe, run the same command again") from None
