@@ -44,7 +44,7 @@ def prefix(root: Path) -> str:
 
 
 # What decides what a stage does: it has to be in the commit, wherever git is told not to look.
-DECIDING = ("params.yaml", "dvc.yaml", "mlc.lock", "*.dvc", "mlc", "flows")
+DECIDING = ("params.yaml", "dvc.yaml", "mlc.lock", ":(glob)*.dvc", "mlc", "flows")
 
 
 def state(root: Path) -> GitState:

@@ -96,6 +96,13 @@ def test_what_is_not_committed_is_named(paths: Paths, name: str, seen: str) -> N
     assert record(paths).uncommitted == [seen]
 
 
+def test_files_of_that_name_elsewhere_do_not_count(paths: Paths) -> None:
+    """A version in the local store holds the data.dvc that it is of."""
+    write_text(paths.root / ".git/info/exclude", "/mlflow/\n")
+    write_text(paths.root / "mlflow/artifacts/evidence/data.dvc", "")
+    assert record(paths).uncommitted == []
+
+
 @pytest.mark.parametrize("flag", ["--assume-unchanged", "--skip-worktree"])
 def test_what_git_is_told_not_to_look_at_counts_as_changed(paths: Paths, flag: str) -> None:
     run(paths.root, "update-index", flag, "params.yaml")

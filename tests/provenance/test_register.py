@@ -281,6 +281,15 @@ def test_verdicts_edited_in_the_sample_lines_are_refused(project: Project) -> No
     project.refused(r"does not hold the verdicts of embedded: judged again, \d+ of \d+ differ")
 
 
+def test_a_verdict_that_is_not_the_gates_is_refused(project: Project) -> None:
+    verdict = read_json(project.paths.verdict, "")
+    rule = verdict["rules"][0]
+    write_json(project.paths.verdict, {**verdict, "rules": [{**rule, "bound": 1.0}, *verdict["rules"][1:]]})
+    project.refused(r"verdict\.json is not what gate wrote")
+    project.forge("gate", "artifacts/gate/verdict.json")
+    project.refused("is not what the gate says of these samples")
+
+
 def test_planted_replies_are_not_what_the_model_answers(project: Project) -> None:
     path = project.paths.samples("candidate")
     lines = [json.loads(line) for line in path.read_text().splitlines()]
