@@ -7,6 +7,7 @@ import json
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import torch
 from mlflow.exceptions import MlflowException
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from mlc import chat
 from mlc.errors import IntegrityError, MlcError
@@ -26,7 +27,8 @@ from mlc.evaluation.samples import Sample, sample_lines, write_samples
 from mlc.evaluation.sampling import sample_prompt_set
 from mlc.evaluation.summarize import summarize_folder
 from mlc.files import read_json, sha256, write_json
-from mlc.models.generation import Reply, generate
+from mlc.models import inference
+from mlc.models.generation import Reply, chat_ids, generate
 from mlc.models.loading import load_model
 from mlc.models.manifest import Manifest
 from mlc.models.weights import weights_id
@@ -129,7 +131,6 @@ def change_json(path: Path, **changes: Any) -> None:
 SETTINGS_OF_GENERATION: dict[str, dict[str, Any]] = {
     "beams": {"num_beams": 4},
     "no_repeats": {"no_repeat_ngram_size": 1},
-    "minimum": {"min_new_tokens": 8, "min_length": 300},
     "stop_strings": {"stop_strings": ["e", " "]},
     "tokens": {"suppress_tokens": list(range(300)), "begin_suppress_tokens": [301], "forced_eos_token_id": 400},
     "words": {"bad_words_ids": [[i] for i in range(10, 300)], "sequence_bias": [[[400], 9.0]]},
@@ -148,16 +149,23 @@ def test_no_setting_of_generation_that_comes_with_a_model_changes_what_is_served
     assert answers(saved(project), PROMPTS) == before
 
 
-def test_an_adapter_ends_where_it_did_though_its_base_names_another_end(project: Project) -> None:
+@pytest.mark.parametrize("settings", [{"eos_token_id": 0}, {"min_new_tokens": 12}], ids=["another end", "no end"])
+def test_an_adapter_ends_where_it_did_whatever_its_base_says(project: Project, settings: dict[str, int]) -> None:
     """As base models are published whose chat template ends turns by a token that their settings do not name."""
+    config: Any = AutoConfig.from_pretrained(project.paths.base)
+    config.tie_word_embeddings, config.initializer_range = False, 0.5  # else it says one token again and again
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(project.paths.base)
     adapter(project)
     model, tokenizer = load_model(project.paths.model, project.paths.base, "float32")
-    first = tokenizer(generate(model, tokenizer, PROMPTS[:1], 3, 100, "test")[0].text)["input_ids"][1]
-    tokenizer.eos_token = tokenizer.convert_ids_to_tokens(first)
+    encoded = [chat_ids(tokenizer, prompt) for prompt in PROMPTS]
+    made = [answer.ids for answer in inference.answers(model, tokenizer, encoded, 12)]
+    end = next(one for ids in made for one, two in pairwise(ids[1:]) if one != two)  # more follows
+    tokenizer.eos_token = tokenizer.convert_ids_to_tokens(end)
     for folder in (project.paths.model, project.paths.base):
         tokenizer.save_pretrained(folder)
     for file in ("config.json", "generation_config.json"):
-        change_json(project.paths.base / file, eos_token_id=0)
+        change_json(project.paths.base / file, **{"eos_token_id": end} | settings)
     project.evaluate = EVALUATE.model_copy(update={"max_new_tokens": 12})
     folder = saved(project)
     replies = evaluated(project.paths, PROMPTS, project.evaluate)
