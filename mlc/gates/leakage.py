@@ -134,7 +134,8 @@ def _copies(variants: Sequence[Sequence[str]], threshold: float) -> Iterator[tup
     sizes = [[np.asarray(m.sum(axis=1)).ravel() for m in of] for of in (trigrams, bags)]
     long = [of >= _SHORT for of in sizes[0]]
     for start in range(0, len(variants), _CHUNK):
-        shared, both = 0.0, 0
+        shared: Any = 0.0
+        both: Any = 0
         held = np.zeros((min(_CHUNK, len(variants) - start), len(variants)), dtype=bool)
         for at in range(len(columns)):
             share, _ = _shares(trigrams[at], sizes[0][at], start)
