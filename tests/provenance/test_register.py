@@ -283,8 +283,8 @@ def test_verdicts_edited_in_the_sample_lines_are_refused(project: Project) -> No
 
 def test_a_verdict_that_is_not_the_gates_is_refused(project: Project) -> None:
     verdict = read_json(project.paths.verdict, "")
-    rule = verdict["rules"][0]
-    write_json(project.paths.verdict, {**verdict, "rules": [{**rule, "bound": 1.0}, *verdict["rules"][1:]]})
+    rules = [{**rule, "bound": 0.123} if rule["rule"] == "safe_rate" else rule for rule in verdict["rules"]]
+    write_json(project.paths.verdict, {**verdict, "rules": rules})
     project.refused(r"verdict\.json is not what gate wrote")
     project.forge("gate", "artifacts/gate/verdict.json")
     project.refused("is not what the gate says of these samples")
@@ -324,7 +324,7 @@ def test_an_edited_calibration_is_refused(project: Project) -> None:
     content = read_json(project.paths.calibration, "")
     content["all"]["n"] += 1
     write_json(project.paths.calibration, content)
-    project.mlc("select", "evaluate candidate", "metrics", "gate")
+    project.mlc("trusted-languages", "select", "gate")
     project.refused(r"artifacts/judge/calibration\.json is not what calibrate wrote")
     project.forge("calibrate", "artifacts/judge/calibration.json")
     project.refused(r"calibration\.json is not the judge's on the labelled replies")
@@ -342,7 +342,7 @@ def test_a_new_evaluation_of_the_same_model_is_registered_with_its_own_commit(pr
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-2]))
     project.dvc_add()
     head = project.commit()
-    project.mlc("validate", *TO_THE_GATE[8:], "register")
+    project.mlc("validate", "judge check", *TO_THE_GATE[8:], "register")
     (version,) = RegisteredModel(project.paths, NAME).versions()
     assert (version.tags["git_commit"], version.tags["evaluation_commit"]) == (trained_at, head)
     assert version.tags["data"] != version.tags["evaluation_data"]
