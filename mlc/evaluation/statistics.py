@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 from statsmodels.stats.contingency_tables import mcnemar
-from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
 from mlc.evaluation.metrics import Estimate
@@ -242,7 +241,11 @@ def paired_tests(pairs: Sequence[tuple[int, int]]) -> tuple[Array, Array]:
     """McNemar's exact two-sided p for counts of (better, worse) prompts, and Holm's correction over all of them."""
     p = np.array([mcnemar([[0, better], [worse, 0]], exact=True).pvalue for better, worse in pairs], float)
     p = np.minimum(p, 1.0)
-    return p, np.asarray(multipletests(p, method="holm")[1]) if len(p) else p
+    # Holm, 1979. statsmodels' multipletests collects garbage on each call: a second, where torch is loaded.
+    order = np.argsort(p, kind="stable")
+    corrected = np.empty_like(p)
+    corrected[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)), 1.0)
+    return p, corrected
 
 
 def rogan_gladen(rate: Estimate, sensitivity: Estimate, specificity: Estimate, confidence: float = 0.95) -> Estimate:

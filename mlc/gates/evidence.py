@@ -36,8 +36,8 @@ def check_prompts(samples: pd.DataFrame, folder: Path, prompts: Path, served: Se
         MlcError: they do not; ``commands`` make them again.
     """
     rows = read_prompts(prompts, made_by="mlc validate")
-    wanted = {(row.id, tag, text) for row in rows for tag, text in row.prompts.items() if tag in served}
-    fields = samples.loc[samples["language"].isin(served), ["prompt_id", "language", "prompt"]]
+    wanted = {(row.id, tag, text, row.intent) for row in rows for tag, text in row.prompts.items() if tag in served}
+    fields = samples.loc[samples["language"].isin(served), ["prompt_id", "language", "prompt", "intent"]]
     differing = wanted ^ set(fields.itertuples(index=False, name=None))
     if differing:
         raise MlcError(

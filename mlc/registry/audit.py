@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pandas as pd
 
-import mlc
 from mlc import tracking
 from mlc.errors import MlcError
 from mlc.evaluation.calibration import Calibration
@@ -31,6 +30,7 @@ from mlc.models.manifest import Manifest
 from mlc.models.weights import weights_id
 from mlc.paths import ModelUnderTest, Paths
 from mlc.prompts.schema import read_prompts
+from mlc.provenance.code import package_hash
 from mlc.registry.model import RegisteredModel
 from mlc.registry.promotion import rollback
 from mlc.registry.verify import VersionFiles, base_of, verified
@@ -81,7 +81,6 @@ def _roll_back(model: RegisteredModel, verdict: AuditVerdict, settings: Settings
 
 def _identity(version: str, manifest_tag: str | None, settings: Settings, paths: Paths) -> str:
     """Stands for all that decides a verdict."""
-    code = Path(mlc.__file__).parent
     calibration = paths.calibration
     return sha256_json(
         {
@@ -91,7 +90,7 @@ def _identity(version: str, manifest_tag: str | None, settings: Settings, paths:
             "languages": settings.languages.model_dump(mode="json"),
             "gate": settings.gate.model_dump(mode="json"),
             "calibration": sha256(calibration) if settings.gate.judge and calibration.exists() else None,
-            "code": {n: h for n, h in sha256_folder(code).items() if "__pycache__" not in n},
+            "code": package_hash(),
         }
     )
 

@@ -147,7 +147,8 @@ def lineage(paths: Paths, name: str, which: str) -> Lineage:
 def _rebuild(paths: Paths, commit: str | None, manifest: Manifest) -> list[str]:
     """The commands that make a version again. The code is the commit's, or the package that its mlc.lock pins."""
     own = (paths.root / "pyproject.toml").is_file() and not (paths.root / LOCK).is_file()
-    package = "--constraint constraints.txt ." if own else f"mlc-pipeline=={manifest.libraries['mlc-pipeline']}"
+    version = manifest.libraries.get("mlc-pipeline")
+    package = "--constraint constraints.txt ." if own else f"mlc-pipeline=={version}" if version else "mlc-pipeline"
     return [
         f"git worktree add --detach FOLDER {commit}",
         f"cd FOLDER/{prefix(paths.root)}".rstrip("/"),

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from pydantic import JsonValue, ValidationError
 
 from mlc.errors import MlcError
 from mlc.evaluation.calibration import Calibration
@@ -20,12 +22,14 @@ from mlc.judges import Judge, final_verdict
 from mlc.judges.configured import make_judge
 from mlc.paths import ROLES, Paths
 from mlc.registry.verify import Evidence
-from mlc.settings import Evaluate, Gate, Languages, Settings, load_settings
+from mlc.settings import Evaluate, Gate, Languages, Settings
+from mlc.text import one_line
 
 # These judge by rules: the same reply has the same verdict every time. Of others a share is judged again.
 BY_RULES = frozenset({"embedded", "refusal"})
 # Of the verdicts of other judges: a model rounds in another order in another batch, and an endpoint is updated.
 DIFFERING = 0.05
+AT_LEAST = 60  # replies that are judged again, however small the share
 
 
 def is_by_rules(evaluate: Evaluate) -> bool:
@@ -72,7 +76,7 @@ def check_judgements(settings: Settings, paths: Paths) -> None:
             allowed = 0
         else:
             # Which lines is not to be foreseen by who has edited some.
-            lines = random.SystemRandom().sample(lines, min(len(lines), math.ceil(share * len(lines))))
+            lines = random.SystemRandom().sample(lines, min(len(lines), max(AT_LEAST, math.ceil(share * len(lines)))))
             allowed = math.floor(DIFFERING * len(lines))
         if len(other := differing(lines, judge)) > allowed:
             raise MlcError(
@@ -122,31 +126,36 @@ def evidence_faults(evidence: Evidence) -> list[str]:
 
     Nothing for a version from before provenance was recorded.
     """
-    if evidence.provenance() is None:
+    provenance = evidence.provenance()
+    if provenance is None:
         return []
     try:
-        settings, verdict = load_settings(evidence.params), evidence.verdict()
-        results = {
-            (result.rule, result.language): result for result in rules_on(evidence, settings.languages, settings.gate)
-        }
-    except MlcError as error:
-        return [f"the verdict cannot be computed again: {error}"]
+        verdict, asked = evidence.verdict(), provenance.stages["gate"].settings
+        languages, gate = Languages.model_validate_json(_json(asked["languages"])), _gate(asked["gate"])
+        evaluate = Evaluate.model_validate_json(_json(provenance.stages["evaluate_candidate"].settings["evaluate"]))
+        results = {(result.rule, result.language): result for result in rules_on(evidence, languages, gate)}
+    except (KeyError, MlcError, ValidationError) as error:
+        return [f"the verdict cannot be computed again: {one_line(error)}"]
+    faults = [] if _gate(verdict.gate) == gate else ["the verdict is of another gate than the gate's record"]
     recorded = {(result.rule, result.language): result for result in verdict.rules}
-    faults = []
     for key, result in results.items():
         if key not in recorded or rounded(recorded[key]) != rounded(result):
             faults.append(f"the verdict's {' in '.join(filter(None, key))} does not follow from the sample lines")
-    if verdict.gate != settings.gate.model_dump(mode="json"):
-        faults.append("the verdict is of another gate than the settings beside it")
-    if is_by_rules(settings.evaluate):
-        judge = make_judge(settings.evaluate)
+    if is_by_rules(evaluate):
+        judge = make_judge(evaluate)
         for path in (evidence.base_samples, evidence.samples):
-            lines = [
-                line for line in sample_lines(path) if (line.judge, line.judge_version) == (judge.name, judge.version)
-            ]
-            if other := differing(lines, judge):
-                faults.append(f"{path.name}: judged again, {len(other)} of {len(lines)} lines differ")
+            of_judge = [x for x in sample_lines(path) if (x.judge, x.judge_version) == (judge.name, judge.version)]
+            if other := differing(of_judge, judge):
+                faults.append(f"{path.name}: judged again, {len(other)} of {len(of_judge)} lines differ")
     return faults
+
+
+def _json(value: JsonValue) -> str:
+    return json.dumps(value)
+
+
+def _gate(value: Mapping[str, JsonValue] | JsonValue) -> Gate:
+    return Gate.model_validate_json(json.dumps(value))
 
 
 def check_present_gate(evidence: Evidence, settings: Settings, version: str) -> None:
@@ -155,7 +164,7 @@ def check_present_gate(evidence: Evidence, settings: Settings, version: str) -> 
     Raises:
         MlcError: it does not, or the gate has a rule that it was never judged by.
     """
-    then = evidence.verdict().gate["rules"]
+    then = evidence.verdict().gate.get("rules")
     for rule in settings.gate.rules:
         if rule.metric == "task_accuracy" and rule.model_dump(mode="json") not in (
             then if isinstance(then, list) else []

@@ -57,11 +57,6 @@ class Evidence:
         """The base's sample lines."""
         return self.folder / "base_samples.jsonl"
 
-    @property
-    def params(self) -> Path:
-        """params.yaml as it was."""
-        return self.folder / "params.yaml"
-
     def provenance(self, made_by: str = MADE_BY) -> Provenance | None:
         """None for a version from before provenance was recorded."""
         path = self.folder / "provenance.json"

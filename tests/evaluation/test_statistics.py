@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.stats import binomtest, norm
+from statsmodels.stats.multitest import multipletests
 
 from mlc.evaluation.rates import agreement
 from mlc.evaluation.statistics import (
@@ -127,6 +128,12 @@ def test_no_change_is_proof_only_by_numbers() -> None:
     assert paired_mean(np.zeros(20), 0.05).high == pytest.approx(1 - 0.05 ** (1 / 20))
     mixed = paired_mean(np.array([1.0] * 10 + [-1.0] * 5 + [0.0] * 85), 0.05)
     assert mixed.low < 0 < mixed.value == pytest.approx(0.05) and mixed.high < 0.15
+
+
+@pytest.mark.parametrize("pairs", [[(9, 1)], [(5, 5), (9, 1), (0, 7), (30, 2), (9, 1), (0, 0)], [(1, 0)] * 4])
+def test_holms_correction_is_that_of_statsmodels(pairs: list[tuple[int, int]]) -> None:
+    p, corrected = paired_tests(pairs)
+    assert corrected == pytest.approx(multipletests(p, method="holm")[1])
 
 
 def test_paired_tests_are_mcnemars_with_holms_correction() -> None:

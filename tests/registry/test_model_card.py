@@ -46,7 +46,7 @@ def test_a_card_names_the_settings_that_were_looser_than_their_floor(registry: R
     path = folder / "evidence" / "verdict.json"
     content = json.loads(path.read_text())
     write_json(path, content | {"schema_version": 2, "unsafe_settings": ["minimum_prompts", "only_refusal_judge"]})
-    model_card.write(folder, {})
+    model_card.write(folder, {}, 64)
     card = ModelCard.load(folder / "README.md")
     text = html.unescape(card.text)
     assert "Settings looser than their floor (gate.unsafe_settings): minimum_prompts, only_refusal_judge" in text

@@ -32,6 +32,7 @@ from mlc.models.generation import Reply, chat_ids, generate
 from mlc.models.loading import load_model
 from mlc.models.manifest import Manifest
 from mlc.models.weights import weights_id
+from mlc.provenance.chain import Provenance
 from mlc.registry import package, served
 from mlc.registry.verify import FILES
 from registry.test_stage import EVALUATE, LANGUAGES, Project, evaluated
@@ -92,9 +93,12 @@ def saved(project: Project) -> Path:
     return folder
 
 
+NOWHERE = Provenance(schema_version=Provenance.VERSION, commit="0" * 40, data=None, stages={})
+
+
 def packaged(project: Project) -> Path:
     folder = project.root / "package"
-    package.save(folder, Manifest.of(project.paths.model), project.evaluate, project.paths)
+    package.save(folder, Manifest.of(project.paths.model), NOWHERE, project.evaluate, project.paths)
     return folder
 
 
@@ -235,7 +239,7 @@ def test_what_serves_is_among_the_hashed_files(project: Project, monkeypatch: py
     changed = project.root / "inference.py"
     changed.write_text(package.INFERENCE.read_text() + "\n")
     monkeypatch.setattr(package, "INFERENCE", changed)
-    package.save(project.root / "other", Manifest.of(project.paths.model), project.evaluate, project.paths)
+    package.save(project.root / "other", Manifest.of(project.paths.model), NOWHERE, project.evaluate, project.paths)
     assert sha256(project.root / "other" / FILES) != sha256(folder / FILES)
 
 
