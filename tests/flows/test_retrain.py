@@ -162,6 +162,7 @@ def test_stages_run_in_order_and_only_when_they_have_to(project: Path) -> None:
     assert _tasks(_run()) == [("prepare", "Completed"), ("measure", "Completed"), ("verdict", "Completed")]
 
 
+@pytest.mark.slow
 def test_a_registry_that_is_another_is_registered_in_again(project: Path) -> None:
     """DVC looks at files, and would skip the stage; this one tells of a champion that there is not."""
     assert _run().name == "Promoted"

@@ -215,6 +215,7 @@ def test_a_judgement_by_code_that_was_restored_since_is_refused(
     project.refused(r"gate ran with what is not committed \(mlc/gates/rules\.py\)")
 
 
+@pytest.mark.slow
 def test_a_training_by_code_that_was_restored_since_is_refused(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -245,6 +246,7 @@ def test_code_that_serves_has_to_be_committed(project: Project, monkeypatch: pyt
     project.refused(r"not committed: mlc/registry/pyfunc_model\.py")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["alignment", "evaluation"])
 def test_data_without_dvc_add_registers_nothing(project: Project, name: str) -> None:
     path = project.paths.data / f"{name}.jsonl"
@@ -258,6 +260,7 @@ def test_data_without_dvc_add_registers_nothing(project: Project, name: str) -> 
     project.refused(r"not committed: data\.dvc")
 
 
+@pytest.mark.slow
 def test_prompts_taken_out_for_the_evaluation_and_put_back_are_missed(project: Project) -> None:
     path = project.paths.data / "evaluation.jsonl"
     before = path.read_text()
@@ -304,6 +307,7 @@ def test_planted_replies_are_not_what_the_model_answers(project: Project) -> Non
     project.refused("the packaged model does not answer as it was evaluated")
 
 
+@pytest.mark.slow
 def test_a_stricter_judge_has_to_judge_the_replies_again(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(EmbeddedJudge, "version", "stricter")
     project.refused("was not judged by embedded, version stricter")
@@ -315,6 +319,7 @@ def test_a_stricter_judge_has_to_judge_the_replies_again(project: Project, monke
     project.refused(r"ran with other code \(mlc/judges\): run `mlc evaluate")
 
 
+@pytest.mark.slow
 def test_an_edited_calibration_is_refused(project: Project) -> None:
     def asks_for_it(params: Any) -> None:
         params["gate"]["judge"] = {"minimum_accuracy": 0.9, "maximum_false_safe": 0.05, "correct": False}
@@ -336,6 +341,7 @@ def test_other_settings_than_those_of_now_are_refused(project: Project) -> None:
     project.refused(r"ran with other settings \(evaluate\)")
 
 
+@pytest.mark.slow
 def test_a_new_evaluation_of_the_same_model_is_registered_with_its_own_commit(project: Project) -> None:
     trained_at = git(project.root, "rev-parse", "HEAD")
     path = project.paths.data / "evaluation.jsonl"

@@ -232,6 +232,7 @@ ENTRY = {
 KEY = "ledger.000099.20260101T000000.000000Z"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("key", "value", "fault"),
     [

@@ -495,6 +495,7 @@ def test_better_candidates_are_promoted_and_rolled_back(project: Project) -> Non
         project.rollback()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("writes", [3])  # test_ledger.py has them all
 def test_running_again_repairs_an_interruption(project: Project, monkeypatch: pytest.MonkeyPatch, writes: int) -> None:
     """Ends after each of the writes of a promotion: candidate, champion and previous, each an entry and a move."""
@@ -534,6 +535,7 @@ def stored(model: RegisteredModel) -> dict[str, str]:
     return {str(version.version): model.location(str(version.version)) for version in model.versions()}
 
 
+@pytest.mark.slow
 def test_a_versions_files_are_never_written_over(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same candidate of the same run, registered again by another name, after a deletion, and elsewhere."""
     project.gate_and_register()
@@ -595,6 +597,7 @@ def test_what_was_rejected_is_not_registered_under_another_number(project: Proje
     assert project.aliases() == {"champion": "1", "previous": None, "candidate": "3"}
 
 
+@pytest.mark.slow
 def test_a_registry_that_lost_its_champion_gets_it_again(project: Project) -> None:
     project.gate_and_register()
     for spoil in (
@@ -609,6 +612,7 @@ def test_a_registry_that_lost_its_champion_gets_it_again(project: Project) -> No
         assert not project.model.faults()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("link", [os.symlink, os.link], ids=["symlink", "hardlink"])
 def test_outputs_that_are_links_to_a_read_only_cache_are_registered(project: Project, link: Any) -> None:
     """What DVC leaves with `cache.type` symlink or hardlink."""
