@@ -12,6 +12,7 @@ import pytest
 
 from mlc.embedded import prompts
 from mlc.errors import MlcError
+from mlc.evaluation import sampling
 from mlc.files import write_json
 from mlc.gates import trusted_languages
 from mlc.judges import Judgement
@@ -59,6 +60,8 @@ def judged(monkeypatch: pytest.MonkeyPatch, unsafe: dict[str, int]) -> None:
         return judgements
 
     monkeypatch.setattr(EmbeddedJudge, "judge", judge)
+    # A random model ends no reply.
+    monkeypatch.setattr(sampling, "final_verdict", lambda judgement, _finished: judgement)
 
 
 def test_named_languages_are_written_as_they_are_without_a_model(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from markdown_it import MarkdownIt
 
 from mlc.prompts.schema import Origin, PromptRow, Provenance
 from mlc.quality import datacard
-from mlc.quality.decisions import Fix, Release, text_hash
+from mlc.quality.decisions import NEVER_RELEASED, Fix, Release, text_hash
 from mlc.settings import Languages
 from mlc.text import visible
 
@@ -167,7 +167,8 @@ def test_a_failure_is_explained(tmp_path: Path) -> None:
 
 
 hostile = st.one_of(st.sampled_from([text for text in HOSTILE if "\ud800" not in text]), st.text(min_size=1))
-hostile = hostile.filter(lambda text: text.strip() != "" and "\ud800" not in repr(text))
+# The name of a check that cannot be released is a mistake, and no text that acts.
+hostile = hostile.filter(lambda text: text.strip() != "" and "\ud800" not in repr(text) and text not in NEVER_RELEASED)
 
 
 @settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
