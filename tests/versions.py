@@ -144,6 +144,14 @@ class Registry:
     def file(self, version: str, name: str) -> Path:
         return self.root / "versions" / version / name
 
+    def history(self, *champions: int) -> None:
+        """Versions that were champion one after the other, refusing so many prompts; then a better candidate."""
+        for refused in champions:
+            self.promoted(self.add(refused=refused))
+        candidate = self.add()
+        with self.model.moving():
+            self.model.move("register", "candidate", candidate)
+
     def promoted(self, version: str) -> None:
         """As `register` does it."""
         with self.model.moving():

@@ -9,6 +9,7 @@ from typing import Literal
 from mlc.errors import MlcError
 from mlc.evaluation.calibration import Calibration, JudgeErrors
 from mlc.evaluation.labelled import Labelled, read_labelled, shipped
+from mlc.evaluation.samples import Sample
 from mlc.evaluation.statistics import proportion
 from mlc.files import sha256_json
 from mlc.judges import SAFE_VERDICTS, Judge, Judgement
@@ -69,8 +70,8 @@ def once(lines: Sequence[Labelled], name: str) -> list[Labelled]:
     return list(first.values())
 
 
-def judged(judge: Judge, lines: Sequence[Labelled]) -> list[Judgement]:
-    """The judge's judgements of labelled replies, in their order."""
+def judged(judge: Judge, lines: Sequence[Labelled | Sample]) -> list[Judgement]:
+    """The judge's judgements of labelled or sampled replies, in their order."""
     return judge.judge(
         [line.prompt for line in lines],
         [line.response for line in lines],

@@ -25,7 +25,7 @@ from mlc.judges.configured import make_judge
 from mlc.models.generation import Reply
 from mlc.paths import ModelUnderTest
 from mlc.prompts.schema import PromptRow, read_prompts
-from mlc.provenance.code import part_hash
+from mlc.provenance.code import part_hashes
 from mlc.settings import Evaluate, Languages
 
 # The code that makes replies, and the code that judges them: what other code has left unfinished is done anew.
@@ -62,7 +62,7 @@ def sample(pairs: PromptLanguagePairs, evaluate: Evaluate, model: ModelUnderTest
     texts = [reply.text for reply in generated.replies]
     judgements = resume.run(
         model.partial / "judgements.jsonl",
-        sha256_json([generated.identity, judge.name, judge.version, texts, *map(part_hash, JUDGEMENTS_CODE)]),
+        sha256_json([generated.identity, judge.name, judge.version, texts, part_hashes(JUDGEMENTS_CODE)]),
         len(pairs),
         f"{model.name} judgements",
         lambda done: _judged(judge, pairs, texts, done),
@@ -82,7 +82,7 @@ def _generated(pairs: PromptLanguagePairs, evaluate: Evaluate, model: ModelUnder
     heads = [prompts[i] for i in referenced]
     references = [pairs[i][0].references[pairs[i][1]] for i in referenced]
     asked = [generator.model, generator.name, evaluate.max_new_tokens, prompts, heads, references]
-    identity = sha256_json([*asked, *map(part_hash, REPLIES_CODE)])
+    identity = sha256_json([*asked, part_hashes(REPLIES_CODE)])
     replies = resume.run(
         model.partial / "replies.jsonl",
         identity,

@@ -18,7 +18,7 @@ from ruamel.yaml.error import YAMLError
 
 from mlc.errors import MlcError
 from mlc.files import replacing
-from mlc.provenance.code import part, part_hash
+from mlc.provenance.code import part, part_hashes
 
 HEAD = "# Written by `mlc init --upgrade`: the code that decides each stage's result, and its hash. Commit it.\n"
 
@@ -26,7 +26,7 @@ HEAD = "# Written by `mlc init --upgrade`: the code that decides each stage's re
 def write(path: Path, dependencies: Iterable[str]) -> None:
     """Writes the version and the hashes of the installed package's code that these dependencies of dvc.yaml name."""
     keys = sorted({part(dependency) for dependency in dependencies})
-    content = {"version": version("mlc-pipeline"), "code": {key: part_hash(key) for key in keys}}
+    content = {"version": version("mlc-pipeline"), "code": part_hashes(keys)}
     with replacing(path) as aside, aside.open("w", encoding="utf-8") as file:
         file.write(HEAD)
         yaml = YAML()
@@ -47,7 +47,7 @@ def check(path: Path) -> None:
         locked, code = str(content["version"]), dict(content["code"])
     except (YAMLError, KeyError, TypeError, ValueError):
         raise MlcError(f"{path} cannot be read: bring back the committed one, or run `mlc init --upgrade`") from None
-    changed = [key for key, digest in code.items() if part_hash(key) != digest]
+    changed = [key for key, digest in part_hashes(code).items() if digest != code[key]]
     if changed:
         raise MlcError(
             f"{path} is of mlc-pipeline {locked}; the installed {version('mlc-pipeline')} has other code in"

@@ -70,14 +70,13 @@ def check_records(paths: Paths) -> dict[str, StageRecord]:
     if missing := [name for name in RECORDED if name not in stages]:
         raise MlcError(f"dvc.yaml has no stage {missing[0]}: bring back the committed one")
     package = code.package_hash()
-    named = {name for stage in RECORDED for name in (*stages[stage].inputs, *stages[stage].outputs)}
+    parts = code.part_hashes({part for stage in RECORDED for part in stages[stage].code})
+    named = {name for stage in RECORDED for name in (*stages[stage].inputs, *stages[stage].results)}
     present = hashes(paths.root, sorted(named))
     for name in RECORDED:
         stage, record = stages[name], records[name]
-        problems = [*_origin(record, package, paths), *_settings(stage, record, params), *_code(stage, record)]
-        own = paths.provenance(name)
-        written = [output for output in stage.outputs if paths.root / output != own]
-        for kind, then, names in (("read", record.inputs, stage.inputs), ("wrote", record.outputs, written)):
+        problems = [*_origin(record, package, paths), *_settings(stage, record, params), *_code(stage, record, parts)]
+        for kind, then, names in (("read", record.inputs, stage.inputs), ("wrote", record.outputs, stage.results)):
             problems += [f"{file} is not what {name} {kind}" for file in _other(then, {n: present[n] for n in names})]
         if problems:
             raise MlcError(f"{_some(problems)}: run `{stage.command}` again, and what comes after it")
@@ -117,7 +116,7 @@ def _settings(stage: Stage, record: StageRecord, params: object) -> Iterator[str
         yield f"{stage.name} ran with other settings ({_some(other)})"
 
 
-def _code(stage: Stage, record: StageRecord) -> Iterator[str]:
-    now = {name: code.part_hash(name) for name in stage.code}
+def _code(stage: Stage, record: StageRecord, parts: Mapping[str, str]) -> Iterator[str]:
+    now = {name: parts[name] for name in stage.code}
     if stage.name not in MAKES and (other := _other(record.code, now)):
         yield f"{stage.name} ran with other code ({_some(other)})"

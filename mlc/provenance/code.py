@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 import mlc
@@ -13,17 +15,14 @@ PACKAGE = Path(mlc.__file__).parent
 LOCK = "mlc.lock"  # the hashes of the code, in a project whose code is an installed package
 
 
-def _digest(files: list[Path]) -> str:
-    return sha256_json({f.relative_to(PACKAGE).as_posix(): sha256(f) for f in sorted(files)})
+def _files(folder: Path) -> dict[str, Path]:
+    """Relative path -> path of every file below ``folder``, compiled files left out."""
+    return {f.relative_to(folder).as_posix(): f for f in folder.rglob("*") if f.is_file() and f.suffix != ".pyc"}
 
 
 def package_hash() -> str:
     """The hash of every file of the imported package, compiled files left out."""
-    return _digest(_files(PACKAGE))
-
-
-def _files(folder: Path) -> list[Path]:
-    return [f for f in folder.rglob("*") if f.is_file() and f.suffix != ".pyc"]
+    return sha256_json({name: sha256(file) for name, file in _files(PACKAGE).items()})
 
 
 def part(dependency: str) -> str:
@@ -34,10 +33,18 @@ def part(dependency: str) -> str:
     return f"{folder}/{name.partition('.')[0]}"
 
 
-def part_hash(name: str) -> str:
-    """The hash of a part of the imported package."""
-    path = PACKAGE.parent / name
-    return _digest([*(f for f in path.parent.glob(f"{path.name}.*") if f.is_file()), *_files(path)])
+def part_hashes(names: Iterable[str]) -> dict[str, str]:
+    """Name -> hash of parts of the imported package, each of whose files is read once."""
+    files, hashes = _files(PACKAGE), dict[str, str]()
+
+    def belongs(file: str, part: str) -> bool:
+        return file.startswith(f"{part}/") or (file.startswith(f"{part}.") and "/" not in file[len(part) :])
+
+    digest = cache(lambda file: sha256(files[file]))
+    for name in names:
+        part = name.removeprefix("mlc/")
+        hashes[name] = sha256_json({file: digest(file) for file in files if belongs(file, part)})
+    return hashes
 
 
 def state(root: Path) -> git.GitState:
@@ -57,10 +64,10 @@ def _foreign(root: Path) -> str | None:
         return None if (root / LOCK).is_file() else f"{LOCK} (missing)"
     if own == PACKAGE.resolve():
         return None
-    for file in _files(own):
-        imported = PACKAGE / file.relative_to(own)
+    for name, file in _files(own).items():
+        imported = PACKAGE / name
         if not imported.is_file() or sha256(imported) != sha256(file):
-            return f"mlc (imported from {PACKAGE}, whose {file.relative_to(own)} is another)"
+            return f"mlc (imported from {PACKAGE}, whose {name} is another)"
     return None
 
 

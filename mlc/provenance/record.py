@@ -79,7 +79,7 @@ def now(stage: Stage, params: object, root: Path) -> StageRecord:
         uncommitted=uncommitted,
         changed=[],
         package=code.package_hash(),
-        code={name: code.part_hash(name) for name in stage.code},
+        code=code.part_hashes(stage.code),
         settings={name: setting(params, name) for name in stage.settings},
         inputs=hashes(root, stage.inputs),
         outputs={},
@@ -101,7 +101,7 @@ def recorded(name: str, paths: Paths) -> Iterator[None]:
     stages, params = read_stages(root) if (root / "dvc.yaml").exists() else ({}, None)
     path.unlink(missing_ok=True)
     stage = stages.get(name)
-    if stage is None or path.relative_to(root).as_posix() not in stage.outputs:
+    if stage is None or not stage.has_record:
         yield
         return
     before = now(stage, params, root)
@@ -111,5 +111,5 @@ def recorded(name: str, paths: Paths) -> Iterator[None]:
     if _stamps(root, stage.inputs) != stamps:
         again = hashes(root, stage.inputs)
         changed += [name for name in stage.inputs if again[name] != before.inputs[name]]
-    outputs = hashes(root, [output for output in stage.outputs if root / output != path])
+    outputs = hashes(root, stage.results)
     before.model_copy(update={"changed": changed, "outputs": outputs}).write(path)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from pydantic import JsonValue
 
 from mlc.errors import MlcError
+from mlc.paths import Paths
 from mlc.provenance.code import LOCK, part
 from mlc.settings import read_yaml
 
@@ -24,6 +25,20 @@ class Stage(NamedTuple):
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     code: tuple[str, ...]
+
+    @property
+    def has_record(self) -> bool:
+        """Whether the record of what it ran with is among its outputs."""
+        return self._record in self.outputs
+
+    @property
+    def results(self) -> tuple[str, ...]:
+        """The outputs but for that record."""
+        return tuple(output for output in self.outputs if output != self._record)
+
+    @property
+    def _record(self) -> str:
+        return Paths().provenance(self.name).as_posix()
 
 
 def setting(params: Any, name: str) -> JsonValue:

@@ -14,13 +14,12 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from filelock import FileLock, Timeout
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from mlc import tracking
 from mlc.errors import IntegrityError, MlcError
-from mlc.files import sha256_json
+from mlc.files import locked, sha256_json
 from mlc.paths import Paths
 from mlc.registry.ledger import Entry, Identity, broken, champions, ends, parsed, rejection, who
 from mlc.text import quoted_name
@@ -46,7 +45,7 @@ class RegisteredModel:
         self.uri = tracking.uri(paths)
         self.name = name
         self._root = paths.root
-        self._lock = FileLock(paths.root / "mlflow" / f".{re.sub('[^A-Za-z0-9_-]', '_', name)}.lock")
+        self._lock = paths.root / "mlflow" / f".{re.sub('[^A-Za-z0-9_-]', '_', name)}.lock"
 
     @contextmanager
     def moving(self) -> Iterator[None]:
@@ -54,16 +53,9 @@ class RegisteredModel:
 
         MLflow has no compare-and-set: what moves them at the same time from elsewhere is found, not kept away.
         """
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            print(f"registry: another mlc is moving aliases of {self.name}; waiting for it", file=sys.stderr)
-            self._lock.acquire()
-        try:
+        with locked(self._lock, f"registry: another mlc is moving aliases of {self.name}; waiting for it"):
             self._reconcile()
             yield
-        finally:
-            self._lock.release()
 
     def _registered(self) -> Any | None:
         """MLflow's registered model; None before the first version."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
-from pydantic import JsonValue, ValidationError
+from pydantic import ValidationError
 
 from mlc.errors import MlcError
 from mlc.evaluation.calibration import Calibration
-from mlc.evaluation.judge_errors import labelled_for, measured, once
+from mlc.evaluation.judge_errors import judged, labelled_for, measured, once
 from mlc.evaluation.samples import Sample, read_samples, sample_lines
 from mlc.files import JsonFile, JsonPart
 from mlc.gates import leakage
@@ -22,13 +22,14 @@ from mlc.judges import Judge, final_verdict
 from mlc.judges.configured import make_judge
 from mlc.paths import ROLES, Paths
 from mlc.registry.verify import Evidence
-from mlc.settings import Evaluate, Gate, Languages, Settings
+from mlc.settings import Evaluate, Gate, Languages, Section, Settings
 from mlc.text import one_line
 
 # These judge by rules: the same reply has the same verdict every time. Of others a share is judged again.
 BY_RULES = frozenset({"embedded", "refusal"})
 # Of the verdicts of other judges: a model rounds in another order in another batch, and an endpoint is updated.
 DIFFERING = 0.05
+AnySection = TypeVar("AnySection", bound=Section)
 AT_LEAST = 60  # replies that are judged again, however small the share
 
 
@@ -45,18 +46,17 @@ def rounded(record: JsonFile | JsonPart) -> Any:
 
 def differing(samples: Sequence[Sample], judge: Judge) -> list[Sample]:
     """The lines of which the judge says something else now than they hold."""
-    judgements = judge.judge(
-        [line.prompt for line in samples],
-        [line.response for line in samples],
-        [line.language for line in samples],
-        [line.intent for line in samples],
-    )
     differ = []
-    for line, judgement in zip(samples, judgements, strict=True):
+    for line, judgement in zip(samples, judged(judge, samples), strict=True):
         now = final_verdict(judgement, line.finished)
         if (line.verdict, line.response_language) != (now.verdict, now.response_language):
             differ.append(line)
     return differ
+
+
+def drawn(lines: Sequence[Sample], share: float, least: int) -> list[Sample]:
+    """A random share of the lines, at least so many: which, nobody who has edited some can foresee."""
+    return random.SystemRandom().sample(lines, min(len(lines), max(least, math.ceil(share * len(lines)))))
 
 
 def check_judgements(settings: Settings, paths: Paths) -> None:
@@ -75,8 +75,7 @@ def check_judgements(settings: Settings, paths: Paths) -> None:
         if is_by_rules(settings.evaluate):
             allowed = 0
         else:
-            # Which lines is not to be foreseen by who has edited some.
-            lines = random.SystemRandom().sample(lines, min(len(lines), max(AT_LEAST, math.ceil(share * len(lines)))))
+            lines = drawn(lines, share, AT_LEAST)
             allowed = math.floor(DIFFERING * len(lines))
         if len(other := differing(lines, judge)) > allowed:
             raise MlcError(
@@ -131,12 +130,12 @@ def evidence_faults(evidence: Evidence) -> list[str]:
         return []
     try:
         verdict, asked = evidence.verdict(), provenance.stages["gate"].settings
-        languages, gate = Languages.model_validate_json(_json(asked["languages"])), _gate(asked["gate"])
-        evaluate = Evaluate.model_validate_json(_json(provenance.stages["evaluate_candidate"].settings["evaluate"]))
+        languages, gate = _section(Languages, asked["languages"]), _section(Gate, asked["gate"])
+        evaluate = _section(Evaluate, provenance.stages["evaluate_candidate"].settings["evaluate"])
         results = {(result.rule, result.language): result for result in rules_on(evidence, languages, gate)}
     except (KeyError, MlcError, ValidationError) as error:
         return [f"the verdict cannot be computed again: {one_line(error)}"]
-    faults = [] if _gate(verdict.gate) == gate else ["the verdict is of another gate than the gate's record"]
+    faults = [] if _section(Gate, verdict.gate) == gate else ["the verdict is of another gate than the gate's record"]
     recorded = {(result.rule, result.language): result for result in verdict.rules}
     for key, result in results.items():
         if key not in recorded or rounded(recorded[key]) != rounded(result):
@@ -150,12 +149,9 @@ def evidence_faults(evidence: Evidence) -> list[str]:
     return faults
 
 
-def _json(value: JsonValue) -> str:
-    return json.dumps(value)
-
-
-def _gate(value: Mapping[str, JsonValue] | JsonValue) -> Gate:
-    return Gate.model_validate_json(json.dumps(value))
+def _section(kind: type[AnySection], value: object) -> AnySection:
+    """A part of params.yaml, as a record or a verdict holds it."""
+    return kind.model_validate_json(json.dumps(value))
 
 
 def check_present_gate(evidence: Evidence, settings: Settings, version: str) -> None:

@@ -8,7 +8,6 @@ hand, by another model, or by other settings of generation is not given again.
 from __future__ import annotations
 
 import math
-import secrets
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from mlc.files import sha256_folder
 from mlc.models.manifest import Manifest
 from mlc.models.weights import is_adapter
 from mlc.paths import Paths
+from mlc.registry.recheck import drawn
 from mlc.registry.verify import MODEL, VersionFiles
 from mlc.settings import Settings
 from mlc.text import visible
@@ -74,9 +74,7 @@ def _chosen(samples: Sequence[Sample], share: float) -> list[Sample]:
     for sample in samples:
         if sample.response or "not answered" not in (sample.generator or ""):
             languages[sample.language].append(sample)
-    random = secrets.SystemRandom()
-    counts = {tag: max(AT_LEAST, math.ceil(share * len(lines))) for tag, lines in languages.items()}
-    return [line for tag, lines in languages.items() for line in random.sample(lines, min(len(lines), counts[tag]))]
+    return [line for lines in languages.values() for line in drawn(lines, share, AT_LEAST)]
 
 
 def _loaded(folder: Path, manifest: Manifest, paths: Paths) -> Any:

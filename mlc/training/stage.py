@@ -72,7 +72,7 @@ def run(languages: Languages, base: Base, train: Train, paths: Paths) -> None:
             "languages": languages.model_dump(mode="json"),
             "prompts": prompts,
             "base": base_files,
-            "code": [code.part_hash(part) for part in CODE],
+            "code": code.part_hashes(CODE),
         }
     )
     checkpoint = prepare_checkpoints(paths.checkpoints, identity)

@@ -21,7 +21,7 @@ from mlc.paths import Paths
 from mlc.project import configure, doctor, init, lock
 from mlc.prompts.schema import SETS, write_prompts
 from mlc.provenance import code
-from mlc.provenance.code import LOCK, part, part_hash
+from mlc.provenance.code import LOCK, part, part_hashes
 from mlc.settings import load_settings
 
 ROOT = Path(__file__).parents[2]
@@ -143,10 +143,10 @@ def test_a_hash_covers_the_file_and_the_folder_of_a_name(monkeypatch: pytest.Mon
     seen = set()
     for file in ("world.py", "world/words.yaml", "other.py"):
         (package / file).write_text("")
-        seen.add(part_hash("mlc/world"))
+        seen |= set(part_hashes(["mlc/world"]).values())
     assert len(seen) == 2  # the other file is none of its business
     (package / "world/words.yaml").write_text("changed")
-    assert part_hash("mlc/world") not in seen
+    assert part_hashes(["mlc/world"])["mlc/world"] not in seen
 
 
 def test_what_was_there_stays(project: Path) -> None:

@@ -76,7 +76,7 @@ def test_a_record_holds_what_dvc_yaml_names(paths: Paths) -> None:
     assert taken.inputs == {"artifacts/prompts/tuning.jsonl": sha256(paths.prompts / "tuning.jsonl")}
     model = file_hash(paths.root / "artifacts/model")
     assert taken.outputs == {"artifacts/model": model, "artifacts/metrics.json": None}
-    assert taken.code == {name: code.part_hash(name) for name in ("mlc/training/objectives", "mlc/files")}
+    assert taken.code == code.part_hashes(["mlc/training/objectives", "mlc/files"])
     assert taken.package == code.package_hash()
 
 

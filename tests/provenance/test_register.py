@@ -83,6 +83,13 @@ class Project:
         with Repo(str(self.root)) as repo:
             repo.add(str(self.paths.data))
 
+    def changed_meanwhile(self, name: str, *commands: str) -> None:
+        """Runs commands with a line more in a file of code, which is then as it was."""
+        before = (self.root / name).read_text()
+        self.edit(name)
+        self.mlc(*commands)
+        (self.root / name).write_text(before)
+
     def refused(self, message: str) -> None:
         with pytest.raises(MlcError, match=message):
             self.mlc("register")
@@ -208,10 +215,7 @@ def test_a_judgement_by_code_that_was_restored_since_is_refused(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own_code(project, monkeypatch)
-    before = (project.root / "mlc/gates/rules.py").read_text()
-    project.edit("mlc/gates/rules.py")
-    project.mlc("gate")
-    (project.root / "mlc/gates/rules.py").write_text(before)
+    project.changed_meanwhile("mlc/gates/rules.py", "gate")
     project.refused(r"gate ran with what is not committed \(mlc/gates/rules\.py\)")
 
 
@@ -220,10 +224,7 @@ def test_a_training_by_code_that_was_restored_since_is_refused(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own_code(project, monkeypatch)
-    before = (project.root / "mlc/training/objectives.py").read_text()
-    project.edit("mlc/training/objectives.py")
-    project.mlc("train")
-    (project.root / "mlc/training/objectives.py").write_text(before)
+    project.changed_meanwhile("mlc/training/objectives.py", "train")
     project.mlc(*TO_THE_GATE[5:])
     project.refused(r"uncommitted changes \(mlc/training/objectives\.py\)")
 

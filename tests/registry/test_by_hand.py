@@ -29,11 +29,7 @@ def registry(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> Re
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setattr(statistics, "RESAMPLES", 200)
     registry = Registry(tmp_path, store)
-    registry.promoted(registry.add(refused=16))
-    registry.promoted(registry.add(refused=8))
-    registry.add()
-    with registry.model.moving():
-        registry.model.move("register", "candidate", "3")
+    registry.history(16, 8)
     monkeypatch.setattr("mlc.cli.registry.project", lambda: (settings(), registry.paths))
     return registry
 
