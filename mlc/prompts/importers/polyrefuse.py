@@ -158,8 +158,8 @@ def _share_requests(files: Files, requests: Mapping[str, Mapping[str, Record]]) 
         if 2 * shared < len(has):
             first = next(iter(files.values()))[0].name
             raise MlcError(
-                f"{path}: only {shared} of its {len(has)} requests ({TEXT!r}, by which files are matched) are in {first}: "
-                "is it of another split? Take it out of the folder, or get it again"
+                f"{path}: only {shared} of its {len(has)} requests ({TEXT!r}, by which files are matched) are in "
+                f"{first}: is it of another split? Take it out of the folder, or get it again"
             )
 
 

@@ -71,8 +71,8 @@ def _check(path: Path, records: Sequence[Record], other_path: Path, others: Sequ
         ours, theirs = (side[differ[0]].text("category") for side in (records, others))
         raise MlcError(
             f"{other_path} has other categories than {path.name} at {len(differ)} of {len(records)} positions (the "
-            f"first is record {differ[0] + 1}, {quoted(theirs or '')} where {quoted(ours or '')} stands): they share no "
-            "key, so they are matched by position, which takes the same order. Take one of them out of the folder"
+            f"first is record {differ[0] + 1}, {quoted(theirs or '')} where {quoted(ours or '')} stands): they share "
+            "no key, so they are matched by position, which takes the same order. Take one of them out of the folder"
         )
 
 

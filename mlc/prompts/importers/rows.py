@@ -46,11 +46,13 @@ def assemble(
             drafts.append(item)
         else:
             left_out.append(item)
-    drafts, found = kurdish_by_script(drafts)
+    told = {source: source} if any(draft.language_told for draft in drafts) else {}
+    drafts, found = (drafts, []) if told else kurdish_by_script(drafts)
     names = dict.fromkeys(name for draft in drafts for name in (*draft.texts, *draft.references))
     tag_of, warnings = language_names.resolve(
-        {name: [d.texts[name] for d in drafts if name in d.texts] for name in names}
+        {name: [d.texts[name] for d in drafts if name in d.texts] for name in names if name not in told}
     )
+    tag_of |= told  # a tag already, where a name has to become one
     if drafts and source not in tag_of.values():
         has = ", ".join(sorted(tag_of.values())) or "none"
         raise MlcError(f"{location}: no text is in the source language, {source}; its languages are {has}: name one of "
