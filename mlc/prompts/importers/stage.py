@@ -63,6 +63,8 @@ def run(
         if hint:
             raise MlcError(f"{error}; {hint}") from None
         raise
+    if not imported.rows and not imported.left_out:
+        raise MlcError(f"{source.location} holds no records")
     with changing(into.parent):
         existing = read_prompts(into) if into.exists() and into.stat().st_size else []
         merged = merge(existing, imported.rows, source_language, write_changes)
