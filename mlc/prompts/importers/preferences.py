@@ -48,8 +48,11 @@ def trl(source: Source) -> Iterator[Draft | LeftOut]:
     """
     for record in read_any(source):
         record.need("chosen", "rejected")
-        if not isinstance(record.fields["chosen"], list):
-            record.need("prompt")  # whole texts without it do not say where the request ends
+        if "prompt" not in record.fields and not isinstance(record.fields["chosen"], list):
+            raise MlcError(
+                f"{record.where}: no field prompt, and 'chosen' and 'rejected' are whole texts, which do not say where "
+                "the request ends; without it, messages with 'role' and 'content' are needed"
+            )
         prompt = read_turns(record, "prompt", "user") if record.fields.get("prompt") else []
         yield _draft(record, source, "prompt" if prompt else "chosen", _answered(record, prompt))
 
