@@ -70,6 +70,7 @@ def test_any_objects_come_back(values: list[object], indent: int | None, ascii_o
     ("content", "message"),
     [
         (b"", "is empty"),
+        (b" \n" * 5000, "is empty"),
         (
             b'{"a": "x"}\n{"a": "y"',
             "line 2, column 10: not JSON (Expecting ',' delimiter); the file ends there: was it",
@@ -102,6 +103,11 @@ def test_a_malformed_file_is_refused_with_the_place(content: bytes, message: str
         list(read_any(Source(str(path))))
     assert str(error.value).startswith(str(path)) and message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_what_is_blank_at_first_is_read_on(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("\n" * 5000 + "\n".join(LINES))
+    assert [record.fields for record in read_any(Source(str(tmp_path / "a")))] == VALUES
 
 
 def test_a_file_that_is_not_there_is_no_set_of_the_hub(tmp_path: Path) -> None:

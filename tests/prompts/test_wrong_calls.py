@@ -111,6 +111,7 @@ def test_wrong_calls_say_what_the_page_says(command: str, message: str, tmp_path
         "MultiJail.csv": lambda: EXAMPLES["multijail"][0](tmp_path),
         "test.jsonl": lambda: EXAMPLES["mlc-authors"][0](tmp_path),
         "sharegpt.jsonl": lambda: EXAMPLES["sharegpt"][0](tmp_path).rename(tmp_path / name),
+        "alpaca.jsonl": lambda: EXAMPLES["alpaca"][0](tmp_path).rename(tmp_path / name),
         "hh.jsonl": lambda: EXAMPLES["hh"][0](tmp_path).rename(tmp_path / name),
         "supervised.json": lambda: write_jsonl(tmp_path / name, [UNREAD[0][0]]),
         "german.jsonl": lambda: write_jsonl(tmp_path / name, [standard(prompt=text) for text in GERMAN]),

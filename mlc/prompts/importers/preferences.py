@@ -84,6 +84,8 @@ def _draft(record: Record, source: Source, field: str, pair: Pair | str) -> Draf
         return LeftOut(record.where, pair)
     if source.intent is None:
         raise MlcError(f"{record.where}: nothing says whether its request is harmful: give the intent of the set")
+    # Where dialogues are whole, the request is in the field of the reply.
+    requests = f"{record.place(field)}{', the requests' if field == 'chosen' else ''}"
     return Draft(
         record.where,
         record.fields,
@@ -93,6 +95,6 @@ def _draft(record: Record, source: Source, field: str, pair: Pair | str) -> Draf
         {source.language: pair.request},
         pair.chosen,
         pair.rejected,
-        places={source.language: record.place(field)} | {name: record.place(name) for name in ("chosen", "rejected")},
+        places={source.language: requests} | {name: record.place(name) for name in ("chosen", "rejected")},
         language_told=True,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import io
@@ -9,6 +10,7 @@ import json
 import re
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +21,8 @@ from mlc.prompts.schema import Intent
 from mlc.text import quoted
 
 Format = Literal["json", "jsonl", "csv", "parquet", "hub"]
+GZIP, PARQUET = b"\x1f\x8b", b"PAR1"  # how such files begin
+_HEAD = 4096  # bytes that show what a file is
 _SUFFIXES = (".json", ".jsonl", ".csv", ".parquet", ".gz")
 
 
@@ -85,7 +89,7 @@ def _bytes(path: Path) -> bytes:
     """The content of a file, unpacked where it is gzipped."""
     try:
         content = path.read_bytes()
-        return gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
+        return gzip.decompress(content) if content.startswith(GZIP) else content
     except FileNotFoundError:
         raise MlcError(f"{path} does not exist") from None
     except IsADirectoryError:
@@ -209,15 +213,32 @@ def read_any(source: Source) -> Iterator[Record]:
         if source.path.suffix.lower() in _SUFFIXES and not source.path.is_dir():
             raise MlcError(f"{source.path} does not exist")
         return read_hub(source)
-    with source.path.open("rb") as file:
-        if file.read(4) == b"PAR1":
-            return read_parquet(source.path)
-    text = _decode(source.path).lstrip()
-    if text.startswith(("[", "{")):
+    begins = _head(source.path)
+    if begins.startswith(PARQUET.decode()):
+        return read_parquet(source.path)
+    if begins.startswith(("[", "{")):
         return read_json(source.path)
-    if not text:
+    if not begins:
         raise MlcError(f"{source.path} is empty")
-    if "," in text.partition("\n")[0]:
+    if "," in begins.partition("\n")[0]:
         return read_csv(source.path)
-    begins = quoted(text, longest=40)
-    raise MlcError(f"{source.path} is neither JSON, JSON Lines, CSV with a header nor Parquet: it begins {begins}")
+    raise MlcError(
+        f"{source.path} is neither JSON, JSON Lines, CSV with a header nor Parquet: it begins "
+        f"{quoted(begins, longest=40)}"
+    )
+
+
+def _head(path: Path) -> str:
+    """How the text of a file begins, without what is blank; of a large file no more than that is read."""
+    with path.open("rb") as file:
+        start = file.read(_HEAD)
+    if start.startswith(PARQUET):
+        return PARQUET.decode()
+    if start.startswith(GZIP):
+        with suppress(EOFError, zlib.error, gzip.BadGzipFile), gzip.open(path) as unpacked:
+            start = unpacked.read(_HEAD)
+    try:
+        begins = codecs.getincrementaldecoder("utf-8-sig")().decode(start).lstrip()
+    except UnicodeDecodeError:
+        begins = ""
+    return begins or _decode(path).lstrip()  # which also says where it is malformed
