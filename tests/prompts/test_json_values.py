@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import gzip
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -66,43 +67,71 @@ def test_any_objects_come_back(values: list[object], indent: int | None, ascii_o
         assert [value for _, value in json_values(text, Path("a"))] == values
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"", "is empty"),
-        (b" \n" * 5000, "is empty"),
-        (
-            b'{"a": "x"}\n{"a": "y"',
-            "line 2, column 10: not JSON (Expecting ',' delimiter); the file ends there: was it",
-        ),
-        (b'{"a": "x"}\n{"a": "y', "line 2, column 7: not JSON (Unterminated string"),
-        (b'[{"a": "x"}, {"a": "y"}', "line 1, column 24: the list is not closed: the file was cut off"),
-        (b'[{"a": "x"}\n {"a": "y"}]', "line 2, column 2: not JSON (a comma or ] has to follow record 1)"),
-        (b'{"a": "x"},\n{"a": "y"}', "line 1, column 11: a comma between objects: take it out, or put all in [ ]"),
-        (
-            b'[{"a": "x"}]\n[{"a": "y"}]',
-            "line 2, column 1: something follows the list: a file holds one list, or one obj",
-        ),
-        (b'{"a":\n "x\ny"}', "line 2, column 4: not JSON (Invalid control character at); the record begins in line 1"),
-        (b"{'a': 'x'}", "line 1, column 2: not JSON (Expecting property name enclosed in double quotes"),
-        (b'{"a": "x"}\n\n{"a": 1, "a": 2}', "the record that begins in line 3: field 'a' stands twice in one object"),
-        (b'{"a": "x"}\n["y"]', "line 2: an object with named fields is needed, not \"['y']\""),
-        (b'[["x"]]', "record 1: an object with named fields is needed"),
-        (b"a;b\nx;y\n", "is neither JSON, JSON Lines, CSV with a header nor Parquet: it begins 'a;b"),
-        (b"a,b\nx,y,z\n", "line 2: 3 cells, but the header names 2 columns"),
-        ('[{"a": "x"}]'.encode("utf-16"), "line 1: byte 0 is not UTF-8: save the file as UTF-8"),
-        (b'{"a": "x"}\n{"a": "\xe9"}', "line 2: byte 18 is not UTF-8"),
-        (gzip.compress(b'[{"a": "x"}]')[:-9], "is not a whole gzip file"),
-        (b"PAR1 and no more", "is not a readable Parquet file"),
-    ],
-)
-def test_a_malformed_file_is_refused_with_the_place(content: bytes, message: str, tmp_path: Path) -> None:
+# By what is wrong; the page on prompt sets shows most of them.
+MALFORMED: dict[str, tuple[bytes, str]] = {
+    "nothing in it": (b"", "is empty"),
+    "blank lines alone": (b" \n" * 5000, "is empty"),
+    "lines, cut off in an object": (
+        b'{"a": "x"}\n{"a": "y"',
+        "line 2, column 10: not JSON (Expecting ',' delimiter); the file ends there: was it cut off?",
+    ),
+    "lines, cut off in a text": (b'{"a": "x"}\n{"a": "y', "line 2, column 7: not JSON (Unterminated string"),
+    "a list, cut off": (b'[{"a": "x"}, {"a": "y"}', "line 1, column 24: the list is not closed: the file was cut off"),
+    "a list without a comma": (
+        b'[{"a": "x"}\n {"a": "y"}]',
+        "line 2, column 2: not JSON (a comma or ] has to follow record 1)",
+    ),
+    "lines with commas": (
+        b'{"a": "x"},\n{"a": "y"}',
+        "line 1, column 11: a comma between objects: take it out, or put all in [ ]",
+    ),
+    "two lists": (
+        b'[{"a": "x"}]\n[{"a": "y"}]',
+        "line 2, column 1: something follows the list: a file holds one list, or one object per line",
+    ),
+    "a line break in a text": (
+        b'{"a":\n "x\ny"}',
+        "line 2, column 4: not JSON (Invalid control character at); the record begins in line 1",
+    ),
+    "Python's quotes": (
+        b"{'a': 'x'}",
+        "line 1, column 2: not JSON (Expecting property name enclosed in double quotes)",
+    ),
+    "a field twice": (
+        b'{"a": "x"}\n\n{"a": 1, "a": 2}',
+        "the record that begins in line 3: field 'a' stands twice in one object",
+    ),
+    "a list among objects": (b'{"a": "x"}\n["y"]', "line 2: an object with named fields is needed, not \"['y']\""),
+    "lists in a list": (b'[["x"]]', "record 1: an object with named fields is needed"),
+    "semicolons for commas": (
+        b"a;b\nx;y\n",
+        "is neither JSON, JSON Lines, CSV with a header nor Parquet: it begins 'a;b\\nx;y\\n'",
+    ),
+    "a cell too many": (b"a,b\nx,y,z\n", "line 2: 3 cells, but the header names 2 columns"),
+    "UTF-16": ('[{"a": "x"}]'.encode("utf-16"), "line 1: byte 0 is not UTF-8: save the file as UTF-8"),
+    "Latin-1": (b'{"a": "x"}\n{"a": "\xe9"}', "line 2: byte 18 is not UTF-8: save the file as UTF-8"),
+    "gzip, cut off": (gzip.compress(b'[{"a": "x"}]')[:-9], "is not a whole gzip file"),
+    "Parquet, cut off": (b"PAR1 and no more", "is not a readable Parquet file"),
+}
+PAGE = Path(__file__).parents[2] / "docs" / "prompt-sets.md"
+
+
+@pytest.mark.parametrize("what", MALFORMED)
+def test_a_malformed_file_is_refused_with_the_place(what: str, tmp_path: Path) -> None:
+    content, message = MALFORMED[what]
     path = tmp_path / "a.jsonl"
     path.write_bytes(content)
     with pytest.raises(MlcError) as error:
         list(read_any(Source(str(path))))
     assert str(error.value).startswith(str(path)) and message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_the_page_shows_what_is_said() -> None:
+    shown = dict(re.findall(r"^\| (.*?) \| `(.*?)` \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE))
+    assert len(shown.keys() & MALFORMED.keys()) >= 10
+    for what in shown.keys() & MALFORMED.keys():
+        assert MALFORMED[what][1] in shown[what], what
 
 
 def test_what_is_blank_at_first_is_read_on(tmp_path: Path) -> None:
