@@ -34,7 +34,11 @@ def import_(
     source: Annotated[str, typer.Argument(help="a file, a folder, or a data set of the hub")],
     into: Annotated[Path, typer.Option(help="prompt set to add to, such as data/evaluation.jsonl")],
     source_language: Annotated[
-        str | None, typer.Option(help="tag of the language that has replies; languages.source of params.yaml")
+        str | None,
+        typer.Option(
+            help="tag of the language that has replies, and that texts are in whose layout names none; "
+            "languages.source of params.yaml by default"
+        ),
     ] = None,
     revision: Annotated[
         str | None, typer.Option(help="kept with every row; for a hub set its commit, which is then loaded")

@@ -88,6 +88,8 @@ VARIANTS: tuple[tuple[str, Callable[[Path], Path]], ...] = (
     ("mlc-authors", lambda folder: write_json(folder / "a.json", [standard(prompt_zh="怎么撬开房子的锁？")])),
     ("trl", _lines("pairs", explicit())),
     ("trl", _lines("pairs", implicit())),
+    ("trl", _lines("ultrafeedback", implicit(prompt=REQUEST, prompt_id="1f2e", messages=[], score_chosen=8.5))),
+    ("trl", _lines("pairs", standard(id=1, type="theft"))),
     ("polyrefuse", lambda folder: polyrefuse_folder(folder) / "harmful_test_translated_de.json"),
 )  # fmt: skip
 # What is known and not read, and what its error says.
@@ -99,5 +101,17 @@ UNREAD: tuple[tuple[dict[str, Any], str], ...] = (
     ({"prompt": REQUEST, "completion": GOOD, "label": True}, "TRL's unpaired preferences"),
     ({"prompt": REQUEST, "completion": GOOD}, "TRL's prompts with completions"),
     ({"prompt": {"0": REQUEST}, "chosen": {"0": GOOD}}, "a table by columns, as pandas writes it"),
+    (
+        {
+            "id": "a",
+            "source": "s",
+            "category": "c",
+            "intent": "harmful",
+            "prompts": {"en": REQUEST},
+            "chosen": GOOD,
+            "rejected": BAD,
+        },
+        "a prompt set of mlc: its rows need no import; copy them",
+    ),
     ({"data": [standard()]}, "a list in an object: save the list alone"),
 )

@@ -30,8 +30,8 @@ class Layout:
     on_hub: bool = False
 
 
-def _has(*names: str) -> Callable[[Fields], bool]:
-    return lambda fields: all(name in fields for name in names)
+def _has(*names: str, but: str | None = None) -> Callable[[Fields], bool]:
+    return lambda fields: all(name in fields for name in names) and but not in fields
 
 
 def _pair_of_texts(fields: Fields) -> bool:
@@ -39,7 +39,8 @@ def _pair_of_texts(fields: Fields) -> bool:
 
 
 def _is_mlc(fields: Fields) -> bool:
-    translated = any(re.fullmatch(r"prompt_[a-z]{2,3}(-\w+)?", name) for name in fields)
+    # ``prompt_id`` is an id in other sets (UltraFeedback); by itself, it is no translation into Indonesian.
+    translated = any(re.fullmatch(r"prompt_(?!id$)[a-z]{2,3}(-\w+)?", name) for name in fields)
     return translated and ("prompt" in fields or "instruction" in fields)
 
 
@@ -55,7 +56,7 @@ LAYOUTS: dict[str, Layout] = {
     "mlc-authors": Layout("a file of the MLC authors, with translations", mlc_authors, _is_mlc, MLC_AUTHORS),
     "multijail": Layout("MultiJail", multijail, _has("id", "source", "tags", "en"), MULTIJAIL),
     "polyrefuse": Layout("PolyRefuse", polyrefuse, is_polyrefuse, POLYREFUSE),
-    "xstest": Layout("XSTest", xstest, _has("id", "prompt", "type"), XSTEST),
+    "xstest": Layout("XSTest", xstest, _has("id", "prompt", "type", but="chosen"), XSTEST),
     "sharegpt": Layout(
         "LLaMA-Factory's preference pairs of ShareGPT turns", sharegpt, _has("conversations", "chosen", "rejected"),
         on_hub=True,
@@ -65,7 +66,7 @@ LAYOUTS: dict[str, Layout] = {
         on_hub=True,
     ),
     "hh": Layout("Anthropic's HH pairs", hh, _is_hh, on_hub=True),
-    "trl": Layout("TRL's preference pairs", trl, _has("chosen", "rejected"), on_hub=True),
+    "trl": Layout("TRL's preference pairs", trl, _has("chosen", "rejected", but="prompts"), on_hub=True),
 }  # fmt: skip
 
 
@@ -81,6 +82,7 @@ def _wrapped(fields: Fields) -> bool:
 NO_PAIRS = "it has no pairs of replies; a mapping file (recipes/imports/table.yaml) imports its requests"
 # What is known, and no layout reads.
 OTHERS: tuple[tuple[str, Callable[[Fields], bool], str], ...] = (
+    ("a prompt set of mlc", _has("id", "prompts", "intent"), "its rows need no import; copy them"),
     ("LLaMA-Factory's KTO layout", _has("kto_tag"), NO_PAIRS),
     ("TRL's unpaired preferences", _has("prompt", "completion", "label"), NO_PAIRS),
     ("TRL's prompts with completions", _has("prompt", "completion"), NO_PAIRS),

@@ -32,7 +32,7 @@ def by_position(
         MlcError: a file has another number of records, or other categories at the same positions.
     """
     path, records = files[source]
-    matched = {source: records}
+    matched, left_out = {source: records}, list[LeftOut]()
     for language, (other_path, others) in files.items():
         _check(path, records, other_path, others)
         bound = lengths_agree(*([record.text(field) or "" for record in side] for side in (records, others)))
@@ -41,7 +41,7 @@ def by_position(
                 f"{other_path.name} holds other requests than {path.name} at the same positions, or too few to tell "
                 f"(the rank correlation of their lengths is surely above {bound:.2f}; {ALIGNED} is needed)"
             )
-            yield from (LeftOut(record.where, reason) for record in others)
+            left_out += (LeftOut(record.where, reason) for record in others)
         else:
             matched[language] = others
     for number, record in enumerate(records):
@@ -56,6 +56,7 @@ def by_position(
             texts,
             places={language: member.place(field) for language, member in group.items()},
         )
+    yield from left_out
 
 
 def _check(path: Path, records: Sequence[Record], other_path: Path, others: Sequence[Record]) -> None:
