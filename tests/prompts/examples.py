@@ -95,6 +95,7 @@ VARIANTS: tuple[tuple[str, Callable[[Path], Path]], ...] = (
 # What is known and not read, and what its error says.
 UNREAD: tuple[tuple[dict[str, Any], str], ...] = (
     ({"instruction": REQUEST, "input": "", "output": GOOD}, "the Alpaca layout for supervised training"),
+    ({"instruction": REQUEST, "input": "", "output": [GOOD, BAD]}, "LLaMA-Factory's former layout of pairs"),
     ({"conversations": [turn("human", REQUEST), turn("gpt", GOOD)]}, "a set of conversations for supervised training"),
     ({"messages": [message("user", REQUEST), message("assistant", GOOD)]}, "a set of conversations"),
     ({"messages": [message("user", REQUEST)], "kto_tag": True}, "LLaMA-Factory's KTO layout"),

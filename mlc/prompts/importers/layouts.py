@@ -86,6 +86,11 @@ OTHERS: tuple[tuple[str, Callable[[Fields], bool], str], ...] = (
     ("LLaMA-Factory's KTO layout", _has("kto_tag"), NO_PAIRS),
     ("TRL's unpaired preferences", _has("prompt", "completion", "label"), NO_PAIRS),
     ("TRL's prompts with completions", _has("prompt", "completion"), NO_PAIRS),
+    (
+        "LLaMA-Factory's former layout of pairs",
+        lambda fields: "instruction" in fields and isinstance(fields.get("output"), list),
+        "write the two texts of 'output' as 'chosen' and 'rejected'",
+    ),
     ("the Alpaca layout for supervised training", _has("instruction", "output"), NO_PAIRS),
     (
         "a set of conversations for supervised training",
