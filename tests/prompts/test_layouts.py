@@ -160,8 +160,12 @@ def test_mlc_authors_preference_layout(tmp_path: Path) -> None:
 def test_mlc_authors_other_layouts_are_refused(tmp_path: Path) -> None:
     with pytest.raises(MlcError, match="record 1: no field chosen, rejected"):
         import_("mlc-authors", write_json(tmp_path / "a.json", [{"prompt": "How do I steal?", "prompt_zh": "x"}]))
-    with pytest.raises(MlcError, match="record 1, field 'prompt': no field value; its fields are 'role'"):
-        import_("mlc-authors", write_json(tmp_path / "a.json", [{"prompt": [{"role": "user"}]}]))
+    record = {"prompt": [{"from": "human"}], "chosen": "x", "rejected": "y", "prompt_zh": "x"}
+    with pytest.raises(MlcError, match="record 1, field 'prompt': no field value; its fields are 'from'"):
+        import_("mlc-authors", write_json(tmp_path / "a.json", [record]))
+    without = {name: value for name, value in record.items() if name != "prompt_zh"}
+    with pytest.raises(MlcError, match="record 1: no field prompt_zh"):
+        import_("mlc-authors", write_json(tmp_path / "a.json", [without]))
 
 
 def test_polyrefuse_as_published(tmp_path: Path) -> None:
