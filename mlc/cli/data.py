@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mlc.cli.context import project
+from mlc.cli.context import checked_licence, project
 
 IMPORT_EXAMPLE = "Example: mlc import recipes/imports/table.yaml requests.csv --into data/evaluation.jsonl"
 app = typer.Typer(help="Look at the prompt sets and their history.", no_args_is_help=True)
@@ -26,7 +26,10 @@ def import_(
     revision: Annotated[
         str | None, typer.Option(help="kept with every row; for a hub set its commit, which is then loaded")
     ] = None,
-    licence: Annotated[str | None, typer.Option(help="SPDX identifier, where the publisher's is not known")] = None,
+    licence: Annotated[
+        str | None,
+        typer.Option(callback=checked_licence, help="SPDX identifier, where the publisher's is not known"),
+    ] = None,
     config: Annotated[str | None, typer.Option(help="configuration of a hub set, such as alpaca3-8b")] = None,
     split: Annotated[str | None, typer.Option(help="where the set is published in splits")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="read this many records at most")] = None,

@@ -25,6 +25,9 @@ class Provenance(JsonPart):
 
     translator: str = Field(min_length=1, description="'human', or the name of the translation system")
     version: str | None = None
+    licence: str | None = Field(
+        default=None, description="SPDX identifier that a machine's translation is under; null where it is not known"
+    )
 
 
 class Origin(JsonPart):

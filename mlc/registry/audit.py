@@ -23,6 +23,7 @@ from mlc.files import replacing, sha256, sha256_folder, sha256_json
 from mlc.gates import leakage
 from mlc.gates.apply_rules import apply_rules, calibration_errors, judge_results
 from mlc.gates.evidence import check_prompts
+from mlc.gates.licences import licence_results
 from mlc.gates.rules import RuleResult
 from mlc.gates.verdict import AuditVerdict, outcome
 from mlc.models import manifest as manifests
@@ -33,7 +34,7 @@ from mlc.prompts.schema import read_prompts
 from mlc.provenance.code import package_hash
 from mlc.registry.model import RegisteredModel
 from mlc.registry.promotion import rollback
-from mlc.registry.verify import VersionFiles, base_of, verified
+from mlc.registry.verify import EVIDENCE, Evidence, VersionFiles, base_of, fetched, verified
 from mlc.settings import Settings
 from mlc.text import RATE_NAMES
 
@@ -124,6 +125,8 @@ def _judged(
     base_samples = _base_samples(samples, settings, paths, folder, base)
     manifest = Manifest.of(folder / "model")
     results, notes = _apply_rules(version, manifest, samples, base_samples, settings, paths)
+    with fetched(model, version, EVIDENCE) as evidence:  # of what it was made and judged with when it was registered
+        results += licence_results(Evidence(evidence).verdict().licences, settings.gate)
     failed = [result.sentence for result in results if not result.passed]
     verdict = AuditVerdict(
         schema_version=AuditVerdict.VERSION,

@@ -9,6 +9,7 @@ from pydantic import JsonValue
 
 from mlc import tracking
 from mlc.files import sha256_json
+from mlc.gates.licences import of_verdict
 from mlc.git import prefix
 from mlc.models.manifest import Manifest
 from mlc.paths import Paths, Role
@@ -71,9 +72,10 @@ class LineageGate(TypedDict):
 class Lineage(VersionRecord):
     """Everything that a version was made from and judged by.
 
-    ``runs`` are those about the same model, such as audits; ``dvc_lock`` is a sha256; ``ledger`` are the entries about
-    the version, ``rebuild`` the commands that make it again. ``commit`` and ``data`` are the training's, as everything
-    else in the manifest; ``evaluation`` has those of what decided.
+    ``runs`` are those about the same model, such as audits; ``dvc_lock`` is a sha256; ``licences`` are those of all
+    that it was made and judged with, null where one is unknown; ``ledger`` are the entries about the version,
+    ``rebuild`` the commands that make it again. ``commit`` and ``data`` are the training's, as everything else in the
+    manifest; ``evaluation`` has those of what decided.
     """
 
     model: str
@@ -86,6 +88,7 @@ class Lineage(VersionRecord):
     parameters: dict[str, JsonValue]
     libraries: dict[str, str]
     gate: LineageGate
+    licences: list[dict[str, JsonValue]]
     ledger: list[Entry]
     rebuild: list[str]
 
@@ -139,6 +142,7 @@ def lineage(paths: Paths, name: str, which: str) -> Lineage:
         "parameters": manifest.parameters.model_dump(mode="json"),
         "libraries": manifest.libraries | {"python": manifest.python},
         "gate": {"passed": verdict.passed, "rules": len(verdict.rules), "samples": verdict.samples},
+        "licences": [item.model_dump(mode="json") for item in of_verdict(verdict)],
         "ledger": [entry for entry in model.ledger() if number in (entry["from"], entry["to"])],
         "rebuild": _rebuild(paths, provenance.commit if provenance else commit, manifest),
     }

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 import records
-from versions import LANGUAGES, NAME, Registry
+from typer.testing import CliRunner
+from versions import LANGUAGES, NAME, Registry, settings
 
+from mlc.cli import app
 from mlc.errors import MlcError
 from mlc.files import write_json
 from mlc.registry.lineage import lineage
@@ -41,6 +43,26 @@ def test_lineage_names_everything_that_made_a_version(registry: Registry) -> Non
         lineage(registry.paths, NAME, "9")
     with pytest.raises(MlcError, match="by-hand has no previous"):
         lineage(registry.paths, NAME, "previous")
+
+
+def test_lineage_lists_licences_and_says_which_are_unknown(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert lineage(registry.paths, NAME, "champion")["licences"] == []
+    path = registry.file("1", "evidence/verdict.json")
+    licences = [
+        {"kind": "rows", "name": "a set", "licence": "CC-BY-NC-4.0", "texts": {"alignment": 900}},
+        {"kind": "translator", "name": "a translator", "licence": None, "texts": {"alignment": 70}},
+        {"kind": "base", "name": "a base", "licence": None, "texts": {}},
+    ]
+    content = json.loads(path.read_text())
+    gate = content["gate"] | {"licence_of": {"a base": "MIT"}}
+    write_json(path, content | {"schema_version": 3, "licences": licences, "gate": gate})
+    found = lineage(registry.paths, NAME, "champion")["licences"]
+    assert found == [*licences[:2], licences[2] | {"licence": "MIT"}]
+    monkeypatch.setattr("mlc.cli.registry.project", lambda: (settings(), registry.paths))
+    printed = CliRunner().invoke(app, ["registry", "lineage", "champion"]).output
+    assert "the rows of a set are under CC-BY-NC-4.0 (900 in alignment)" in printed
+    assert "the licence of the translations by a translator is unknown (70 in alignment)" in printed
+    assert "the base a base is under MIT" in printed
 
 
 def changed(then: Results, part: str, *path: str, value: Any) -> Results:

@@ -18,9 +18,14 @@ Layout = Callable[[Source], Iterator[Draft | LeftOut]]
 
 SAFETY_LABELS = ("is_response_0_safe", "is_response_1_safe", "safer_response_id")
 PKU_SAFERLHF = DataSet("PKU-SafeRLHF", "CC-BY-NC-4.0", {}, split="train")
-# Its prompts are PKU-SafeRLHF's, translated by GPT-4o (arXiv 2602.16660).
+# Its prompts are PKU-SafeRLHF's, translated by GPT-4o (arXiv 2602.16660), and published under its licence.
 MLC_AUTHORS = DataSet(
-    "MLC", "CC-BY-NC-4.0", {"en": Provenance(translator="PKU-SafeRLHF"), "*": Provenance(translator="gpt-4o")}
+    "MLC",
+    "CC-BY-NC-4.0",
+    {
+        "en": Provenance(translator="PKU-SafeRLHF", licence="CC-BY-NC-4.0"),
+        "*": Provenance(translator="gpt-4o", licence="CC-BY-NC-4.0"),
+    },
 )
 MULTIJAIL = DataSet("MultiJail", "MIT", {"*": HUMAN})
 XSTEST = DataSet("XSTest", "CC-BY-4.0", {"*": HUMAN})
