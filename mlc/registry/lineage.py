@@ -6,11 +6,14 @@ from datetime import UTC, datetime
 from typing import Any, TypedDict
 
 from pydantic import JsonValue
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from mlc import tracking
+from mlc.errors import MlcError
 from mlc.files import sha256_json
 from mlc.gates.licences import of_verdict
-from mlc.git import prefix
+from mlc.git import git, prefix
 from mlc.models.manifest import Manifest
 from mlc.paths import Paths, Role
 from mlc.provenance.code import LOCK
@@ -149,10 +152,8 @@ def lineage(paths: Paths, name: str, which: str) -> Lineage:
 
 
 def _rebuild(paths: Paths, commit: str | None, manifest: Manifest) -> list[str]:
-    """The commands that make a version again. The code is the commit's, or the package that its mlc.lock pins."""
-    own = (paths.root / "pyproject.toml").is_file() and not (paths.root / LOCK).is_file()
-    version = manifest.libraries.get("mlc-pipeline")
-    package = "--constraint constraints.txt ." if own else f"mlc-pipeline=={version}" if version else "mlc-pipeline"
+    """The commands that make a version again."""
+    package = _package(paths, commit, manifest)
     return [
         f"git worktree add --detach FOLDER {commit}",
         f"cd FOLDER/{prefix(paths.root)}".rstrip("/"),
@@ -160,3 +161,20 @@ def _rebuild(paths: Paths, commit: str | None, manifest: Manifest) -> list[str]:
         "dvc pull --glob '*.dvc'",
         "dvc repro --force gate",
     ]
+
+
+def _package(paths: Paths, commit: str | None, manifest: Manifest) -> str:
+    """What pip has to install: the package that mlc.lock pins at the commit, or the commit's own code."""
+    lock, own = paths.root / LOCK, (paths.root / "pyproject.toml").is_file()
+    try:
+        pinned = git(paths.root, "show", f"{commit}:./{LOCK}")
+    except (FileNotFoundError, MlcError):  # the commit has none, or is not here any more
+        pinned = lock.read_text(encoding="utf-8") if lock.is_file() and not own else ""
+    try:
+        version = YAML(typ="safe", pure=True).load(pinned)["version"]
+    except (YAMLError, KeyError, TypeError):
+        version = None
+    if version is None and own:
+        return "--constraint constraints.txt ."
+    version = version or manifest.libraries.get("mlc-pipeline")
+    return f"mlc-pipeline=={version}" if version else "mlc-pipeline"
