@@ -20,7 +20,6 @@ from mlc.prompts.schema import PromptRow, iter_prompts
 from mlc.settings import Gate, Judge, Settings
 from mlc.text import visible
 
-HUMAN = "human"  # a person's translation is under the licence of its row
 _NAMED = 5  # of what is under another licence, in the reason
 _WHAT = {
     "rows": "the rows of {}",
@@ -55,8 +54,7 @@ def _licence_of_row(row: PromptRow) -> str | None:
 def _translators(row: PromptRow) -> Iterator[tuple[str, str | None]]:
     """Who made a text of the row by machine, and under which licence: one per text."""
     for tag in row.prompts:
-        by = row.provenance.get(tag)
-        if by is not None and by.translator not in (HUMAN, row.source):
+        if by := row.machine(tag):
             yield by.translator, licences.spdx(by.licence)
 
 

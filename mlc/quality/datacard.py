@@ -62,7 +62,7 @@ class Contents:
         self.sources[name, row.source, licence or UNKNOWN, revision] += 1
         for tag in row.prompts:
             by = row.provenance.get(tag)
-            own = _ROWS if by is None or by.translator in ("human", row.source) else by.licence or UNKNOWN
+            own = machine.licence or UNKNOWN if (machine := row.machine(tag)) else _ROWS
             self.translators[tag, *((by.translator, by.version) if by else (None, None)), own] += 1
 
 
