@@ -7,10 +7,13 @@ from importlib.metadata import metadata
 from pathlib import Path
 
 from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 UNKNOWN = "unknown"  # what is shown where nothing names a licence
 _NO_NAMES = frozenset({"", "unknown", "other", "none", "null", "noassertion", "n/a"})
 _HUB_NAMES = {"odbl": "ODbL-1.0", "odc-by": "ODC-By-1.0", "pddl": "PDDL-1.0"}  # where the hub's word is not SPDX's
+_FRONT_MATTER = re.compile(r"\s*---\s*\n(.*?)\n---\s*(?:\n|$)", re.DOTALL)  # of a card
 _LONGEST = 100  # of a reference that is made of somebody's text
 
 
@@ -63,13 +66,12 @@ def identifiers(expression: str) -> set[str]:
 def of_card(folder: Path) -> dict[str, str]:
     """What the card (README.md) of a model's folder says: ``license``, ``license_name``, ``license_link``; empty where
     there is no card, or it says nothing that can be read."""
-    from huggingface_hub import ModelCard
-    from yaml import YAMLError
-
-    card = folder / "README.md"
     try:
-        data = ModelCard.load(card).data.to_dict() if card.is_file() else {}
-    except (ValueError, YAMLError):
+        block = _FRONT_MATTER.match((folder / "README.md").read_text(encoding="utf-8-sig"))
+        data = YAML(typ="safe", pure=True).load(block[1]) if block else {}
+    except (FileNotFoundError, UnicodeDecodeError, YAMLError):
+        return {}
+    if not isinstance(data, dict):
         return {}
     return {key: data[key] for key in ("license", "license_name", "license_link") if isinstance(data.get(key), str)}
 
@@ -82,4 +84,4 @@ def of_model(folder: Path) -> str | None:
 
 def of_this_package() -> str | None:
     """The licence of mlc itself, and of what is part of it."""
-    return spdx(metadata("mlc-pipeline").get("License-Expression"))
+    return spdx(str(metadata("mlc-pipeline").json.get("license_expression", "")))

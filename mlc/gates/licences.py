@@ -64,10 +64,12 @@ def of_models(base: str, folder: Path, judges: Sequence[Judge], root: Path) -> l
     own = licences.of_this_package()
     found = [Licensed(kind="base", name=base, licence=licences.of_model(folder), texts={})]
     for judge in judges:
-        if judge.name in ("embedded", "refusal"):
-            name, licence = f"mlc's {judge.name} judge", own
+        if judge.name == "guard":
+            name, licence = judge.model, licences.of_model(root / judge.model)
+        elif judge.name == "llm":
+            name, licence = judge.model, None
         else:
-            name, licence = judge.model, licences.of_model(root / judge.model) if judge.name == "guard" else None
+            name, licence = f"mlc's {judge.name} judge", own
         found.append(Licensed(kind="judge", name=name, licence=licence, texts={}))
     return found
 

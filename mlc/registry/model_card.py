@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -23,7 +24,7 @@ from mlc.text import HEADLINE_RATES, MISSING, markdown, title, with_interval
 NAME = "README.md"
 
 
-def write(folder: Path, terms: dict[str, str], max_new_tokens: int) -> None:
+def write(folder: Path, terms: Mapping[str, Any], max_new_tokens: int) -> None:
     """Writes the card into a version's folder, which holds the model and its evidence.
 
     ``terms`` are the base's, as its own card has them; ``max_new_tokens`` of the longest reply that was judged.
