@@ -124,12 +124,11 @@ def licence_results(items: Sequence[Licensed], gate: Gate) -> list[RuleResult]:
     if refused:
         named = "; ".join(map(sentence, refused[:_NAMED]))
         more = f"; and {len(refused) - _NAMED} more" if len(refused) > _NAMED else ""
-        todo = "use others, or allow these"
-        if any(item.licence is None for item in refused):
-            todo += ", and name in gate.licence_of what you know to be under another"
+        unknown = any(item.licence is None for item in refused)
+        todo = "Use others, or allow these" + ("; name an unknown licence in gate.licence_of" if unknown else "")
         reason = (
             f"{len(refused)} of {len(items)} are not under one of gate.licences ({', '.join(gate.licences)}):"
-            f" {named}{more}. To pass, {todo}"
+            f" {named}{more}. {todo}"
         )
     measured = Measured(len(items), share, share, reason, hits=len(refused), method=method)
     return [result("licences", None, measured, 0.0, "at most")]

@@ -133,7 +133,7 @@ def test_a_failure_names_what_it_is_about_and_what_to_do(tmp_path: Path) -> None
     assert result.sentence.startswith("licences: 8 of 9 are not under one of gate.licences (MIT): ")
     assert r"the rows of PKU\x1b[2J are under CC-BY-NC-4.0 (1,200 in alignment, 3 in tuning)" in result.sentence
     assert "the licence of the base base 0 is unknown; " in result.sentence and "and 3 more. " in result.sentence
-    assert "name in gate.licence_of what you know" in result.sentence
+    assert "name an unknown licence in gate.licence_of" in result.sentence
 
 
 @pytest.mark.parametrize(
