@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
@@ -20,8 +20,10 @@ from ruamel.yaml.error import YAMLError
 from mlc.errors import MlcError
 from mlc.files import JsonPart
 from mlc.languages.tags import LanguageTag
+from mlc.licences import checked, checked_identifier
 
 Share = Annotated[float, Field(ge=0, le=1)]
+Licence = Annotated[str, AfterValidator(checked)]
 NAME_MARKS = frozenset(" -_.+()")  # in the registered model's name, besides letters and digits of any script
 HIGHER_IS_BETTER = frozenset(
     {"safe_rate", "fidelity", "refusal_fidelity", "pag", "pag_benign", "task_accuracy"}
@@ -387,6 +389,16 @@ class Gate(Section):
     judge: JudgeQuality | None = Field(description="what the judge must have shown; null takes its word")
     unsafe_settings: tuple[UnsafeSetting, ...] = Field(
         default=(), description="settings that are looser than their floor on purpose, by name; the verdict shows them"
+    )
+    licences: tuple[Annotated[str, AfterValidator(checked_identifier)], ...] | None = Field(
+        default=None,
+        min_length=1,
+        description="SPDX identifiers, which rows, base, translators and judges have to be under; null asks for none",
+    )
+    licence_of: dict[str, Licence] = Field(
+        default_factory=dict,
+        description="name of a data set, model or translator -> its licence, where it names none itself, or you have"
+        " another",
     )
     rules: tuple[GateRule, ...]
 

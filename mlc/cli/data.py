@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mlc.cli.context import project
+from mlc.cli.context import checked_licence, project
 
 IMPORT_EXAMPLE = "Example: mlc import recipes/imports/table.yaml requests.csv --into data/evaluation.jsonl"
 
@@ -43,7 +43,10 @@ def import_(
     revision: Annotated[
         str | None, typer.Option(help="kept with every row; for a hub set its commit, which is then loaded")
     ] = None,
-    licence: Annotated[str | None, typer.Option(help="SPDX identifier, where the publisher's is not known")] = None,
+    licence: Annotated[
+        str | None,
+        typer.Option(callback=checked_licence, help="SPDX identifier, where the publisher's is not known"),
+    ] = None,
     intent: Annotated[
         Intended | None, typer.Option(help="of all requests, for the layouts of pairs, which do not say it")
     ] = None,

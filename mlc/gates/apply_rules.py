@@ -19,6 +19,7 @@ from mlc.evaluation.statistics import complement, rogan_gladen
 from mlc.files import sha256
 from mlc.gates import leakage
 from mlc.gates.evidence import check_prompts, samples_of_model
+from mlc.gates.licences import found, licence_results
 from mlc.gates.paired import changes, comparable, difference, perplexity_ratio, unique
 from mlc.gates.rate_rules import rate_in_language
 from mlc.gates.rules import Comparison, Measured, RuleResult, result
@@ -28,7 +29,7 @@ from mlc.gates.verdict import Chosen, PromptCount, Verdict
 from mlc.models.manifest import Manifest
 from mlc.paths import ROLES, Paths
 from mlc.prompts.schema import PromptRow, read_prompts
-from mlc.settings import Gate, GateRule, JudgeQuality, Languages
+from mlc.settings import Gate, GateRule, Judge, JudgeQuality, Languages
 
 METHODS = {
     "mean": "exact at the effective number of prompts",
@@ -203,8 +204,8 @@ def _selection(manifest: Manifest, paths: Paths) -> tuple[Chosen | None, list[Pr
     return Chosen(step=selection.step, how=selection.how), read_prompts(prompts, made_by="mlc validate")
 
 
-def verdict_on(languages: Languages, prompt_set: str, gate: Gate, paths: Paths) -> Verdict:
-    """The verdict on the candidate.
+def verdict_on(languages: Languages, prompt_set: str, gate: Gate, judges: Sequence[Judge], paths: Paths) -> Verdict:
+    """The verdict on the candidate; ``judges`` are those of the settings, whose licences count.
 
     Raises:
         MlcError: samples, prompts or the model's manifest are missing or broken, or the samples are another model's,
@@ -227,6 +228,8 @@ def verdict_on(languages: Languages, prompt_set: str, gate: Gate, paths: Paths) 
     rules += task_results(gate, languages.served, paths)
     if gate.judge is not None:
         rules += judge_results(candidate, languages.served, gate.judge, Calibration.of(paths))
+    licences = found(manifest.base.model, judges, prompt_set, paths)
+    rules += licence_results(licences, gate)
     failed = [rule.sentence for rule in rules if not rule.passed]
     return Verdict(
         schema_version=Verdict.VERSION,
@@ -241,4 +244,5 @@ def verdict_on(languages: Languages, prompt_set: str, gate: Gate, paths: Paths) 
         notes=notes,
         unsafe_settings=list(gate.unsafe_settings),
         prompts={intent: PromptCount(prompts=d.prompts, distinct=d.distinct) for intent, d in distinct.items()},
+        licences=licences,
     )

@@ -3,7 +3,7 @@
 Each request has a random number that stands in the instructions and nowhere in the exchange. An answer without it is
 ``invalid``, so that nothing which a response makes the judge repeat is a verdict. What this cannot withstand is a model
 that follows instructions in the data and repeats the number all the same: check it with the injections that are shipped
-(``mlc judge check --injections``).
+(``mlc judge injections``).
 """
 
 from __future__ import annotations

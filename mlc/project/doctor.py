@@ -147,6 +147,21 @@ def _prompts(settings: Settings, paths: Paths) -> Iterator[Check]:
             yield Check("prompts", "ok", f"{path}: {rows} rows in every served language")
 
 
+def _licences(settings: Settings, paths: Paths) -> Iterator[Check]:
+    if settings.gate.licences is None:
+        return
+    from mlc.gates import licences
+
+    try:
+        reasons = licences.cannot_pass(settings, paths)
+    except MlcError:
+        return  # the check of the prompts says what is wrong with them
+    if reasons:
+        yield Check("licences", "problem", reasons[0], "docs/licences.md says where each licence comes from")
+    else:
+        yield Check("licences", "ok", f"all that is there is under one of {', '.join(settings.gate.licences)}")
+
+
 def run(paths: Paths) -> list[Check]:
     """Looks at everything that a run needs. A setting or file that is wrong is a check that failed, not an error."""
     return [check._replace(found=without_secrets(check.found)) for check in _checks(paths)]
@@ -162,8 +177,8 @@ def _checks(paths: Paths) -> list[Check]:
     except MlcError as error:
         return [*checks, Check("settings", "problem", str(error), "mend it, then run `mlc doctor` again for the rest")]
     checks += [Check("settings", "ok", f"{paths.params} is valid"), _gpu(settings), _gate(settings)]
-    with_settings: tuple[Callable[[Settings, Paths], Iterator[Check]], ...] = (_base, _prompts, hub, tracking)
-    for examine in with_settings:
+    looks: tuple[Callable[[Settings, Paths], Iterator[Check]], ...] = (_base, _prompts, _licences, hub, tracking)
+    for examine in looks:
         checks += examine(settings, paths)
     return checks
 

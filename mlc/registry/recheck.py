@@ -17,6 +17,7 @@ from mlc.evaluation.samples import Sample, read_samples, sample_lines
 from mlc.files import JsonFile, JsonPart
 from mlc.gates import leakage
 from mlc.gates.apply_rules import apply_rules, judge_results
+from mlc.gates.licences import licence_results
 from mlc.gates.rules import RuleResult
 from mlc.judges import Judge, final_verdict
 from mlc.judges.configured import make_judge
@@ -101,8 +102,8 @@ def check_calibration(settings: Settings, paths: Paths) -> None:
 
 
 def rules_on(evidence: Evidence, languages: Languages, gate: Gate) -> list[RuleResult]:
-    """The results of a gate's rules on the sample lines of a version. Rules about other files (tasks, leakage) are not
-    among them.
+    """The results of a gate's rules on the sample lines of a version, and on the licences that were written down for
+    it. Rules about other files (tasks, leakage) are not among them.
 
     Raises:
         MlcError: the version has no sample lines of its base, as one from before they were kept, or no calibration that
@@ -116,7 +117,7 @@ def rules_on(evidence: Evidence, languages: Languages, gate: Gate) -> list[RuleR
     results.append(leakage.near_duplicates(distinct, gate.near_duplicate, gate.minimum_prompts))
     if gate.judge is not None and calibration is not None:
         results += judge_results(candidate, languages.served, gate.judge, calibration)
-    return results
+    return results + licence_results(evidence.verdict().licences, gate)
 
 
 def evidence_faults(evidence: Evidence) -> list[str]:

@@ -393,7 +393,7 @@ def test_the_stage_writes_the_verdict_either_way(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], unsafe: int
 ) -> None:
     paths = project(tmp_path, spoil(frame(), "harmful", "sw", unsafe, verdict="unsafe"), TRAINING)
-    stage.run(LANGUAGES, "evaluation", GATE, paths)
+    stage.run(LANGUAGES, "evaluation", GATE, (), paths)
     verdict = json.loads(paths.verdict.read_text())
     assert verdict["passed"] is (unsafe == 0)
     assert verdict["manifest"] == Manifest.of(paths.model).digest
@@ -417,14 +417,14 @@ def test_what_is_stale_is_refused(tmp_path: Path) -> None:
     rows = rows_of(frame())
     write_prompts(paths.prompts / "evaluation.jsonl", rows[1:])
     with pytest.raises(MlcError, match=r"does not answer the prompts in .*2 differ, such as 'benign-000' in"):
-        stage.run(LANGUAGES, "evaluation", GATE, paths)
+        stage.run(LANGUAGES, "evaluation", GATE, (), paths)
     write_prompts(paths.prompts / "evaluation.jsonl", rows)
     write_prompts(paths.prompts / "alignment.jsonl", [*TRAINING, row("b", en="Another one")])
     with pytest.raises(MlcError, match=r"was not trained on .*alignment\.jsonl as it is"):
-        stage.run(LANGUAGES, "evaluation", GATE, paths)
+        stage.run(LANGUAGES, "evaluation", GATE, (), paths)
     write_json(paths.model / "manifest.json", records.manifest(files={"retrained": "since"}))
     with pytest.raises(MlcError, match="was not made with the model"):
-        stage.run(LANGUAGES, "evaluation", GATE, paths)
+        stage.run(LANGUAGES, "evaluation", GATE, (), paths)
     assert not paths.verdict.exists()
 
 

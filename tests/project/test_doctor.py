@@ -47,6 +47,17 @@ def test_a_project_that_can_run(project: Paths) -> None:
     assert (results["git"], results["dvc"]) == (["problem"], ["problem"])  # there is neither here
 
 
+def test_a_licence_that_the_gate_will_refuse_is_a_problem(project: Paths) -> None:
+    assert "licences" not in states(project)  # the settings ask for none
+    params = project.params.read_text(encoding="utf-8")
+    project.params.write_text(params.replace("licences: null ", "licences: [MIT, Apache-2.0] "), encoding="utf-8")
+    assert states(project)["licences"] == ["problem"]
+    named = "licence_of: {embedded: mit, mlc.embedded.world: mit, embedded-base: mit} "
+    params = project.params.read_text(encoding="utf-8").replace("licence_of: {} ", named)
+    project.params.write_text(params, encoding="utf-8")
+    assert states(project)["licences"] == ["ok"]
+
+
 def test_settings_that_are_wrong_end_the_examination(project: Paths) -> None:
     project.params.write_text("languages: 3\n")
     results = states(project)

@@ -9,9 +9,14 @@ from mlc.prompts.importers.records import Record, Source, read_any
 from mlc.prompts.importers.turns import SEVERAL_TURNS, pair_of, read_turns
 from mlc.prompts.schema import Provenance
 
-# The prompts are PKU-SafeRLHF's, translated by GPT-4o.
+# The prompts are PKU-SafeRLHF's, translated by GPT-4o, and published under its licence.
 MLC_AUTHORS = DataSet(
-    "MLC", "CC-BY-NC-4.0", {"en": Provenance(translator="PKU-SafeRLHF"), "*": Provenance(translator="gpt-4o")}
+    "MLC",
+    "CC-BY-NC-4.0",
+    {
+        "en": Provenance(translator="PKU-SafeRLHF", licence="CC-BY-NC-4.0"),
+        "*": Provenance(translator="gpt-4o", licence="CC-BY-NC-4.0"),
+    },
 )
 
 

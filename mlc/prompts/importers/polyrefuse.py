@@ -24,7 +24,10 @@ from mlc.text import quoted_name
 POLYREFUSE = DataSet(
     "PolyRefuse",
     "Apache-2.0",
-    {"en": Provenance(translator="PolyRefuse"), "*": Provenance(translator="machine translation by PolyRefuse")},
+    {
+        "en": Provenance(translator="PolyRefuse"),
+        "*": Provenance(translator="machine translation by PolyRefuse", licence="Apache-2.0"),
+    },
     split="test",
 )
 KINDS: dict[str, Intent] = {"harmful": "harmful", "harmless": "benign"}
