@@ -119,8 +119,15 @@ class Limit(NamedTuple):
     arguments: dict[str, Any]
     allowed: float
 
-    def expect(self, check: str, mostly: float, severity: str, notes: str) -> Any:
-        return self.expectation(column=check, mostly=mostly, severity=severity, notes=notes, **self.arguments)
+    def expect(self, check: str, mostly: float, severity: str, found: str) -> Any:
+        """The expectation; ``found`` is for Data Docs, which would otherwise say what share of the values must do."""
+        ends = [f"{word} {self.arguments[end]:g}" for end, word in _ENDS.items() if end in self.arguments]
+        good = f" (good: {' and '.join(ends)})" if ends else ""
+        words = {"description": f"{found}{good}", "notes": f"Fails: texts {_MEANING[check]}."}
+        return self.expectation(column=check, mostly=mostly, severity=severity, **words, **self.arguments)
+
+
+_ENDS = {"min_value": "at least", "max_value": "at most"}
 
 
 def limits_of(limits: Thresholds, served: bool) -> dict[str, Limit]:
@@ -168,18 +175,15 @@ def expectations(demanded: Mapping[str, Limit], lines: pd.DataFrame) -> list[Any
         if not n:
             continue
         most = tolerated(limit.allowed, n)
-        notes = (
-            f"Fails: texts {_MEANING[check]}. {percent(limit.allowed)} are allowed; from {most + 1} of {n} on, "
-            "surely more fail."
-        )
-        result.append(limit.expect(check, (n - most) / n, "critical", notes))
+        found = f"{percent(limit.allowed)} may be {_MEANING[check]}; surely more are, from {most + 1} of {n} on"
+        result.append(limit.expect(check, (n - most) / n, "critical", found))
     return result
 
 
 def _warnings(demanded: Mapping[str, Limit], outcomes: list[Outcome]) -> list[Any]:
     """The limits that were passed and perhaps by chance, as expectations of that severity."""
     return [
-        demanded[outcome.check].expect(outcome.check, 1 - outcome.allowed, "warning", f"A warning: {outcome}.")
+        demanded[outcome.check].expect(outcome.check, 1 - outcome.allowed, "warning", f"A warning: {outcome}")
         for outcome in outcomes
         if outcome.warned
     ]

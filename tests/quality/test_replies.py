@@ -209,7 +209,7 @@ def test_held_replies_leave_their_rows_and_are_shown_and_counted(
     card = (paths.prompts / "datacard.md").read_text(encoding="utf-8")
     assert "| alignment | chosen | en | 60 | 2 | empty 1, identical 1 |" in card
     out = capsys.readouterr().out
-    assert "alignment: 4 of 180 replies in quarantine\n" in out
+    assert "alignment: 4 of 360 replies in quarantine\n" in out
     quarantine_list.show_list(paths, None, None, None, 50, False, ["chosen", "rejected"])
     out = capsys.readouterr().out
     assert "alignment a2 en rejected  identical" in out and "e3" not in out and "4 texts in quarantine" in out
