@@ -130,6 +130,12 @@ def shortfalls(outcomes: Iterable[suite.Outcome], frame: pd.DataFrame, held: Hel
     return [_shortfall(outcome, groups[outcome.set, outcome.language], held) for outcome in passed]
 
 
+def _worst(found: Mapping[str, int], check: str) -> dict[str, int]:
+    """The most frequent; of equals the limit's own check first, and then by name."""
+    ordered = sorted(found.items(), key=lambda item: (-item[1], item[0] != check, item[0]))
+    return dict(ordered[:_WORST])
+
+
 def _shortfall(outcome: suite.Outcome, lines: pd.DataFrame, held: Held) -> Shortfall:
     check = outcome.check
     where = f"--set {outcome.set} --language {outcome.language}"
@@ -139,7 +145,7 @@ def _shortfall(outcome: suite.Outcome, lines: pd.DataFrame, held: Held) -> Short
         found = Counter(failing["identified"].astype(str)) if check == "right_language" else Counter[str]()
         # They need not be in quarantine, so they are shown as rows.
         show = f"mlc quarantine show {outcome.set} {shlex.quote(visible(failing['id'].iloc[0]))}"
-        return Shortfall(outcome, dict(found.most_common(_WORST)), f"{show} --language {outcome.language}")
+        return Shortfall(outcome, _worst(found, check), f"{show} --language {outcome.language}")
     if check in ("pairs", "references"):
         parts = ("reference",) if check == "references" else ("chosen", "rejected")
         whys = [
@@ -150,7 +156,7 @@ def _shortfall(outcome: suite.Outcome, lines: pd.DataFrame, held: Held) -> Short
         ]
         found = Counter(_counted(whys))
         options = "".join(f" --part {part}" for part in parts)
-        return Shortfall(outcome, dict(found.most_common(_WORST)), listed + options)
+        return Shortfall(outcome, _worst(found, check), listed + options)
     if check == "clean":
         failing = lines[~lines["clean"]]
     elif check == "quarantined":
@@ -163,7 +169,7 @@ def _shortfall(outcome: suite.Outcome, lines: pd.DataFrame, held: Held) -> Short
         found["missing"] = missing
     if missing and missing == len(failing):
         listed = "mlc translate --help"
-    return Shortfall(outcome, dict(found.most_common(_WORST)), listed)
+    return Shortfall(outcome, _worst(found, check), listed)
 
 
 def lines_of(

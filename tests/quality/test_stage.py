@@ -82,12 +82,12 @@ def test_poor_quality_stops_the_pipeline_and_explains_itself(
     message = str(raised.value)
     assert raised.value.exit_code == 4
     listed = "mlc quarantine list --set evaluation --language zh"
-    reasons = "for untranslated 10, other_language"
     assert "\n  evaluation, zh, untranslated: 10 of 40 left in the source language (25.0%, 95% interval 12.7" in message
+    three = "for leakage 10, script_share 10, untranslated 10"
     for end in (
-        rf"untranslated: .*; 5\.0% allowed\); {reasons} \d+, \w+ \d+: `{listed} --check untranslated`",
-        rf"quarantined: 10 of 40 in quarantine for any reason .*; {reasons} .*: `{listed}`",
-        rf"clean: 10 of 40 missing or in quarantine \(.*; 10\.0% allowed\); {reasons} .*: `{listed}`",
+        rf"untranslated: .*; 5\.0% allowed\); for untranslated 10, leakage 10, \w+ 10: `{listed} --check untranslated`",
+        rf"quarantined: 10 of 40 in quarantine for any reason .*; 5\.0% allowed\); {three}: `{listed}`",
+        rf"clean: 10 of 40 missing or in quarantine .*; 10\.0% allowed\); {three}: `{listed}`",
     ):
         assert re.search(rf"^  evaluation, zh, {end}$", message, re.MULTILINE), end
     assert " sw," not in message
@@ -124,11 +124,11 @@ def test_what_may_be_chance_is_a_warning(
     paths = put(sets)
     stage.run(languages, validate, paths)
     warnings = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")]
-    assert any(
-        line.startswith("warning: evaluation, zh, quarantined: 4 of 40 in quarantine for any reason (10.0%, ")
-        and "; 5.0% allowed, so it may be chance); for untranslated 4, " in line
-        and line.endswith(": `mlc quarantine list --set evaluation --language zh`")
-        for line in warnings
+    (line,) = [line for line in warnings if line.startswith("warning: evaluation, zh, quarantined: ")]
+    assert re.search(
+        r"quarantined: 4 of 40 in quarantine for any reason \(10\.0%, 95% interval 2\.8–23\.7%; 5\.0% allowed, "
+        r"so it may be chance\); for \w+ 4, \w+ \d, \w+ \d: `mlc quarantine list --set evaluation --language zh`$",
+        line,
     )
     metrics = json.loads((paths.prompts / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["passed"] is True
@@ -137,7 +137,7 @@ def test_what_may_be_chance_is_a_warning(
     card = (paths.prompts / "datacard.md").read_text(encoding="utf-8")
     assert "**Quality: passed.**" in card and "may be chance" in card
     index = (paths.prompts / "data_docs" / "index.html").read_text(encoding="utf-8")
-    assert index.count('class="warned"') == 1 and "warnings: other_language, untranslated, quarantined" in index
+    assert index.count('class="warned"') == 1 and "untranslated, leakage, quarantined" in index
 
 
 def test_what_somebody_released_is_past_no_limit(
