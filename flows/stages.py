@@ -179,6 +179,30 @@ def _follow(command: Sequence[str], hours: float | None, line: Callable[[str], N
                 timer.cancel()
 
 
+class Words:
+    """The last words of a command: its last line, or the whole of what ``mlc`` says went wrong, whatever follows."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+        self._error = False
+
+    def add(self, line: str) -> None:
+        if line.startswith("mlc: "):
+            self._error, self._lines = True, []
+        elif not self._error:
+            self._lines = []
+        self._lines.append(line)
+
+    @property
+    def last(self) -> str:
+        return self._lines[-1] if self._lines else ""
+
+    def reason(self, code: int | str) -> str:
+        """With the exit code behind the first line, so that a command at the end of the last can be copied."""
+        first, *rest = self._lines or [""]
+        return "\n".join([f"{first.removeprefix('mlc: ')} (exit code {code})", *rest])
+
+
 def _failed(name: str, reason: str, hours: float | None, late: bool, transient: bool) -> State[Any]:
     logger = get_run_logger()
     end_abandoned_runs()
@@ -209,10 +233,10 @@ def run_stage(stage: str, hours: float | None = None) -> State[Any]:
     overloaded; only then it is tried again.
     """
     logger = get_run_logger()
-    name, last, error, epilogue = "Completed", "", "", False
+    name, words, error, epilogue = "Completed", Words(), "", False
 
     def read(line: str) -> None:
-        nonlocal name, last, error, epilogue
+        nonlocal name, error, epilogue
         if line.startswith("ERROR: "):
             error = line.removeprefix("ERROR: ")
         elif line == f"Stage '{stage}' didn't change, skipping":
@@ -224,14 +248,14 @@ def run_stage(stage: str, hours: float | None = None) -> State[Any]:
         elif re.fullmatch(r"(Generating|Updating) lock file 'dvc.lock'", line):
             epilogue = True  # what DVC says from here on is about git
         elif line and not epilogue and line != f"Running stage '{stage}':":
-            last = line
+            words.add(line)
             logger.info(line)
 
     ended = _follow([sys.executable, "-m", "dvc", "repro", "--single-item", stage], hours, read)
     if not ended.code:
         return Completed(name=name)
     ran = re.search(r"failed to run: .*, exited with (-?\d+)$", error)
-    reason = f"{last.removeprefix('mlc: ')} (exit code {ran[1]})" if ran else error or last
+    reason = words.reason(ran[1]) if ran else error or words.last
     return _failed(stage, reason, hours, ended.late, transient=ran is not None and int(ran[1]) == TRANSIENT)
 
 
@@ -255,16 +279,14 @@ def run_stages(names: Sequence[str], hours: Mapping[str, float]) -> State[Any] |
 def run_command(*arguments: str, allowed: tuple[int, ...] = (0,), hours: float | None = None) -> State[Any]:
     """Runs ``mlc`` with these arguments. States are ``run_stage``'s; exit codes in ``allowed`` are no failure."""
     logger = get_run_logger()
-    last = ""
+    words = Words()
 
     def read(line: str) -> None:
-        nonlocal last
         if line:
-            last = line
+            words.add(line)
             logger.info(line)
 
     ended = _follow([str(Path(sys.executable).with_name("mlc")), *arguments], hours, read)
     if not ended.late and ended.code in allowed:
         return Completed()
-    reason = f"{last.removeprefix('mlc: ')} (exit code {ended.code})"
-    return _failed(arguments[0], reason, hours, ended.late, transient=ended.code == TRANSIENT)
+    return _failed(arguments[0], words.reason(ended.code), hours, ended.late, transient=ended.code == TRANSIENT)

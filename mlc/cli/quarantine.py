@@ -1,4 +1,4 @@
-"""``mlc quarantine``: variants that the checks hold back."""
+"""``mlc quarantine``: prompts and replies that the checks hold back."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import typer
 from mlc.cli.context import project
 from mlc.errors import MlcError
 
-app = typer.Typer(help="Look at the variants in quarantine; release them, or fix their texts.", no_args_is_help=True)
+app = typer.Typer(help="Look at the texts in quarantine; release them, or fix them.", no_args_is_help=True)
 
 
 class PromptSet(StrEnum):
@@ -21,10 +21,18 @@ class PromptSet(StrEnum):
     evaluation = "evaluation"
 
 
+class Part(StrEnum):
+    prompt = "prompt"
+    chosen = "chosen"
+    rejected = "rejected"
+    reference = "reference"
+
+
 InSet = Annotated[PromptSet, typer.Argument(metavar="SET", help="alignment, tuning or evaluation")]
 RowId = Annotated[str, typer.Argument(metavar="ID", help="of the row")]
 InLanguage = Annotated[str, typer.Argument(metavar="LANGUAGE", help="such as sw")]
 Why = Annotated[str, typer.Option(help="kept with the data, and shown in the datacard")]
+OfPart = Annotated[Part, typer.Option("--part", help="of the row: its prompt, or one of its replies")]
 Who = Annotated[str | None, typer.Option(help="who decides it", show_default="git's user.name")]
 
 
@@ -33,14 +41,15 @@ def quarantine_list(
     name: Annotated[PromptSet | None, typer.Option("--set", help="of this set alone")] = None,
     language: Annotated[str | None, typer.Option(help="in this language alone")] = None,
     check: Annotated[str | None, typer.Option(help="that failed this check, such as untranslated")] = None,
-    limit: Annotated[int, typer.Option(min=0, help="variants shown one by one")] = 50,
+    part: Annotated[list[Part] | None, typer.Option(help="prompts or replies of this kind alone; repeatable")] = None,
+    limit: Annotated[int, typer.Option(min=0, help="texts shown one by one")] = 50,
     as_json: Annotated[bool, typer.Option("--json", help="all of them, one JSON object a line")] = False,
 ) -> None:
     """Show what is in quarantine, and for which checks."""
     from mlc.paths import Paths
-    from mlc.quality import quarantine_view
+    from mlc.quality import quarantine_list
 
-    quarantine_view.show_list(Paths(), name and name.value, language, check, limit, as_json)
+    quarantine_list.show_list(Paths(), name and name.value, language, check, limit, as_json, part or [])
 
 
 @app.command("show", epilog="Example: mlc quarantine show evaluation steal-laptop-20")
@@ -60,12 +69,15 @@ def quarantine_show(
 
 
 @app.command("release", epilog="Example: mlc quarantine release evaluation steal-laptop-20 sw --why 'a loan word'")
-def quarantine_release(name: InSet, row_id: RowId, language: InLanguage, why: Why, who: Who = None) -> None:
-    """Let a variant pass the checks that hold it, as long as its text and its source text stay as they are."""
+def quarantine_release(
+    name: InSet, row_id: RowId, language: InLanguage, why: Why, part: OfPart = Part.prompt, who: Who = None
+) -> None:
+    """Let a text pass the checks that hold it, as long as it and its row's source text stay as they are."""
     from mlc.paths import Paths
     from mlc.quality import quarantine_edit
+    from mlc.quality.decisions import key_of
 
-    quarantine_edit.release(Paths(), (name.value, row_id, language), why, who)
+    quarantine_edit.release(Paths(), key_of(name.value, row_id, language, part.value), why, who)
 
 
 @app.command("fix", epilog="Example: mlc quarantine fix evaluation steal-laptop-20 sw --text '…' --why 'was cut off'")
@@ -76,13 +88,17 @@ def quarantine_fix(
     why: Why,
     text: Annotated[str | None, typer.Option(help="the right text")] = None,
     file: Annotated[Path | None, typer.Option(help="or a UTF-8 file that holds it")] = None,
+    part: OfPart = Part.prompt,
     who: Who = None,
 ) -> None:
-    """Replace a variant's text in the data, or add a missing one; the text before is kept."""
+    """Replace a text in the data, or add a missing one; the text before is kept."""
     from mlc.paths import Paths
     from mlc.quality import quarantine_edit
+    from mlc.quality.decisions import key_of
 
     if (text is None) == (file is None):
         raise MlcError("give the right text with --text, or a file that holds it with --file")
     right = text if text is not None else quarantine_edit.read_text(file or Path())
-    quarantine_edit.fix(Paths(), (name.value, row_id, language), right, why, who)
+    if part in (Part.chosen, Part.rejected) and language != (source := project()[0].languages.source):
+        raise MlcError(f"chosen and rejected replies are in the source language: write {source}, not {language}")
+    quarantine_edit.fix(Paths(), key_of(name.value, row_id, language, part.value), right, why, who)

@@ -94,7 +94,9 @@ def text_columns(
     similar = encoder.columns(usable, source) if encoder else {}
     for tag, at in of_tag.items():
         hashes[at] = duplicates.text_hash(usable[tag])
-        if tag in margins:
+        if tag == source:  # what compares a text with its translations judges these
+            columns["reads_like"][at] = ""
+        elif tag in margins:
             columns["language_margin"][at], rivals = margins[tag]
             columns["reads_like"][at] = np.array(rivals, dtype=object)
             columns["association"][at] = fits[tag]

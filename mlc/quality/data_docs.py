@@ -12,7 +12,7 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
-from mlc.quality.suite import Outcome
+from mlc.quality.suite import WARNINGS, Outcome
 
 _REMOTE = re.compile(
     r"""<link\b[^>]*href="https?:[^>]*>|<script\b[^>]*src="https?:[^>]*>\s*</script>|<img\b[^>]*src="https?:[^>]*>"""
@@ -22,6 +22,7 @@ body { font-family: system-ui, sans-serif; margin: 2rem; line-height: 1.45; }
 table { border-collapse: collapse; margin: 0.5rem 0 1.5rem; }
 th, td { border: 1px solid #bbb; padding: 0.3rem 0.7rem; text-align: left; vertical-align: top; }
 .failed { background: #f6cfcb; color: #5c1010; }
+.warned { background: #fdf0c4; color: #4a3800; }
 td .fa-check-circle::before { content: "passed"; }
 td .fa-times::before { content: "failed"; color: #5c1010; }
 .col-lg-2, .modal, .cta-footer, footer { display: none; }
@@ -57,7 +58,8 @@ def _index(folder: Path, outcomes: list[Outcome], unchecked: Mapping[tuple[str, 
     return f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>Translation quality</title>{_STYLE}</head><body>
 <h1>Translation quality</h1>
-<p>Each cell leads to what was demanded of the language in the set and what was found.
+<p>Each cell leads to what was demanded of the language in the set and what was found. A language fails where surely
+more texts fall short than its limits allow (by a 95% interval); where more do, and it may be chance, it is warned.
 Checks that are named as unchecked say nothing about the language there, for or against it.
 The variants that fell short, and why, are in quarantine.jsonl.</p>
 <table><tr><th>language</th>{head}</tr>
@@ -69,8 +71,14 @@ def _cell(folder: Path, outcomes: list[Outcome], unchecked: Sequence[str]) -> st
     if not outcomes:
         return "<td>no variants</td>"
     first, failed = outcomes[0], [o.check for o in outcomes if not o.success]
-    page = next((folder / "validations" / f"{first.set}-{first.language}").rglob("*.html"))
-    verdict = "failed: " + ", ".join(failed) if failed else "passed"
+    warned = [o.check for o in outcomes if o.warned]
+    verdict = _link(folder, first, "", "failed: " + ", ".join(failed) if failed else "passed")
+    if warned:
+        verdict += f"<br>{_link(folder, first, WARNINGS, 'warnings: ' + ', '.join(warned))}"
     silent = f"<br><small>unchecked: {escape(', '.join(unchecked))}</small>" if unchecked else ""
-    link = quote(page.relative_to(folder).as_posix())
-    return f'<td class="{"failed" if failed else "passed"}"><a href="{link}">{escape(verdict)}</a>{silent}</td>'
+    return f'<td class="{"failed" if failed else "warned" if warned else "passed"}">{verdict}{silent}</td>'
+
+
+def _link(folder: Path, outcome: Outcome, kind: str, words: str) -> str:
+    page = next((folder / "validations" / f"{outcome.set}-{outcome.language}{kind}").rglob("*.html"))
+    return f'<a href="{quote(page.relative_to(folder).as_posix())}">{escape(words)}</a>'

@@ -104,6 +104,7 @@ def write(
     contents: Contents,
     metrics: Mapping[str, Any],
     failures: Sequence[str],
+    warnings: Sequence[str],
     releases: Sequence[Release],
     stale: Sequence[Release],
     fixes: Sequence[Fix],
@@ -142,6 +143,7 @@ def write(
         title=_TITLE,
         metrics=metrics,
         failures=failures,
+        warnings=warnings,
         languages=languages,
         minimum_languages=minimum_languages,
         sets=[
@@ -151,6 +153,26 @@ def write(
         variants=[[*key, *(one[count] for count in counts), percent(one["coverage"])] for key, one in of.items()],
         not_named=[[name, *cells] for name in contents.rows for cells in _cells(_one(metrics["dropped"][name]))],
         quarantined=_cells({(check, *key): n for key, one in of.items() for check, n in one["reasons"].items()}),
+        replies=[
+            [
+                name,
+                part,
+                tag,
+                one["texts"],
+                one["quarantined"],
+                ", ".join(f"{w} {n}" for w, n in one["reasons"].items()),
+            ]
+            for name, parts in metrics["replies"].items()
+            for part, of_part in parts.items()
+            for tag, one in of_part.items()
+        ],
+        replies_unchecked=[
+            [name, part, tag, ", ".join(one["unchecked"])]
+            for name, parts in metrics["replies"].items()
+            for part, of_part in parts.items()
+            for tag, one in of_part.items()
+            if one["unchecked"]
+        ],
         unchecked=[[*key, ", ".join(one["unchecked"])] for key, one in of.items() if one["unchecked"]],
         releases=[
             [*r.key, ", ".join(r.checks), r.who, r.why, f"{r.when:%Y-%m-%d}", "stale" if r in gone else "yes"]

@@ -1,4 +1,4 @@
-"""What people decide about variants in quarantine: a release lets one pass as it is, a fix replaces its text.
+"""What people decide about texts in quarantine: a release lets one pass as it is, a fix replaces it.
 
 Both are lines of files in the data folder, beside the sets that they are about, and so are versioned with them:
 ``releases.jsonl``, which ``mlc validate`` obeys, and ``fixes.jsonl``, which keeps every text that was replaced.
@@ -18,12 +18,15 @@ from mlc.languages.tags import LanguageTag
 from mlc.paths import Paths
 from mlc.prompts.schema import Provenance
 
-Key = tuple[str, str, str]  # set, id, language
+Part = Literal["prompt", "chosen", "rejected", "reference"]  # of a row
+Key = tuple[str, str, str] | tuple[str, str, str, str]  # set, id, language, and for a reply which one it is
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 # What no person can answer for, and what to do instead.
 NEVER_RELEASED = {
-    "empty": "a text without letters asks nothing: fix it",
+    "empty": "a text without letters asks or answers nothing: fix it",
+    "identical": "a pair of equal replies teaches nothing: fix one of them",
+    "pair": "it passed by itself: release or fix the pair's other reply",
     "control_characters": "what cannot be seen is not what people would be asked to judge: fix the text",
     "characters": "a text of that length is checked for nothing else: shorten it, or raise that setting",
     "leaked_from": "what is trained on must not judge the result: fix the text, or take the row out of one of the sets",
@@ -55,7 +58,8 @@ class Reason(NamedTuple):
     """Why a variant is in quarantine: the check that it failed, what was found, and what is allowed."""
 
     check: str
-    """The quality column that shows it; ``row`` where the variant itself passed and its row did not."""
+    """The quality column that shows it; ``row`` where the variant itself passed and its row did not, ``pair`` where a
+    reply passed and the other of its pair did not."""
     value: float | str | None
     """What the check found: a number, or the other row; None where the message says it all."""
     threshold: float | None
@@ -73,33 +77,40 @@ class ReasonFields(TypedDict):
 
 
 class Quarantined(TypedDict):
-    """A line of quarantine.jsonl: a variant, its row's text in the source language, and why it is held back."""
+    """A line of quarantine.jsonl: a text, its row's prompt in the source language, and why it is held back."""
 
     set: str
     id: str
     language: str
+    part: Part
+    """``prompt`` for a variant; otherwise which of its row's replies it is."""
     text: str
     source_text: str | None
     reasons: list[ReasonFields]
 
 
+def key_of(name: str, row_id: str, language: str, part: str) -> Key:
+    return (name, row_id, language) if part == "prompt" else (name, row_id, language, part)
+
+
 class Decision(JsonPart):
-    """Which variant it is about, and who decided it, why and when."""
+    """Which variant or reply it is about, and who decided it, why and when."""
 
     set: Literal["alignment", "tuning", "evaluation"]
     id: str = Field(min_length=1)
     language: LanguageTag
+    part: Part = Field(default="prompt", description="a reply, where it is about one")
     who: Said
     why: Said
     when: AwareDatetime
 
     @property
     def key(self) -> Key:
-        return self.set, self.id, self.language
+        return key_of(self.set, self.id, self.language, self.part)
 
 
 class Release(Decision):
-    """A variant that may be used although checks fail: these checks, this text, as a version of this source text."""
+    """A text that may be used although checks fail: these checks, this text, as a version of this source text."""
 
     checks: tuple[Annotated[str, AfterValidator(_may_be_released)], ...] = Field(min_length=1)
     sha256: Sha256 = Field(description="of the text")

@@ -6,11 +6,11 @@ import multiprocessing
 import os
 import random
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,16 +19,33 @@ from threadpoolctl import threadpool_limits
 
 from mlc.progress import track
 from mlc.prompts.schema import PromptRow, iter_prompts
+from mlc.quality import replies
 from mlc.quality.checks import learn_from, long_frame, set_columns, text_columns
+from mlc.quality.decisions import Key
 from mlc.quality.encoder import Encoder
 from mlc.quality.ngram_model import SAMPLE, Learned
 from mlc.settings import Languages, Validate
 
-Key = tuple[str, str, str]  # set, id, language
-
 CHUNK = 1000  # rows, about; what is compared with others is compared with those of its chunk
 _IN_PROCESS = 4  # chunks; for fewer, other processes take longer to start than they save
 _CATEGORIES = ("set", "intent", "language", "identified", "reads_like")
+
+
+class Columns(NamedTuple):
+    """All quality columns."""
+
+    variants: pd.DataFrame
+    """One line per row and language, in the order of sets, rows and languages."""
+    replies: pd.DataFrame
+    """One line per reply, in the order of sets and rows."""
+
+
+class Measured(NamedTuple):
+    """What one chunk shows by itself."""
+
+    variants: pd.DataFrame
+    signatures: npt.NDArray[np.uint16]
+    replies: pd.DataFrame
 
 
 class PromptSet(NamedTuple):
@@ -77,13 +94,12 @@ def chunks(prompts: PromptSet) -> Iterator[list[PromptRow]]:
 
 def compute_columns(
     sets: Mapping[str, PromptSet], languages: Languages, validate: Validate, keep: Collection[Key] = ()
-) -> pd.DataFrame:
-    """The frame of quality columns: one line per row and language, in the order of sets, rows and languages.
+) -> Columns:
+    """The quality columns of prompts and replies.
 
-    It has the columns text and source_text, filled for the variants of ``keep`` alone.
+    Both frames have the columns text and source_text, filled for the texts of ``keep`` alone.
     """
-    parts: list[pd.DataFrame] = []
-    marks: list[npt.NDArray[np.uint16]] = []
+    parts: list[Measured] = []
     encoder = Encoder(validate.encoder, validate.encoder_revision) if validate.encoder else None
     most = {tag: validate.of(tag).maximum_characters for tag in languages.all}
     for name, prompts in sets.items():
@@ -93,13 +109,15 @@ def compute_columns(
         results = _in_process(job, chunks(prompts), encoder)
         if encoder is None and total > _IN_PROCESS:
             results = _in_processes(job, chunks(prompts))
-        for frame, signatures in track(results, f"measuring {name}", total):
-            parts.append(frame)
-            marks.append(signatures)
-    frame = pd.concat(parts, ignore_index=True)
+        parts += track(results, f"measuring {name}", total)
+    frame = pd.concat([part.variants for part in parts], ignore_index=True)
     for column in _CATEGORIES:
         frame[column] = frame[column].astype("category")
-    return set_columns(frame, np.concatenate(marks), list(sets), validate.misplaced_false_alarms)
+    marks = np.concatenate([part.signatures for part in parts])
+    return Columns(
+        set_columns(frame, marks, list(sets), validate.misplaced_false_alarms),
+        replies.set_columns([part.replies for part in parts]),
+    )
 
 
 class _Job(NamedTuple):
@@ -111,9 +129,7 @@ class _Job(NamedTuple):
     maximum_characters: Mapping[str, int]
     keep: frozenset[Key]
 
-    def __call__(
-        self, rows: Iterable[PromptRow], encoder: Encoder | None = None
-    ) -> tuple[pd.DataFrame, npt.NDArray[np.uint16]]:
+    def __call__(self, rows: Sequence[PromptRow], encoder: Encoder | None = None) -> Measured:
         source = self.languages.source
         lines = long_frame({self.name: rows}, self.languages.all, source)
         frame, marks = text_columns(lines, source, self.learned, self.maximum_characters, encoder)
@@ -121,10 +137,10 @@ class _Job(NamedTuple):
         for name in ("text", "source_text"):
             kept = [text if key in self.keep else None for key, text in zip(keys, lines[name], strict=True)]
             frame[name] = pd.Series(kept, frame.index, dtype=object)
-        return frame, marks
+        return Measured(frame, marks, replies.reply_columns(self.name, rows, self.languages.all, source, self.keep))
 
 
-def _in_process(job: _Job, rows: Iterable[list[PromptRow]], encoder: Encoder | None) -> Iterator[Any]:
+def _in_process(job: _Job, rows: Iterable[list[PromptRow]], encoder: Encoder | None) -> Iterator[Measured]:
     for chunk in rows:
         yield job(chunk, encoder)
 
@@ -138,16 +154,16 @@ def _start(job: _Job) -> None:
     threadpool_limits(1)  # one process per core is enough
 
 
-def _run(rows: list[PromptRow]) -> tuple[pd.DataFrame, npt.NDArray[np.uint16]]:
+def _run(rows: list[PromptRow]) -> Measured:
     return _job(rows)
 
 
-def _in_processes(job: _Job, rows: Iterable[list[PromptRow]]) -> Iterator[Any]:
+def _in_processes(job: _Job, rows: Iterable[list[PromptRow]]) -> Iterator[Measured]:
     """The chunks' results in order, with no more chunks in memory than there are processes, twice."""
     workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     context = multiprocessing.get_context("spawn")  # forking a process that has threads may hang
     with ProcessPoolExecutor(workers, context, _start, (job,)) as pool:
-        waiting: deque[Future[Any]] = deque()
+        waiting: deque[Future[Measured]] = deque()
         try:
             for chunk in rows:
                 waiting.append(pool.submit(_run, chunk))

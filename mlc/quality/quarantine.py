@@ -1,16 +1,20 @@
-"""Which variants may not be used, why, and the rows that remain without them."""
+"""Which variants and replies may not be used, why, and the rows that remain without them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from mlc.prompts.schema import PromptRow
-from mlc.quality.decisions import Quarantined, Reason, ReasonFields, Releases
+from mlc.quality.decisions import Quarantined, Reason, ReasonFields, Releases, key_of
+from mlc.quality.replies import reply_lines
 from mlc.settings import Languages, Thresholds, Validate
 from mlc.text import percent
+
+Held = Mapping[tuple[str, str], Mapping[tuple[str, str], list[Reason]]]
+"""Set and id of a row -> part and language of each of its replies in quarantine -> why."""
 
 
 def _measured(line: Any, limits: Thresholds) -> list[Reason]:
@@ -136,6 +140,7 @@ def records(frame: pd.DataFrame) -> list[Quarantined]:
             "set": record["set"],
             "id": record["id"],
             "language": record["language"],
+            "part": "prompt",
             "text": record["text"],
             "source_text": record["source_text"],
             "reasons": [_fields(reason) for reason in record["reasons"]],
@@ -153,8 +158,88 @@ def _fields(reason: Reason) -> ReasonFields:
     }
 
 
-def clean_rows(frame: pd.DataFrame, sets: Mapping[str, Sequence[PromptRow]]) -> dict[str, list[PromptRow]]:
+def _reply_reasons(line: Any) -> list[Reason]:
+    """What is wrong with one reply by itself."""
+    reasons = []
+    if line.empty:
+        reasons.append(Reason("empty", None, None, "says nothing"))
+    if line.control_characters:
+        reasons.append(Reason("control_characters", None, None, f"holds {line.control_characters}"))
+    if line.mojibake:
+        reasons.append(Reason("mojibake", None, None, "was decoded with the wrong encoding"))
+    if line.other_language:
+        message = f"two identifiers are sure that it is {line.other_language}"
+        reasons.append(Reason("other_language", line.other_language, None, message))
+    if line.identical:
+        other = "rejected" if line.part == "chosen" else "chosen"
+        reasons.append(Reason("identical", other, None, f"says the same as the {other} reply"))
+    if line.cut_off is True:
+        reasons.append(Reason("cut_off", None, None, "breaks off, and other replies of the set do not"))
+    if line.duplicate_of is not None:
+        message = f"{line.duplicate_of} has the same prompt and the same reply"
+        reasons.append(Reason("duplicate_of", line.duplicate_of, None, message))
+    return reasons
+
+
+def held_replies(frame: pd.DataFrame, releases: Releases) -> Held:
+    """The replies in quarantine and why, of the frame of ``mlc.quality.replies``.
+
+    Half of a pair teaches nothing, so one reply takes the other along. The prompts of the row stay: they ask the same
+    without it.
+    """
+    held: dict[tuple[str, str], dict[tuple[str, str], list[Reason]]] = {}
+    lines: Iterable[Any] = frame.itertuples(index=False)
+    for line in lines:
+        reasons, key = _reply_reasons(line), key_of(line.set, line.id, line.language, line.part)
+        if reasons or line.text is not None:
+            reasons = releases.left(key, line.text, line.source_text, reasons)
+        if reasons:
+            held.setdefault((line.set, line.id), {})[line.part, line.language] = reasons
+    for row in held.values():
+        for part, other in (("chosen", "rejected"), ("rejected", "chosen")):
+            for one, tag in list(row):
+                if one == part and (other, tag) not in row:
+                    message = f"the {part} reply of its pair is in quarantine"
+                    row[other, tag] = [Reason("pair", part, None, message)]
+    return held
+
+
+def lines_with_replies(frame: pd.DataFrame, replies: pd.DataFrame, held: Held) -> tuple[pd.Series, pd.Series]:
+    """Per line of the variants' frame, whether the row's pair and its reference in the language are in quarantine.
+
+    Null where there is none; a pair is in the source language.
+    """
+    of: dict[str, dict[tuple[str, str, str], bool]] = {"pair": {}, "reference": {}}
+    for name, row_id, part, tag in replies[["set", "id", "part", "language"]].itertuples(index=False):
+        kind = "reference" if part == "reference" else "pair"
+        of[kind][name, row_id, tag] = (part, tag) in held.get((name, row_id), {})
+    keys = list(zip(frame["set"], frame["id"], frame["language"], strict=True))
+    pairs, references = (pd.Series([of[kind].get(key) for key in keys], frame.index, dtype=object) for kind in of)
+    return pairs, references
+
+
+def reply_records(name: str, rows: Iterable[PromptRow], languages: Languages, held: Held) -> Iterator[Quarantined]:
+    """The replies in quarantine of a set's rows, as JSON objects."""
+    some = [row for row in rows if (name, row.id) in held]
+    for _, (_, row_id, part, tag, text, question) in reply_lines(name, some, languages.all, languages.source):
+        if reasons := held[name, row_id].get((part, tag)):
+            yield {
+                "set": name,
+                "id": row_id,
+                "language": tag,
+                "part": part,
+                "text": text,
+                "source_text": question,
+                "reasons": [_fields(reason) for reason in reasons],
+            }
+
+
+def clean_rows(
+    frame: pd.DataFrame, sets: Mapping[str, Sequence[PromptRow]], held: Held | None = None
+) -> dict[str, list[PromptRow]]:
     """The rows of each set with their clean variants alone, and what belongs to these; rows without any are left out.
+
+    Replies in quarantine, those of ``held``, are left out as well, of a pair both.
 
     The frame has the column ``clean``; languages that it does not hold are dropped.
     """
@@ -163,7 +248,11 @@ def clean_rows(frame: pd.DataFrame, sets: Mapping[str, Sequence[PromptRow]]) -> 
         kept.setdefault((name, row_id), set()).add(tag)
     result: dict[str, list[PromptRow]] = {}
     for name, rows in sets.items():
-        result[name] = [_only(row, kept[name, row.id]) for row in rows if (name, row.id) in kept]
+        result[name] = [
+            _without(_only(row, kept[name, row.id]), (held or {}).get((name, row.id), {}))
+            for row in rows
+            if (name, row.id) in kept
+        ]
     return result
 
 
@@ -172,3 +261,11 @@ def _only(row: PromptRow, tags: set[str]) -> PromptRow:
     return row.model_copy(
         update={field: {tag: v for tag, v in getattr(row, field).items() if tag in tags} for field in fields}
     )
+
+
+def _without(row: PromptRow, held: Iterable[tuple[str, str]]) -> PromptRow:
+    gone = {tag for part, tag in held if part == "reference"}
+    changes: dict[str, Any] = {"references": {tag: reply for tag, reply in row.references.items() if tag not in gone}}
+    if any(part != "reference" for part, _ in held):
+        changes |= {"chosen": None, "rejected": None}
+    return row.model_copy(update=changes)

@@ -1,4 +1,4 @@
-"""Releasing and fixing variants in quarantine: lines written into the data folder, and what must hold before."""
+"""Releasing and fixing texts in quarantine: lines written into the data folder, and what must hold before."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pydantic import ValidationError
 
@@ -22,9 +22,11 @@ from mlc.quality.decisions import (
     Decision,
     Fix,
     Key,
+    Part,
     Quarantined,
     Release,
     fixes_file,
+    key_of,
     read_decisions,
     releases_file,
     text_hash,
@@ -53,7 +55,7 @@ def user(root: Path) -> str:
 
 
 def held(paths: Paths) -> Iterator[Quarantined]:
-    """The lines of quarantine.jsonl: ``set``, ``id``, ``language``, ``text``, ``source_text`` and ``reasons``.
+    """The lines of quarantine.jsonl; those that an older mlc wrote are all about prompts.
 
     Raises:
         MlcError: there is no quarantine.jsonl, or it is broken.
@@ -63,11 +65,15 @@ def held(paths: Paths) -> Iterator[Quarantined]:
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):
                 try:
-                    yield json.loads(line)
+                    yield cast(Quarantined, {"part": "prompt", **json.loads(line)})
                 except ValueError:
                     raise MlcError(f"{path}, line {number} is not JSON: run `mlc validate` again") from None
     except FileNotFoundError:
         raise MlcError(f"{path} does not exist: run `mlc validate` first") from None
+
+
+def _key(record: Quarantined) -> Key:
+    return key_of(record["set"], record["id"], record["language"], record["part"])
 
 
 def _lines(paths: Paths, name: str, row_id: str) -> Iterator[tuple[bytes, dict[str, Any] | None]]:
@@ -107,6 +113,19 @@ def find(paths: Paths, name: str, row_id: str) -> PromptRow:
     return _row(content, f"{paths.data / f'{name}.jsonl'}, row {row_id!r}")
 
 
+def _part(key: Key) -> Part:
+    return cast(Part, key[3]) if len(key) > 3 else "prompt"
+
+
+def text_of(row: PromptRow, part: Part, language: str) -> str | None:
+    """A text of a row; a pair of replies is in the source language, whatever ``language`` says."""
+    if part == "prompt":
+        return row.prompts.get(language)
+    return (
+        row.references.get(language) if part == "reference" else {"chosen": row.chosen, "rejected": row.rejected}[part]
+    )
+
+
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Two people, or a loop in a shell, decide at once: each waits until the other has written."""
@@ -119,15 +138,16 @@ def _alone(folder: Path) -> Iterator[None]:
 def _append(path: Path, decision: Decision) -> None:
     """A new file instead of a longer one: what DVC put there may be a link into its cache."""
     before = path.read_bytes() if path.exists() else b""
+    line = decision.model_dump_json(exclude={"part"} if decision.part == "prompt" else None)
     if before and not before.endswith(b"\n"):
         before += b"\n"
     with replacing(path) as aside:
-        aside.write_bytes(before + decision.model_dump_json().encode() + b"\n")
+        aside.write_bytes(before + line.encode() + b"\n")
 
 
 def _decided(kind: type[D], key: Key, who: str | None, why: str, root: Path, **fields: Any) -> D:
     now = datetime.now(UTC).replace(microsecond=0)
-    values = dict(zip(("set", "id", "language"), key, strict=True)) | fields
+    values = dict(zip(("set", "id", "language", "part"), key, strict=False)) | fields
     try:
         return kind(who=user(root) if who is None else who, why=why, when=now, **values)
     except ValidationError as error:
@@ -138,7 +158,7 @@ _NEXT = "next: `dvc add data` and commit data.dvc, then `mlc validate`"
 
 
 def release(paths: Paths, key: Key, why: str, who: str | None = None) -> None:
-    """Lets a variant pass the checks for which it is in quarantine now, as long as its text and its source text stay.
+    """Lets a text pass the checks for which it is in quarantine now, as long as its text and its source text stay.
 
     Raises:
         MlcError: it is not in quarantine, its text changed since, a check of its reasons cannot be released, or who or
@@ -146,10 +166,10 @@ def release(paths: Paths, key: Key, why: str, who: str | None = None) -> None:
     """
     what = _named(key)
     with _alone(paths.data):
-        record = next((r for r in held(paths) if (r["set"], r["id"], r["language"]) == key), None)
+        record = next((r for r in held(paths) if _key(r) == key), None)
         if record is None:
             raise MlcError(f"{what} is not in quarantine: `mlc quarantine list` shows what is")
-        if find(paths, *key[:2]).prompts.get(key[2]) != record["text"]:
+        if text_of(find(paths, key[0], key[1]), _part(key), key[2]) != record["text"]:
             raise MlcError(f"the text of {what} is another since it was validated: run `mlc validate` first")
         decision = _decided(
             Release,
@@ -189,21 +209,24 @@ def read_text(path: Path) -> str:
 
 
 def fix(paths: Paths, key: Key, text: str, why: str, who: str | None = None) -> None:
-    """Replaces the text of a variant in the data, or adds it where the row lacks the language.
+    """Replaces a text in the data, or adds a prompt or reference reply where the row lacks the language.
 
     The file's other lines stay as they are, byte by byte. The text before goes to ``fixes.jsonl`` first, so it is there
-    whenever this is interrupted; run again, it completes the fix. The variant's back-translation goes with it.
+    whenever this is interrupted; run again, it completes the fix. A prompt's back-translation goes with it.
 
     Raises:
-        MlcError: the row does not exist, the text is empty or not UTF-8, or who or why is not said.
+        MlcError: the row or its pair does not exist, the text is empty or not UTF-8, or who or why is not said.
     """
-    name, row_id, tag = key
+    name, row_id, tag, part = key[0], key[1], key[2], _part(key)
     what, path = _named(key), paths.data / f"{name}.jsonl"
     if not text.strip():
-        raise MlcError(f"the new text of {what} is empty: to take a language out of a row, edit {path}")
+        raise MlcError(f"the new text of {what} is empty: to take it out of the row, edit {path}")
     with _alone(paths.data):
         before = find(paths, name, row_id)
-        if before.prompts.get(tag) == text:
+        text_before = text_of(before, part, tag)
+        if part in ("chosen", "rejected") and text_before is None:
+            raise MlcError(f"{name} {visible(row_id)} has no pair of replies: add both to {path}")
+        if text_before == text:
             print(f"{what} already has that text")
             return
         decision = _decided(
@@ -212,10 +235,10 @@ def fix(paths: Paths, key: Key, text: str, why: str, who: str | None = None) -> 
             who,
             why,
             paths.root,
-            before=before.prompts.get(tag),
+            before=text_before,
             after=text,
-            provenance=before.provenance.get(tag),
-            back_translation=before.back_translations.get(tag),
+            provenance=before.provenance.get(tag) if part == "prompt" else None,
+            back_translation=before.back_translations.get(tag) if part == "prompt" else None,
         )
         log = [fix for fix in read_decisions(fixes_file(paths), Fix) if fix.key == key]
         if not log or (log[-1].before, log[-1].after) != (decision.before, decision.after):
@@ -227,10 +250,19 @@ def fix(paths: Paths, key: Key, text: str, why: str, who: str | None = None) -> 
 
 
 def _with_text(line: bytes, content: dict[str, Any], fix: Fix) -> bytes:
+    if fix.part in ("chosen", "rejected"):
+        content[fix.part] = fix.after
+    elif fix.part == "reference":
+        content["references"] = (content.get("references") or {}) | {fix.language: fix.after}
+    else:
+        _set_prompt(content, fix)
+    _row(content, _named(fix.key))
+    ending = line[len(line.rstrip(b"\r\n")) :]
+    return json.dumps(content, ensure_ascii=False).encode() + ending
+
+
+def _set_prompt(content: dict[str, Any], fix: Fix) -> None:
     content["prompts"][fix.language] = fix.after
     content["provenance"] = (content.get("provenance") or {}) | {fix.language: {"translator": f"human: {fix.who}"}}
     if fix.back_translation is not None:
         del content["back_translations"][fix.language]
-    _row(content, _named(fix.key))
-    ending = line[len(line.rstrip(b"\r\n")) :]
-    return json.dumps(content, ensure_ascii=False).encode() + ending

@@ -1,20 +1,26 @@
-"""Quarantine as people look at it: the list, and a whole row. Texts are shown escaped: they come from anywhere."""
+"""A whole row with what is in quarantine of it, as people look at it. Texts are escaped: they come from anywhere."""
 
 from __future__ import annotations
 
-import json
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, TypedDict
 
 from mlc.errors import MlcError
 from mlc.files import JsonPart
 from mlc.paths import Paths
-from mlc.quality.decisions import Fix, Quarantined, Release, fixes_file, read_decisions, releases_file, text_hash
-from mlc.quality.quarantine_edit import find, held
+from mlc.prompts.schema import PromptRow
+from mlc.quality.decisions import (
+    Fix,
+    Part,
+    Quarantined,
+    Release,
+    fixes_file,
+    key_of,
+    read_decisions,
+    releases_file,
+)
+from mlc.quality.quarantine_edit import find, held, text_of
 from mlc.text import visible
-
-_WIDTH = 100  # characters of a text in the list
 
 
 class ProvenanceView(TypedDict):
@@ -38,6 +44,7 @@ class DecisionView(TypedDict):
     set: str
     id: str
     language: str
+    part: Part
     who: str
     why: str
     when: str
@@ -72,6 +79,17 @@ class VariantView(TypedDict):
     fixes: list[FixView]
 
 
+class ReplyView(TypedDict):
+    """A reply that is in quarantine, or was decided about; ``text`` is what it is in the data now."""
+
+    part: Part
+    language: str
+    text: str | None
+    quarantine: Quarantined | None
+    releases: list[ReleaseView]
+    fixes: list[FixView]
+
+
 class RowView(TypedDict):
     """A row as it is in the data now, with its variants by language."""
 
@@ -84,71 +102,7 @@ class RowView(TypedDict):
     chosen: str | None
     rejected: str | None
     variants: dict[str, VariantView]
-
-
-def _short(text: str) -> str:
-    escaped = visible(text)
-    return escaped if len(escaped) <= _WIDTH else escaped[: _WIDTH - 1] + "…"
-
-
-def _chosen(
-    paths: Paths, name: str | None, language: str | None, check: str | None, seen: Counter[str]
-) -> Iterator[Quarantined]:
-    for record in held(paths):
-        checks = [reason["check"] for reason in record["reasons"]]
-        seen.update(checks)
-        if name in (None, record["set"]) and language in (None, record["language"]) and check in (None, *checks):
-            yield record
-
-
-def show_list(
-    paths: Paths, name: str | None, language: str | None, check: str | None, limit: int, as_json: bool
-) -> None:
-    """Prints what is in quarantine, and how much per set, language and check; or all of it as JSON Lines.
-
-    Raises:
-        MlcError: there is no quarantine.jsonl, it is broken, or no check of that name put anything into it.
-    """
-    seen: Counter[str] = Counter()
-    chosen = _chosen(paths, name, language, check, seen)
-    if as_json:
-        for record in chosen:
-            print(json.dumps(record))  # ASCII: every other character is escaped
-        return
-    counts: dict[tuple[str, str], Counter[str]] = {}
-    lines: list[str] = []
-    released = _released(paths)
-    number = 0
-    for number, record in enumerate(chosen, 1):
-        checks = [reason["check"] for reason in record["reasons"]]
-        counts.setdefault((record["set"], record["language"]), Counter()).update(checks)
-        if number <= limit:
-            key = (record["set"], record["id"], record["language"])
-            texts = text_hash(record["text"]), text_hash(record["source_text"])
-            waiting = set(checks) <= released.get((*key, *texts), set())
-            note = "  (released: `mlc validate` lets it pass)" if waiting else ""
-            lines.append(f"{' '.join(map(visible, key))}  {', '.join(map(visible, checks))}{note}")
-            lines.append(f"    {_short(record['text'])}")
-    if check is not None and check not in seen:
-        seen_checks = ", ".join(sorted(map(visible, seen))) or "none"
-        raise MlcError(f"no variant is in quarantine for {check!r}; the checks that put any there: {seen_checks}")
-    for (one, tag), of in counts.items():
-        print(
-            f"{visible(one):<10}  {visible(tag):<8}  "
-            + ", ".join(f"{visible(name)} {n}" for name, n in of.most_common())
-        )
-    print(f"{number} variant{'' if number == 1 else 's'} in quarantine")
-    print(*lines, sep="\n", end="\n" if lines else "")
-    if number > limit:
-        print(f"and {number - limit} more: --limit {number}, or --json, shows them")
-
-
-def _released(paths: Paths) -> dict[tuple[str | None, ...], set[str]]:
-    """Variant, hash of its text and of its source text -> the checks that it is released from."""
-    released: dict[tuple[str | None, ...], set[str]] = {}
-    for release in read_decisions(releases_file(paths), Release):
-        released.setdefault((*release.key, release.sha256, release.source_sha256), set()).update(release.checks)
-    return released
+    replies: list[ReplyView]
 
 
 def describe(paths: Paths, name: str, row_id: str, source: str, language: str | None) -> RowView:
@@ -161,15 +115,17 @@ def describe(paths: Paths, name: str, row_id: str, source: str, language: str | 
         MlcError: the set, the row or the language does not exist, or quarantine.jsonl does not.
     """
     row = find(paths, name, row_id)
-    records = {r["language"]: r for r in held(paths) if (r["set"], r["id"]) == (name, row_id)}
+    lines = [record for record in held(paths) if (record["set"], record["id"]) == (name, row_id)]
+    records = {record["language"]: record for record in lines if record["part"] == "prompt"}
     tags = list(dict.fromkeys([*row.prompts, *records]))
     if language is not None and language not in tags:
         raise MlcError(f"{name} {visible(row_id)} has no {language!r}: it has {', '.join(tags)}")
     releases = read_decisions(releases_file(paths), Release)
     fixes = read_decisions(fixes_file(paths), Fix)
     plain = _plain(row)
+    shown = [tag for tag in tags if language in (None, tag) or tag == source]
     variants: dict[str, VariantView] = {}
-    for tag in (tag for tag in tags if language in (None, tag) or tag == source):
+    for tag in shown:
         key = (name, row_id, tag)
         variants[tag] = {
             "text": row.prompts.get(tag),
@@ -190,7 +146,36 @@ def describe(paths: Paths, name: str, row_id: str, source: str, language: str | 
         "chosen": row.chosen,
         "rejected": row.rejected,
         "variants": variants,
+        "replies": [
+            reply for reply in _replies(row, name, source, lines, releases, fixes) if reply["language"] in shown
+        ],
     }
+
+
+def _replies(
+    row: PromptRow,
+    name: str,
+    source: str,
+    lines: Sequence[Quarantined],
+    releases: Sequence[Release],
+    fixes: Sequence[Fix],
+) -> Iterator[ReplyView]:
+    places: list[tuple[Part, str]] = [("chosen", source), ("rejected", source)]
+    places += [("reference", tag) for tag in dict.fromkeys([*row.references, *(r["language"] for r in lines)])]
+    for part, tag in places:
+        key = key_of(name, row.id, tag, part)
+        record = next((r for r in lines if (r["part"], r["language"]) == (part, tag)), None)
+        released = [_plain(release) for release in releases if release.key == key]
+        fixed = [_plain(fix) for fix in fixes if fix.key == key]
+        if record is not None or released or fixed:
+            yield {
+                "part": part,
+                "language": tag,
+                "text": text_of(row, part, tag),
+                "quarantine": record,
+                "releases": released,
+                "fixes": fixed,
+            }
 
 
 def _plain(part: JsonPart) -> Any:
@@ -203,6 +188,10 @@ def render_text(row: RowView) -> str:
     for tag, variant in row["variants"].items():
         lines.append(f"{visible(tag)}  {'in quarantine' if variant['quarantine'] else 'not in quarantine'}")
         lines += [f"    {line}" for line in (*_variant(variant), *_decided(variant))]
+    for reply in row["replies"]:
+        state = "in quarantine" if reply["quarantine"] else "not in quarantine"
+        lines.append(f"{visible(reply['language'])} {reply['part']}  {state}")
+        lines += [f"    {line}" for line in (_text(reply["text"]), *_found(reply), *_decided(reply))]
     return "\n".join(lines)
 
 
@@ -220,7 +209,7 @@ def _about(row: RowView) -> Iterator[tuple[str, str]]:
 
 
 def _variant(variant: VariantView) -> Iterator[str]:
-    text, by, record = variant["text"], variant["provenance"], variant["quarantine"]
+    text, by = variant["text"], variant["provenance"]
     yield _text(text)
     if by is not None:
         version = f" {visible(by['version'])}" if by["version"] else ""
@@ -229,9 +218,14 @@ def _variant(variant: VariantView) -> Iterator[str]:
         yield f"back-translation: {visible(variant['back_translation'])}"
     if variant["reference"] is not None:
         yield f"reference reply: {visible(variant['reference'])}"
+    yield from _found(variant)
+
+
+def _found(about: VariantView | ReplyView) -> Iterator[str]:
+    record = about["quarantine"]
     if record is None:
         return
-    if record["text"] != text:
+    if record["text"] != about["text"]:
         yield f"was, when it was validated: {visible(record['text'])}"
     for reason in record["reasons"]:
         values = (("value", reason["value"]), ("threshold", reason["threshold"]))
@@ -247,7 +241,7 @@ def _value(value: float | str) -> str:
     return visible(value) if isinstance(value, str) else f"{value:.4g}"
 
 
-def _decided(variant: VariantView) -> Iterator[str]:
+def _decided(variant: VariantView | ReplyView) -> Iterator[str]:
     for release in variant["releases"]:
         yield f"released from {', '.join(map(visible, release['checks']))} {_by(release)}"
     for fix in variant["fixes"]:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -16,10 +14,10 @@ from mlc.files import replacing, sha256_folder, write_json, write_jsonl
 from mlc.paths import Paths
 from mlc.prompts.changing import changing
 from mlc.prompts.schema import SETS, PromptRow, write_prompts
-from mlc.quality import datacard, quarantine, suite
+from mlc.quality import datacard, quarantine, suite, summary
 from mlc.quality.checks import long_frame
 from mlc.quality.data_docs import make_offline
-from mlc.quality.decisions import Fix, Release, Releases, fixes_file, read_decisions, releases_file
+from mlc.quality.decisions import Fix, Key, Quarantined, Release, Releases, fixes_file, read_decisions, releases_file
 from mlc.quality.measure import PromptSet, chunks, compute_columns, survey
 from mlc.settings import Languages, Validate
 from mlc.text import visible
@@ -42,35 +40,41 @@ def run(languages: Languages, validate: Validate, paths: Paths) -> None:
     contents = datacard.Contents()
     sets = _survey(languages, paths, contents)
     releases = Releases(decisions := read_decisions(releases_file(paths), Release))
-    frame = compute_columns(sets, languages, validate, {release.key for release in decisions})
+    frame, replies = compute_columns(sets, languages, validate, {release.key for release in decisions})
     frame["reasons"] = quarantine.reasons(frame, validate, languages.source, releases)
+    held = quarantine.held_replies(replies, releases)
     bad = frame["reasons"].map(bool)
     frame["quarantined"] = bad.astype(object).where(frame["present"], None)
     frame["clean"] = frame["present"] & ~bad
     frame["dropped"] = quarantine.drop_by_rule(frame, languages, validate.minimum_languages)
     variants = zip(frame["set"], frame["id"], frame["language"], strict=True)
     frame["released"] = frame["clean"] & pd.Series([key in releases.waived for key in variants], frame.index)
+    frame["pairs"], frame["references"] = quarantine.lines_with_replies(frame, replies, held)
 
     with replacing(paths.prompts / "data_docs") as folder:
-        outcomes = suite.check(frame, languages, validate, folder)
+        outcomes = suite.check(_less_waived(frame, releases.waived), languages, validate, folder)
         make_offline(
             folder,
             outcomes,
-            {key: suite.unchecked(lines, key[1] == languages.source) for key, lines in _per_language(frame)},
+            {key: suite.unchecked(lines, key[1] == languages.source) for key, lines in summary.per_language(frame)},
         )
-    failures = [outcome for outcome in outcomes if not outcome.success]
-    quarantined = (record for lines, _ in _with_texts(frame, sets, languages) for record in quarantine.records(lines))
-    write_jsonl(paths.prompts / "quarantine.jsonl", quarantined)
-    rows = {name: _rows(frame[frame["set"] == name], languages) for name in sets}
+    shortfalls = summary.shortfalls(outcomes, frame, held)
+    failures = [one for one in shortfalls if not one.outcome.success]
+    warnings = [one for one in shortfalls if one.outcome.success]
+    write_jsonl(paths.prompts / "quarantine.jsonl", _quarantined(frame, sets, languages, held))
+    rows = {name: summary.rows(frame[frame["set"] == name], languages) for name in sets}
+    of_replies = summary.reply_metrics(replies, held)
     metrics = {
         "passed": not failures,
-        "expectations": {"evaluated": len(outcomes), "failed": len(failures)},
+        "expectations": {"evaluated": len(outcomes), "failed": len(failures), "warned": len(warnings)},
+        "limits": [one.fields() for one in shortfalls],
         "rows": rows,
         "dropped": {
             name: {tag: n for tag, n in prompts.languages.items() if tag not in languages.all}
             for name, prompts in sets.items()
         },
-        **_metrics(frame, languages.source),
+        "replies": of_replies,
+        **summary.metrics(frame, languages.source),
     }
     write_json(paths.prompts / "metrics.json", metrics)
     stale = releases.stale()
@@ -78,7 +82,8 @@ def run(languages: Languages, validate: Validate, paths: Paths) -> None:
         paths.prompts / "datacard.md",
         contents,
         metrics,
-        [str(failure) for failure in failures],
+        [str(one) for one in failures],
+        [str(one) for one in warnings],
         decisions,
         stale,
         read_decisions(fixes_file(paths), Fix),
@@ -89,23 +94,27 @@ def run(languages: Languages, validate: Validate, paths: Paths) -> None:
     for release in stale:
         what = visible(" ".join(release.key))
         print(f"stale, and not obeyed: the release of {what}, whose text or source text is another by now, or gone")
+    for line in summary.lines_of(frame, rows, of_replies, languages.source):
+        print(line)
+    for warning in warnings:
+        print(f"warning: {warning}")
     if failures:
         raise QualityError(
-            "the prompts are below the quality that params.yaml asks for:\n"
+            "the prompts are below the quality that params.yaml asks for: look at "
+            f"{paths.prompts / 'data_docs' / 'index.html'} and {paths.prompts / 'quarantine.jsonl'}\n"
             + "\n".join(f"  {failure}" for failure in failures)
-            + f"\n  look at {paths.prompts / 'data_docs' / 'index.html'} and {paths.prompts / 'quarantine.jsonl'}"
         )
     for name, prompts in sets.items():
         clean = (
             row
             for lines, chunk in _with_texts(frame, {name: prompts}, languages)
-            for row in quarantine.clean_rows(lines, {name: chunk})[name]
+            for row in quarantine.clean_rows(lines, {name: chunk}, held)[name]
         )
         write_prompts(paths.prompts / f"{name}.jsonl", clean)
     if _hashes(paths.data) != data:
         shutil.rmtree(paths.prompts)
         raise MlcError(f"{paths.data} was changed while it was checked: run `mlc validate` again")
-    _summarise(frame, rows, len(outcomes), languages.source)
+    print(f"all {len(outcomes)} expectations hold{f', {len(warnings)} with a warning' if warnings else ''}")
 
 
 def _hashes(data: Path) -> dict[str, str]:
@@ -131,6 +140,27 @@ def _survey(languages: Languages, paths: Paths, contents: datacard.Contents) -> 
     return sets
 
 
+def _quarantined(
+    frame: pd.DataFrame, sets: Mapping[str, PromptSet], languages: Languages, held: quarantine.Held
+) -> Iterator[Quarantined]:
+    for name, prompts in sets.items():
+        for lines, chunk in _with_texts(frame, {name: prompts}, languages):
+            yield from quarantine.records(lines)
+            yield from quarantine.reply_records(name, chunk, languages, held)
+
+
+def _less_waived(frame: pd.DataFrame, waived: Mapping[Key, tuple[str, ...]]) -> pd.DataFrame:
+    """The frame without what people released: a check that somebody answers for counts neither way."""
+    if not waived:
+        return frame
+    frame = frame.copy()
+    variants = zip(frame.index, frame["set"], frame["id"], frame["language"], strict=True)
+    for index, *key in variants:
+        for check in waived.get((key[0], key[1], key[2]), ()):
+            frame.loc[index, check] = None
+    return frame
+
+
 def _with_texts(
     frame: pd.DataFrame, sets: Mapping[str, PromptSet], languages: Languages
 ) -> Iterator[tuple[pd.DataFrame, list[PromptRow]]]:
@@ -143,82 +173,3 @@ def _with_texts(
             judged = measured.iloc[start : start + len(lines)]
             start += len(lines)
             yield lines.assign(reasons=judged["reasons"].to_numpy(), clean=judged["clean"].to_numpy()), chunk
-
-
-def _per_language(frame: pd.DataFrame) -> Iterator[tuple[tuple[str, str], pd.DataFrame]]:
-    for (name, tag), lines in frame.groupby(["set", "language"], sort=False, observed=True):
-        yield (str(name), str(tag)), lines
-
-
-def _rows(frame: pd.DataFrame, languages: Languages) -> dict[str, int]:
-    """How many rows of a set there are, are clean in any language, go by rule, and stay without a served language."""
-    served = (frame["clean"] & frame["language"].isin(languages.served)).groupby(frame["id"]).sum()
-    clean, dropped = (frame[column].groupby(frame["id"]).any() for column in ("clean", "dropped"))
-    return {
-        "read": len(clean),
-        "clean": int(clean.sum()),
-        "dropped_by_rule": int(dropped.sum()),
-        "kept_incomplete": int((clean & (served < len(languages.served))).sum()),
-    }
-
-
-def _share(column: pd.Series) -> float | None:
-    """The share of true among what was checked, None if nothing was."""
-    checked = column.dropna()
-    return float(checked.astype(bool).mean()) if len(checked) else None
-
-
-def _number(value: float) -> float | None:
-    return None if pd.isna(value) else round(float(value), 6)
-
-
-def _metrics(frame: pd.DataFrame, source: str) -> dict[str, dict[str, Any]]:
-    """Set -> language -> counts of variants and shares; JSON values."""
-    metrics: dict[str, dict[str, Any]] = {}
-    for (name, tag), lines in _per_language(frame):
-        power = lines["association_power"].iloc[0]
-        metrics.setdefault(name, {})[tag] = {
-            "variants": int(lines["present"].sum()),
-            "clean": int(lines["clean"].sum()),
-            "quarantined": int(lines["quarantined"].eq(True).sum()),
-            "dropped_by_rule": int(lines["dropped"].sum()),
-            "released": int(lines["released"].sum()),
-            "missing": int((~lines["present"]).sum()),
-            "coverage": float(lines["clean"].mean()),
-            "language_share": _share(lines["right_language"]),
-            "retrieval": _share(lines["retrieved"]),
-            "script_share": _number(lines["script_share"].mean()),
-            "median_length_ratio": _number(lines["length_ratio"].median()),
-            "near_duplicates": int(lines["near_duplicate_of"].notna().sum()),
-            "misplaced_power": _number(power),
-            "unchecked": suite.unchecked(lines, tag == source),
-            "reasons": dict(Counter(reason.check for reasons in lines["reasons"] for reason in reasons)),
-        }
-    return metrics
-
-
-def _summarise(frame: pd.DataFrame, rows: Mapping[str, Mapping[str, int]], checks: int, source: str) -> None:
-    for name, counts in rows.items():
-        lines = frame[frame["set"] == name]
-        print(
-            f"{name}: {counts['clean']} of {counts['read']} rows clean; {lines['clean'].sum()} variants, "
-            f"{lines['quarantined'].eq(True).sum()} in quarantine, {(~lines['present']).sum()} missing"
-        )
-    for line in _unchecked(frame, source):
-        print(line)
-    print(f"all {checks} expectations hold")
-
-
-def _unchecked(frame: pd.DataFrame, source: str) -> list[str]:
-    """One line per check that says nothing about some language, in some set."""
-    where: dict[str, dict[str, list[str]]] = {}
-    for (name, tag), lines in _per_language(frame):
-        for check in suite.unchecked(lines, tag == source):
-            where.setdefault(check, {}).setdefault(name, []).append(tag)
-    pairs = frame[frame["language"] != source].groupby(["set", "language"], observed=True).ngroups
-    messages = []
-    for check, places in where.items():
-        everywhere = sum(tag != source for tags in places.values() for tag in tags) == pairs
-        named = "; ".join(f"{name} {', '.join(tags)}" for name, tags in places.items())
-        messages.append(f"{check}: unchecked {'everywhere' if everywhere else f'in {named}'}")
-    return messages

@@ -2,11 +2,16 @@
 
 One batch and one result page per set and language. The columns are made beforehand (mlc.quality.checks), so built-in
 expectations say everything, and Data Docs show in words what was demanded and what was found.
+
+A share of a few hundred texts says little about 2%, so a limit is judged by the interval of the share. An expectation's
+``mostly`` leaves room for what may be chance, and the language fails only where a share is surely past its limit. What
+is past a limit and may be chance is a warning: an expectation of that severity, with the limit itself, in a suite and a
+page of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,10 +22,12 @@ from great_expectations.data_context.types.base import ProgressBarsConfig
 
 from mlc.errors import MlcError
 from mlc.progress import track
+from mlc.quality.limits import share_bounds, tolerated
 from mlc.settings import Languages, Thresholds, Validate
-from mlc.text import percent
+from mlc.text import interval, percent
 
 _SITE = "quality"
+WARNINGS = "-warnings"  # ends the name of a page of warnings
 # What it means for a line to fail a check, in messages and on the result pages.
 _MEANING = {
     "characters": "too long",
@@ -46,16 +53,19 @@ _MEANING = {
     "quarantined": "in quarantine for any reason",
     "right_language": "identified as another language",
     "clean": "missing or in quarantine",
+    "pairs": "pairs of replies in quarantine",
+    "references": "reference replies in quarantine",
 }
 # Null in these is a missing variant or nothing found; in all others it is "not checked".
 _NULL_IS_GOOD = ("duplicate_of", "leaked_from")
-_COUNTS = ("quarantined", "clean", *_NULL_IS_GOOD)
+_COUNTS = ("quarantined", "clean", "pairs", "references", *_NULL_IS_GOOD)
 CHECKS = tuple(check for check in _MEANING if check not in _COUNTS)
 
 
-# What compares a text with its source text; the source text itself has nothing to be compared with.
+# What compares a text with its source text or with the row's other languages, and so judges translations alone.
 _BESIDE_SOURCE = {
-    "untranslated", "leakage", "chatter", "lost", "cut_off", "back_translation", "similarity", "retrieved",
+    "language_margin", "untranslated", "leakage", "chatter", "lost", "cut_off", "misplaced", "back_translation",
+    "similarity", "retrieved",
 }  # fmt: skip
 
 
@@ -66,31 +76,67 @@ def unchecked(lines: pd.DataFrame, of_source: bool) -> list[str]:
 
 
 class Outcome(NamedTuple):
-    """One expectation's result for one language of one set."""
+    """One limit for one language of one set, and what was found."""
 
     set: str
     language: str
     check: str
     lines: int
-    failing: float
+    failing: int
     allowed: float
+    """The share of the lines that may fail."""
     success: bool
+    """False where surely more fail."""
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        return share_bounds(self.failing, self.lines)
+
+    @property
+    def warned(self) -> bool:
+        """More fail than are allowed, and it may be chance."""
+        return self.success and self.failing > _allowed(self.lines, self.allowed)
 
     def __str__(self) -> str:
+        value, (low, high) = self.failing / max(1, self.lines), self.interval
+        may_be = ", so it may be chance" if self.success else ""
         return (
-            f"{self.set}, {self.language}, {self.check}: "
-            f"{percent(self.failing)} of {self.lines} {_MEANING[self.check]}, {percent(self.allowed)} allowed"
+            f"{self.set}, {self.language}, {self.check}: {self.failing} of {self.lines} {_MEANING[self.check]} "
+            f"({percent(value)}, 95% interval {interval({'value': value, 'low': low, 'high': high})}; "
+            f"{percent(self.allowed)} allowed{may_be})"
         )
 
 
-def expectations(limits: Thresholds, unchecked: Collection[str], served: bool) -> list[Any]:
-    """The expectations for one language, without those on columns that check nothing there: they would always pass.
+def _allowed(lines: int, share: float) -> int:
+    """How many of the lines a share is; as a share of 0.02 written as ``1 - 0.98`` is a little more than that."""
+    return int(share * lines + 1e-9)
+
+
+class Limit(NamedTuple):
+    """What is demanded of one column: an expectation of Great Expectations, and the share of lines that may fail it."""
+
+    expectation: type[Any]
+    arguments: dict[str, Any]
+    allowed: float
+
+    def expect(self, check: str, mostly: float, severity: str, found: str) -> Any:
+        """The expectation; ``found`` is for Data Docs, which would otherwise say what share of the values must do."""
+        ends = [f"{word} {self.arguments[end]:g}" for end, word in _ENDS.items() if end in self.arguments]
+        good = f" (good: {' and '.join(ends)})" if ends else ""
+        words = {"description": f"{found}{good}", "notes": f"Fails: texts {_MEANING[check]}."}
+        return self.expectation(column=check, mostly=mostly, severity=severity, **words, **self.arguments)
+
+
+_ENDS = {"min_value": "at least", "max_value": "at most"}
+
+
+def limits_of(limits: Thresholds, served: bool) -> dict[str, Limit]:
+    """Check -> what is demanded of one language.
 
     A transfer language may be missing from any row, so its coverage is not demanded.
     """
-    mostly = 1 - limits.maximum_quarantined
-    deviations = limits.length_ratio_deviations
-    bounds: dict[str, dict[str, float]] = {
+    most, deviations = limits.maximum_quarantined, limits.length_ratio_deviations
+    between: dict[str, dict[str, Any]] = {
         "characters": {"max_value": limits.maximum_characters},
         "script_share": {"min_value": limits.minimum_script_share},
         "language_margin": {"min_value": limits.minimum_language_margin},
@@ -100,29 +146,47 @@ def expectations(limits: Thresholds, unchecked: Collection[str], served: bool) -
         "back_translation": {"min_value": limits.minimum_back_translation},
         "similarity": {"min_value": limits.minimum_similarity},
     }
-    values: dict[str, tuple[list[Any], float]] = {
-        **dict.fromkeys(("control_characters", "other_language", "chatter", "lost"), ([""], mostly)),
-        **dict.fromkeys(("empty", "mojibake", "untranslated", "cut_off", "misplaced"), ([False], mostly)),
-        "quarantined": ([False], mostly),
-        "right_language": ([True], limits.minimum_language_share),
-        "retrieved": ([True], limits.minimum_retrieval),
+    nothing, false, true = {"value_set": [""]}, {"value_set": [False]}, {"value_set": [True]}
+    in_set: dict[str, tuple[dict[str, Any], float]] = {
+        **dict.fromkeys(("control_characters", "other_language", "chatter", "lost"), (nothing, most)),
+        **dict.fromkeys(("empty", "mojibake", "untranslated", "cut_off", "misplaced"), (false, most)),
+        **dict.fromkeys(("quarantined", "pairs", "references"), (false, most)),
+        "right_language": (true, 1 - limits.minimum_language_share),
+        "retrieved": (true, 1 - limits.minimum_retrieval),
     }
     if served:
-        values["clean"] = ([True], limits.minimum_coverage)
-    demanded = []
-    for check in _MEANING:
-        if check in unchecked:
+        in_set["clean"] = (true, 1 - limits.minimum_coverage)
+    demanded = {
+        **{check: Limit(gxe.ExpectColumnValuesToBeBetween, bounds, most) for check, bounds in between.items()},
+        **{check: Limit(gxe.ExpectColumnValuesToBeInSet, *values) for check, values in in_set.items()},
+        **{check: Limit(gxe.ExpectColumnValuesToBeNull, {}, most) for check in _NULL_IS_GOOD},
+    }
+    return {check: demanded[check] for check in _MEANING if check in demanded}
+
+
+def expectations(demanded: Mapping[str, Limit], lines: pd.DataFrame) -> list[Any]:
+    """The expectations of one language, each failed only by what is surely more than the limit allows.
+
+    Without those on columns that check nothing there: they would always pass.
+    """
+    result = []
+    for check, limit in demanded.items():
+        n = len(lines) if check in _NULL_IS_GOOD else int(lines[check].notna().sum())
+        if not n:
             continue
-        if check in bounds:
-            demanded.append(gxe.ExpectColumnValuesToBeBetween(column=check, mostly=mostly, **bounds[check]))
-        elif check in _NULL_IS_GOOD:
-            demanded.append(gxe.ExpectColumnValuesToBeNull(column=check, mostly=mostly))
-        elif check in values:
-            allowed, share = values[check]
-            demanded.append(gxe.ExpectColumnValuesToBeInSet(column=check, value_set=allowed, mostly=share))
-    for expectation in demanded:
-        expectation.notes = f"Fails: variants {_MEANING[expectation.column]}."
-    return demanded
+        most = tolerated(limit.allowed, n)
+        found = f"{percent(limit.allowed)} may be {_MEANING[check]}; surely more are, from {most + 1} of {n} on"
+        result.append(limit.expect(check, (n - most) / n, "critical", found))
+    return result
+
+
+def _warnings(demanded: Mapping[str, Limit], outcomes: list[Outcome]) -> list[Any]:
+    """The limits that were passed and perhaps by chance, as expectations of that severity."""
+    return [
+        demanded[outcome.check].expect(outcome.check, 1 - outcome.allowed, "warning", f"A warning: {outcome}")
+        for outcome in outcomes
+        if outcome.warned
+    ]
 
 
 def _raised(info: dict[str, Any]) -> str | None:
@@ -133,16 +197,15 @@ def _raised(info: dict[str, Any]) -> str | None:
     return None
 
 
-def _outcome(name: str, tag: str, result: Any) -> Outcome:
-    config = result.expectation_config
-    check, mostly = str(config.kwargs["column"]), float(config.kwargs["mostly"])
+def _outcome(name: str, tag: str, result: Any, demanded: Mapping[str, Limit]) -> Outcome:
+    check = str(result.expectation_config.kwargs["column"])
     raised = _raised(result.exception_info)
     if raised is not None:
         # To Great Expectations this is one more failed expectation, with nothing observed.
         raise MlcError(f"{name}, {tag}: the check of {check} could not be run ({' '.join(raised.split())})")
     lines = int(result.result["element_count"] - result.result.get("missing_count", 0))
-    failing = int(result.result["unexpected_count"]) / lines if lines else 0.0
-    return Outcome(name, tag, check, lines, failing, 1 - mostly, bool(result.success))
+    failing = int(result.result["unexpected_count"])
+    return Outcome(name, tag, check, lines, failing, demanded[check].allowed, bool(result.success))
 
 
 def check(frame: pd.DataFrame, languages: Languages, validate: Validate, docs: Path) -> list[Outcome]:
@@ -171,13 +234,20 @@ def check(frame: pd.DataFrame, languages: Languages, validate: Validate, docs: P
     present = frame[frame.groupby(["set", "language"], observed=True)["present"].transform("any")]
     groups = present.groupby(["set", "language"], sort=False, observed=True)
     for (name, tag), lines in track(groups, "checking translations", len(groups)):
-        title = f"{name}-{tag}"
-        silent = [check for check in CHECKS if lines[check].isna().all()]
-        demanded = expectations(validate.of(str(tag)), silent, tag in languages.served)
-        suite = context.suites.add(gx.ExpectationSuite(name=title, expectations=demanded))
-        definition = context.validation_definitions.add(gx.ValidationDefinition(name=title, data=whole, suite=suite))
         batch = {"dataframe": lines.reset_index(drop=True)}
-        result = definition.run(batch_parameters=batch, result_format="SUMMARY")
-        outcomes += [_outcome(name, tag, one) for one in result.results]
+
+        def run(title: str, wanted: list[Any], batch: dict[str, Any] = batch) -> Any:
+            suite = context.suites.add(gx.ExpectationSuite(name=title, expectations=wanted))
+            definition = context.validation_definitions.add(
+                gx.ValidationDefinition(name=title, data=whole, suite=suite)
+            )
+            return definition.run(batch_parameters=batch, result_format="SUMMARY")
+
+        demanded = limits_of(validate.of(str(tag)), tag in languages.served)
+        result = run(f"{name}-{tag}", expectations(demanded, lines))
+        found = [_outcome(name, tag, one, demanded) for one in result.results]
+        if warnings := _warnings(demanded, found):
+            run(f"{name}-{tag}{WARNINGS}", warnings)
+        outcomes += found
     context.build_data_docs(_SITE)
     return outcomes

@@ -22,6 +22,8 @@ _CONTROL = regex.compile(
 _FLAG = regex.compile(r"\U0001F3F4[\U000E0020-\U000E007E]+\U000E007F")  # flags of nations are spelled with tags
 # Scripts without spaces, in which a zero-width space marks where a line may break.
 _BREAKS = {"Thai", "Khmr", "Laoo", "Mymr", "Tibt", "Java"}
+# Beside a space or at an end a zero-width space hides and parts nothing; machine translation leaves them there.
+_AT_A_BREAK = regex.compile(r"(?:(?<=\s)|\A)\u200b+|\u200b+(?=\s|\Z)")
 _ENCODINGS = ("cp1251", "cp1252", "latin-1", "cp437", "cp866", "mac_roman")
 _WINDOW = 12  # characters; longer than a word that a request rightly repeats
 
@@ -64,7 +66,8 @@ def control_characters(texts: Sequence[str | None], language: str) -> list[str |
 def _first_control(text: str, allowed: str) -> str:
     if text.isascii() and text.isprintable():
         return ""
-    for match in _CONTROL.finditer(_FLAG.sub("", text) if "\U0001f3f4" in text else text):
+    text = _FLAG.sub("", text) if "\U0001f3f4" in text else text
+    for match in _CONTROL.finditer(_AT_A_BREAK.sub("", text) if "\u200b" in text else text):
         if match.group() not in allowed:
             name = unicodedata.name(match.group(), "control" if match.group() < "\xa0" else "private or unassigned")
             return f"U+{ord(match.group()):04X} {name}"

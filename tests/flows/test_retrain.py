@@ -281,6 +281,16 @@ def test_a_failing_stage_fails_the_flow_with_its_own_last_words(project: Path) -
     assert _tasks(state) == [("prepare", "Completed"), ("measure", "Failed")]
 
 
+def test_a_reason_of_several_lines_is_told_whole(project: Path) -> None:
+    said = "mlc: below the quality asked for: look at x\\n  sw, lost: 3 of 9: `mlc quarantine list`\\n"
+    (project / "measure.py").write_text(
+        f"import sys\nprint('checking', flush=True)\nsys.stderr.write('{said}')\nsys.exit(4)"
+    )
+    assert _run().message == (
+        "measure: below the quality asked for: look at x (exit code 4)\n  sw, lost: 3 of 9: `mlc quarantine list`"
+    )
+
+
 def test_missing_data_is_named(project: Path) -> None:
     (project / "source").unlink()
     state = _run()

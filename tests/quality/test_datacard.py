@@ -37,9 +37,10 @@ def metrics(**of: dict[str, Any]) -> dict[str, Any]:
     rows = {"read": 3, "clean": 2, "dropped_by_rule": 1, "kept_incomplete": 1}
     return {
         "passed": True,
-        "expectations": {"evaluated": 7, "failed": 0},
+        "expectations": {"evaluated": 7, "failed": 0, "warned": 0},
         "rows": {"alignment": rows},
         "dropped": {"alignment": {}},
+        "replies": {},
         "alignment": {"en": language(), "bn": language()} | of,
     }
 
@@ -54,7 +55,14 @@ def written(folder: Path, rows: list[PromptRow], quality: dict[str, Any] | None 
     contents = datacard.Contents()
     for one in rows:
         contents.add("alignment", one)
-    given: dict[str, Any] = {"failures": [], "releases": [], "stale": [], "fixes": [], "files": {"a.jsonl": "0" * 64}}
+    given: dict[str, Any] = {
+        "failures": [],
+        "warnings": [],
+        "releases": [],
+        "stale": [],
+        "fixes": [],
+        "files": {"a.jsonl": "0" * 64},
+    }
     path = folder / "datacard.md"
     datacard.write(
         path, contents, quality or metrics(), **{**given, **changes}, languages=LANGUAGES, minimum_languages=2
@@ -172,6 +180,24 @@ def test_a_failure_is_explained(tmp_path: Path) -> None:
     assert "<li>alignment, bn, clean: 50.0% of 3 missing</li>" in html
     assert "<li>and &lt;b&gt;more&lt;/b&gt;</li>" in html
     assert "Quality: failed." in html and "Quality: passed." not in html
+
+
+def test_a_warning_is_shown_and_is_no_failure(tmp_path: Path) -> None:
+    html = MarkdownIt("commonmark").render(
+        written(tmp_path, [row()], warnings=["alignment, bn, lost: <b>7 of 240</b>"])
+    )
+    assert "<li>alignment, bn, lost: &lt;b&gt;7 of 240&lt;/b&gt;</li>" in html
+    assert "Quality: passed." in html
+
+
+def test_replies_are_counted(tmp_path: Path) -> None:
+    chosen = {"texts": 24, "quarantined": 3, "unchecked": ["cut_off"], "reasons": {"empty": 2, "pair": 1}}
+    card = tables(written(tmp_path, [row()], metrics() | {"replies": {"alignment": {"chosen": {"en": chosen}}}}))
+    assert card["set", "reply", "language", "texts", "in quarantine", "for"] == [
+        ["alignment", "chosen", "en", "24", "3", "empty 2, pair 1"]
+    ]
+    assert card["set", "reply", "language", "checks without power"] == [["alignment", "chosen", "en", "cut_off"]]
+    assert "No row has a reply." in written(tmp_path, [row()])
 
 
 hostile = st.one_of(st.sampled_from([text for text in HOSTILE if "\ud800" not in text]), st.text(min_size=1))

@@ -35,7 +35,7 @@ def test_chunks_cover_every_row_once_and_are_nearly_equal() -> None:
 def test_measuring_a_file_is_measuring_its_rows(
     large: Sets, languages: Languages, validate: Validate, put: Callable[[Sets], Paths]
 ) -> None:
-    frame = measure.compute_columns(surveyed(put(large), large), languages, validate)
+    frame = measure.compute_columns(surveyed(put(large), large), languages, validate).variants
     whole = add_quality(long_frame(large, languages.all, "en"), "en", list(large), 20_000, 0.005)
     assert frame["text"].isna().all()
     for column in set(frame.columns) - {"text", "source_text"}:
@@ -57,8 +57,9 @@ def test_processes_find_what_one_process_finds(
     alone = measure.compute_columns(sets, languages, validate, keep)
     monkeypatch.setattr(measure, "_IN_PROCESS", 1)
     together = measure.compute_columns(sets, languages, validate, keep)
-    pd.testing.assert_frame_equal(alone, together)
-    assert together["text"].dropna().tolist() == [large["alignment"][3].prompts["sw"]]
+    pd.testing.assert_frame_equal(alone.variants, together.variants)
+    pd.testing.assert_frame_equal(alone.replies, together.replies)
+    assert together.variants["text"].dropna().tolist() == [large["alignment"][3].prompts["sw"]]
 
 
 def test_the_sample_is_drawn_from_the_whole_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from mlc.quality.checks import add_quality, long_frame
 from mlc.quality.decisions import Reason, Release, Releases, text_hash
 from mlc.settings import Languages, Validate
 
-from .conftest import TAGS, Sets, without, world_rows
+from .conftest import TAGS, Sets, with_text, without, world_rows
 
 Reasons = dict[tuple[str, str, str], list[dict[str, Any]]]
 SETS: Sets = {"alignment": world_rows("alignment", 60), "evaluation": world_rows("evaluation", 40)}
@@ -103,7 +103,8 @@ def test_what_is_held_is_written_whole(frame: pd.DataFrame, validate: Validate) 
     (record,) = quarantine.records(frame)
     texts = SETS["evaluation"][3].prompts
     assert record == {
-        **{"set": "evaluation", "id": "e3", "language": "sw", "text": texts["sw"], "source_text": texts["en"]},
+        **{"set": "evaluation", "id": "e3", "language": "sw", "part": "prompt"},
+        **{"text": texts["sw"], "source_text": texts["en"]},
         "reasons": [Reason("untranslated", None, None, "is the source text, or holds most of its words")._asdict()],
     }
 
@@ -118,6 +119,26 @@ def test_a_leak_takes_the_alignment_row_whole_and_leaves_the_evaluation(
     assert messages(held["alignment", "a5", "zh"]) == ["row: its text in sw leaked from evaluation/e1"]
     assert clean["alignment"] == SETS["alignment"][:5] + SETS["alignment"][6:]
     assert clean["evaluation"] == SETS["evaluation"]
+
+
+def test_what_compares_a_text_with_its_translations_never_blames_the_source(
+    measured: pd.DataFrame, validate: Validate
+) -> None:
+    """A source text that fits another row better: its translations do not fit it, and it stays."""
+    source = measured[measured["language"] == "en"]
+    for column in ("language_margin", "association", "leakage", "similarity"):
+        assert source[column].isna().all()
+    for column in ("misplaced", "untranslated", "lost", "cut_off", "chatter", "retrieved"):
+        assert source[column].isna().all()
+    assert (source["length_deviation"] == 0).all()
+    large = {"evaluation": world_rows("evaluation", 120)}
+    for n, m in ((3, 90), (90, 3)):
+        text = world_rows("evaluation", 120)[m].prompts["en"]
+        large["evaluation"][n] = with_text(large["evaluation"][n], "en", text)
+    swapped = add_quality(long_frame(large, TAGS, "en"), "en", ("evaluation",))
+    assert swapped.loc[swapped["language"] != "en", "association"].notna().all()
+    reasons = quarantine.reasons(swapped, validate, "en", Releases())
+    assert not reasons[swapped["language"] == "en"].map(bool).any()
 
 
 @pytest.mark.parametrize("missing", [False, True])

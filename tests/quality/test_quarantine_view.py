@@ -26,7 +26,8 @@ ENCODABLE = [text for text in HOSTILE if "\ud800" not in text]
 
 
 def record(name: str, row: PromptRow, tag: str, *reasons: Reason) -> dict[str, Any]:
-    line = {"set": name, "id": row.id, "language": tag, "text": row.prompts[tag], "source_text": row.prompts["en"]}
+    line = {"set": name, "id": row.id, "language": tag, "part": "prompt", "text": row.prompts[tag]}
+    line |= {"source_text": row.prompts["en"]}
     return {**line, "reasons": [reason._asdict() for reason in reasons]}
 
 
@@ -95,7 +96,7 @@ def test_a_long_list_is_cut_and_says_so() -> None:
 def test_a_check_that_holds_nothing_is_named_with_those_that_do() -> None:
     raised = mlc("list", "--check", "script").exception
     assert isinstance(raised, MlcError)
-    assert str(raised).endswith("'script'; the checks that put any there: script_share, untranslated")
+    assert str(raised).endswith("'script'; the checks that put anything there: script_share, untranslated")
 
 
 def test_an_empty_quarantine_and_none_are_different(paths: Paths) -> None:

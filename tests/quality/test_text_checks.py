@@ -19,6 +19,9 @@ from mlc.quality import text_checks
         ("Pain\ufffdt", "en", "U+FFFD REPLACEMENT CHARACTER"),
         ("Paint \ue000", "en", "U+E000 private or unassigned"),
         ("pa\u200bint", "en", "U+200B ZERO WIDTH SPACE"),
+        ("pa\u200b\u200bint", "en", "U+200B ZERO WIDTH SPACE"),
+        ("een \u200b\u200bboot", "nl", ""),  # what machine translation leaves; it hides and parts nothing
+        ("\u200bPaint a boat\u200b", "en", ""),
         ("ทาสี\u200bเรือ", "th", ""),  # where a line may break
         ("می\u200cخواهم", "fa", ""),  # spelling
         ("क\u094d\u200dष", "hi", ""),
