@@ -9,16 +9,16 @@ how often each answer is right, in which language.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
+from collections.abc import Iterable, Sequence
+from functools import cache, cached_property
 from typing import Literal, NamedTuple, Protocol, Self
 
 from mlc.files import sha256
 from mlc.languages import evidence, identifiers
+from mlc.languages.answer import Answer, Heard
 from mlc.languages.identifiers import Guesses, Identifier
 from mlc.languages.identify import any_script_share, nearness, same_language, script_known, subtag
 
-Answer = Literal["yes", "no", "cannot say"]
 # Of an identifier's label, beside the language asked about: is it that one, another plausible one, a relative of it?
 Kind = Literal["own", "plausible", "related", "unexpected"]
 VERSION = "1"  # of these rules: a judge that asks them is another one when they change
@@ -35,13 +35,6 @@ LEAST = 0.02  # mean probability of the language for yes
 HARDLY = 0.001  # probability that counts for nothing
 RULED_OUT = 0.05  # probability of the language, up to which it may be no
 RELATED = 20  # distance up to which relatives are mistaken for each other: neither is evidence against the other
-
-
-class Heard(NamedTuple):
-    """Which language a text is in, ``und`` where that cannot be said; and whether it is the one asked about."""
-
-    language: str
-    answer: Answer
 
 
 class Weighed(NamedTuple):
@@ -86,11 +79,8 @@ class LanguageCheck:
     ) -> None:
         self._plausible = tuple(dict.fromkeys((*plausible, "en")))
         self._unidentified = frozenset(unidentified)
-        self._identifiers: list[Identifier] = [identifiers.first(), identifiers.second()]
-        self.version = VERSION
-        if model is not None:
-            self._identifiers.append(identifiers.named(model, revision))
-            self.version += f"+{_digest(model, revision)}"
+        self._named = None if model is None else (model, revision)
+        self.version = VERSION if model is None else f"{VERSION}+{_digest(model, revision)}"
         self._kinds: dict[tuple[str, str], Kind] = {}
 
     @classmethod
@@ -102,6 +92,12 @@ class LanguageCheck:
         """
         model, revision = languages.identification_model, languages.identification_revision
         return cls(languages.all, languages.unidentified, model, revision)
+
+    @cached_property
+    def _identifiers(self) -> list[Identifier]:
+        """Loaded when first asked: many a check never is."""
+        named = [] if self._named is None else [identifiers.named(*self._named)]
+        return [identifiers.first(), identifiers.second(), *named]
 
     def covers(self, language: str) -> bool:
         """Whether any identifier knows the language."""
@@ -201,11 +197,3 @@ def _knows(identifier: Identifier, language: str) -> bool:
 @cache
 def _digest(model: str, revision: str | None) -> str:
     return sha256(identifiers.model_file(model, revision))[:12]
-
-
-def counts(check: LanguageCheck, texts: Iterable[str], language: str) -> Mapping[Answer, int]:
-    """How often each answer is given of these texts."""
-    counted: dict[Answer, int] = {"yes": 0, "no": 0, "cannot say": 0}
-    for text in texts:
-        counted[check(text, language).answer] += 1
-    return counted

@@ -15,9 +15,11 @@ _LINE_OF_CODE = regex.compile(
     r"|^\s*(?:#include|#!/|import\s\w+$|from\s\S+\simport\s|def\s\w+\(|class\s\w+[:({]|SELECT\s.+\sFROM\s"
     r"|(?:sudo|pip|npm|git|docker|curl|cd|ls)\s\S+)"
 )
-# Quoted words, which may be in any language. A quotation ends where it began: on its line, within a few hundred letters.
-_QUOTED = regex.compile(r"«[^«»\n]{1,400}»|“[^“”\n]{1,400}”|„[^„“”\n]{1,400}[“”]|「[^「」\n]{1,400}」|『[^『』\n]{1,400}』"
-                        r"|(?<!\w)\"[^\"\n]{1,400}\"(?!\w)")  # fmt: skip
+# Quoted words, which may be in any language. A quotation ends on its line, within a few hundred letters.
+_QUOTED = regex.compile(
+    r"«[^«»\n]{1,400}»|“[^“”\n]{1,400}”|„[^„“”\n]{1,400}[“”]|「[^「」\n]{1,400}」|『[^『』\n]{1,400}』"
+    r"|(?<!\w)\"[^\"\n]{1,400}\"(?!\w)"
+)
 _WORD = regex.compile(r"[\p{L}\p{M}\p{N}_'’\-]+")
 _LETTER = regex.compile(r"\p{L}")
 _SIGN = regex.compile(r"[\p{L}\p{M}]")  # the vowels of Indic scripts are marks

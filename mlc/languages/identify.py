@@ -164,7 +164,8 @@ def _any_script_pattern(language: str) -> regex.Pattern[str]:
 
 
 def any_script_share(text: str, language: str) -> float:
-    """Likewise of any script that the language is written in somewhere: Serbian in Latin too, unless the tag says which.
+    """Likewise of any script that the language is written in somewhere, Serbian in Latin too; of the tag's, if it
+    names one.
 
     Says something only where ``script_known``.
     """
