@@ -57,9 +57,9 @@ def _why_not(rule: GateRule, measured: Identification, gate: Gate) -> str | None
     if rule.metric not in ABOUT_LANGUAGE:
         return None
     if measured["told"]["high"] < gate.minimum_told:
-        unknown = "" if measured["known"] else "no identifier knows it: "
+        unknown = "" if measured["known"] else "no identifier knows it; "
         return (
-            f"{unknown}of {_share(measured['told'], 'most')} of its clean prompts can be said in which language they are, and"
+            f"{unknown}the language of {_share(measured['told'], 'most')} of its clean prompts can be told, and"
             f" gate.minimum_told asks for {percent(gate.minimum_told)}"
         )
     right = measured.get("right")
@@ -97,7 +97,8 @@ def _of_all(measured: Identification) -> str:
 
 def identification_of(samples: pd.DataFrame, languages: Languages) -> dict[str, Identification]:
     """Identification on the clean prompts that these are samples of."""
-    texts = {tag: list(dict.fromkeys(prompts)) for tag, prompts in samples.groupby("language", sort=False)["prompt"]}
+    prompts = samples[["language", "prompt"]].drop_duplicates()
+    texts = {tag: list(prompts["prompt"][prompts["language"] == tag]) for tag in prompts["language"].unique()}
     return identification.measured(texts, _identified(languages), LanguageCheck.of(languages), others=True)
 
 
@@ -110,8 +111,9 @@ def corrected_fidelity(measured: Measured, errors: Identification | None, alpha:
     if measured.problem is not None or measured.hits is None:
         return measured
     try:
-        known = errors or {}
-        right, wrong = known["right"], known["other_taken_for_it"]
+        if errors is None:
+            raise KeyError
+        right, wrong = errors["right"], errors["other_taken_for_it"]
         rate = Estimate(n=measured.n, value=measured.hits / measured.n, low=0.0, high=1.0)
         corrected = rogan_gladen(rate, right, complement(wrong), 1 - 2 * alpha)
     except (KeyError, ValueError):

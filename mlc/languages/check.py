@@ -25,10 +25,10 @@ VERSION = "1"  # of these rules: a judge that asks them is another one when they
 
 ENOUGH = 10  # weight of words (mlc.languages.evidence) below which nothing is said
 OTHER_SCRIPT = 0.05  # share of the letters in the language's scripts, below which a text is in another
-CERTAIN = 0.95  # probability by the first identifier alone, from which on no other is asked
+CERTAIN = 0.9  # probability by the first identifier alone, from which on no other is asked
 SURE = 0.8  # probability of the language among the plausible ones, from which on it is yes
 LIKELY = 0.5  # of the probability of the likeliest language that is not plausible, what the language must have for yes
-OTHER = 0.7  # mean probability of another language, from which on it is no; of one that is not plausible, a little more
+OTHER = 0.6  # mean probability of another language, from which on it is no; of one that is not plausible, a little more
 OTHER_UNEXPECTED = 0.8
 OTHER_UNCOVERED = 0.9  # where no identifier knows the language asked about
 LEAST = 0.02  # mean probability of the language for yes
@@ -117,19 +117,16 @@ class LanguageCheck:
         if evidence.weight(words) < ENOUGH:
             return Heard("und", "cannot say")
         if script_known(language) and any_script_share(" ".join(words), language) < OTHER_SCRIPT:
-            found = subtag(next(iter(identifiers.first().guesses(prose))))
+            found = subtag(identifiers.first().likeliest(prose)[0])
             return Heard("und" if same_language(language, found) else found, "no")
         return self._identified(prose, language)
 
     def _identified(self, prose: str, language: str) -> Heard:
-        guesses: list[Guesses] = []
-        known: list[Guesses] = []
-        for identifier in self._identifiers:
-            guesses.append(_likely(identifier.guesses(prose)))
-            if _knows(identifier, language):
-                known.append(guesses[-1])
-            if len(guesses) == len(known) == 1 and self._weighed(known, language).own >= CERTAIN:
-                return Heard(subtag(language), "yes")  # the first identifier needs no second
+        label, probability = identifiers.first().likeliest(prose)
+        if probability >= CERTAIN and self._kind(language, label) == "own":
+            return Heard(subtag(language), "yes")
+        guesses = [_likely(identifier.guesses(prose)) for identifier in self._identifiers]
+        known = [each for each, one in zip(guesses, self._identifiers, strict=True) if _knows(one, language)]
         weighed = self._weighed(known, language)
         if weighed.own >= LEAST and weighed.own >= SURE * (weighed.own + weighed.plausible):
             if weighed.own >= LIKELY * weighed.unexpected:
@@ -153,16 +150,23 @@ class LanguageCheck:
         return Weighed(own, plausible, max(unexpected.values(), default=0.0))
 
     def _surely_other(self, guesses: Sequence[Guesses], language: str, covered: bool) -> str | None:
-        """The language that all identifiers together take the text for, where that is surely not the one asked about.
+        """The language that the identifiers take the text for, where that is surely not the one asked about.
 
-        Its relatives count with it: a Norwegian text is surely not English, whichever Norwegian it is.
+        Of a plausible language those that know it have a say. Of another one all of them, and where none knows the
+        language asked about, for it may be a relative of the one found. Relatives of the found one count with it: a
+        Norwegian text is surely not English, whichever Norwegian it is.
         """
         for label in dict.fromkeys(next(iter(each)) for each in guesses if each):
             expected = self._kind(language, label) == "plausible"
             if _nearness(language, label) <= RELATED or not (expected or covered):
                 continue
-            mass = sum(p for each in guesses for other, p in each.items() if _nearness(label, other) <= RELATED)
-            if mass / len(guesses) >= (OTHER_UNCOVERED if not covered else OTHER if expected else OTHER_UNEXPECTED):
+            asked = [
+                each
+                for each, identifier in zip(guesses, self._identifiers, strict=True)
+                if not (expected and covered) or _knows(identifier, label)
+            ]
+            mass = sum(p for each in asked for other, p in each.items() if _nearness(label, other) <= RELATED)
+            if mass / len(asked) >= (OTHER_UNCOVERED if not covered else OTHER if expected else OTHER_UNEXPECTED):
                 return subtag(label)
         return None
 

@@ -33,7 +33,7 @@ def prose(text: str) -> str:
     kept = _CODE.sub(" ", text)
     if "(" in kept or "=" in kept or "{" in kept or ";" in kept or "import " in kept or "->" in kept or "::" in kept:
         kept = "\n".join(line for line in kept.split("\n") if not _LINE_OF_CODE.search(line))
-    return _QUOTED.sub(" ", kept)
+    return str(_QUOTED.sub(" ", kept))
 
 
 def words_of(text: str) -> list[str]:
@@ -46,7 +46,7 @@ def words_of(text: str) -> list[str]:
     words = []
     for match in _WORD.finditer(text):
         word = match[0]
-        if not _LETTER.search(word) or any(character.isdecimal() for character in word):
+        if not word.isalpha() and (not _LETTER.search(word) or any(character.isdecimal() for character in word)):
             continue
         if not shouting and word[0].isupper():
             before = text[: match.start()].rstrip(" \t")
@@ -59,4 +59,6 @@ def words_of(text: str) -> list[str]:
 def weight(words: list[str]) -> int:
     """How much words say: their letters, where a sign that stands for a syllable or a word counts as two or three."""
     joined = "".join(words)
+    if joined.isascii():
+        return sum(map(str.isalpha, joined))
     return len(_SIGN.findall(joined)) + sum((each - 1) * len(signs.findall(joined)) for signs, each in _DENSE)

@@ -13,7 +13,7 @@ from py3langid.langid import MODEL_FILE, LanguageIdentifier
 from mlc.errors import MlcError
 
 Guesses = Mapping[str, float]  # probability by label, labels as the identifier writes them
-MOST_LIKELY = 10  # labels that are asked of a fastText model; what it holds less likely counts as impossible
+MOST_LIKELY = 10  # labels of which the probability is asked; what is less likely counts as impossible
 # Labels of the small fastText model that are Wikipedia's and mean another language in ISO 639.
 _WIKIPEDIA = {"als": "gsw", "bh": "bho"}
 MODEL_OF_HUB = "model.bin"  # as in cis-lmu/glotlid, laurievb/OpenLID, facebook/fasttext-language-identification
@@ -27,9 +27,15 @@ class Py3Langid:
         self.labels = frozenset(self._model.labels) - {"zxx"}  # which stands for no language
 
     @lru_cache(maxsize=4096)  # noqa: B019 # one instance, see ``first``; a chunk of texts is gone through twice
+    def likeliest(self, text: str) -> tuple[str, float]:
+        """The likeliest label and its probability: half the work of ``guesses``."""
+        label, probability = self._model.classify(text)
+        return str(label), float(probability)
+
+    @lru_cache(maxsize=4096)  # noqa: B019
     def guesses(self, text: str) -> Guesses:
-        """Probabilities of all labels, the likeliest first; they are the same for all where nothing is recognised."""
-        return dict(self._model.rank(text))
+        """Probabilities of the likeliest labels, the likeliest first; all are the same where nothing is recognised."""
+        return dict(self._model.rank(text)[:MOST_LIKELY])
 
 
 class FastText:

@@ -95,7 +95,7 @@ def identify(text: str) -> str:
 
 
 def _first_guess(text: str) -> tuple[str, float]:
-    return next(iter(identifiers.first().guesses(text).items()))
+    return identifiers.first().likeliest(text)
 
 
 def _second_guess(text: str) -> tuple[str, float]:
@@ -173,5 +173,5 @@ def any_script_share(text: str, language: str) -> float:
 
 
 def _share(text: str, pattern: regex.Pattern[str]) -> float:
-    letters = regex.findall(r"\p{L}", text)
+    letters = list(filter(str.isalpha, text)) if text.isascii() else regex.findall(r"\p{L}", text)
     return len(pattern.findall("".join(letters))) / len(letters) if letters else 0.0
