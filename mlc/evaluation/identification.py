@@ -17,8 +17,9 @@ MOST = 200  # texts per language that are looked at: a bound hardly moves after 
 
 
 class Identification(TypedDict):
-    """On a language's own texts. ``known``: some identifier knows the language; ``told``: it can be said whether they are in it; ``right``: of those, they are, which
-    is missing where nothing can be said; ``wrong``: of all, they are surely in another language.
+    """On a language's own texts. ``known``: some identifier knows the language; ``told``: it can be said whether they
+    are in it; ``right``: of those, they are, which is missing where nothing can be said; ``wrong``: of all, they are
+    surely in another language.
 
     ``other_taken_for_it``: of the texts of other languages of which it can be said whether they are in it, they are.
     Missing where it was not measured, or there are none.

@@ -84,8 +84,7 @@ def read_samples(path: Path, made_by: str = "mlc evaluate") -> pd.DataFrame:
     if not samples:
         raise MlcError(f"{path} holds no samples: run `{made_by}` again")
     frame = pd.DataFrame([sample.model_dump() for sample in samples])
-    columns = zip(frame["in_language"], frame["language"], frame["response_language"], strict=True)
-    answers = [answer or _answer_then(tag, identified) for answer, tag, identified in columns]
+    answers = [sample.in_language or _answer_then(sample.language, sample.response_language) for sample in samples]
     return frame.assign(in_language=answers, faithful=[answer == "yes" for answer in answers])
 
 

@@ -62,9 +62,9 @@ def _language_unknown(metrics: Metrics, languages: Languages) -> str | None:
         return None
     worst = max(rates, key=lambda tag: rates[tag]["value"])
     return (
-        f"of {sum(unknown.values())} of {sum(rate['n'] for rate in rates.values())} replies to benign prompts cannot be"
-        f" said in which language they are, most in {language_name(worst)} ({percent(rates[worst]['value'])}); fidelity"
-        " is about the others"
+        f"the language of {sum(unknown.values())} of {sum(rate['n'] for rate in rates.values())} replies to benign"
+        f" prompts cannot be told, most in {language_name(worst)} ({percent(rates[worst]['value'])}): fidelity is about"
+        " the others"
     )
 
 

@@ -28,7 +28,7 @@ def untold(samples: pd.DataFrame, rate: str, alpha: float, minimum_told: float) 
         return None
     tag = samples["language"].iloc[0]
     return (
-        f"of {told} of {n} replies can be told in which language they are (bound {percent(bound)}), and"
+        f"the language of {told} of {n} replies can be told (bound {percent(bound)}), and"
         f" gate.minimum_told asks for {percent(minimum_told)}: {WHERE_UNKNOWN.format(tag=tag)}"
     )
 
@@ -53,7 +53,7 @@ def notes_on(candidate: pd.DataFrame, languages: Languages, gate: Gate) -> list[
         unknown = int((asked["in_language"] == "cannot say").sum())
         if unknown:
             notes.append(
-                f"of {unknown} of {len(asked)} replies to benign prompts the language could not be told: they count for"
-                " nothing in fidelity"
+                f"the language of {unknown} of {len(asked)} replies to benign prompts could not be told: fidelity is"
+                " about the others"
             )
     return notes

@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple, Protocol, Self
 
 from mlc.files import sha256
 from mlc.languages import evidence, identifiers
-from mlc.languages.answer import Answer, Heard
+from mlc.languages.answer import Heard
 from mlc.languages.identifiers import Guesses, Identifier
 from mlc.languages.identify import any_script_share, nearness, same_language, script_known, subtag
 
@@ -79,7 +79,7 @@ class LanguageCheck:
     ) -> None:
         self._plausible = tuple(dict.fromkeys((*plausible, "en")))
         self._unidentified = frozenset(unidentified)
-        self._named = None if model is None else (model, revision)
+        self._further = [] if model is None else [identifiers.named(model, revision)]
         self.version = VERSION if model is None else f"{VERSION}+{_digest(model, revision)}"
         self._kinds: dict[tuple[str, str], Kind] = {}
 
@@ -95,9 +95,8 @@ class LanguageCheck:
 
     @cached_property
     def _identifiers(self) -> list[Identifier]:
-        """Loaded when first asked: many a check never is."""
-        named = [] if self._named is None else [identifiers.named(*self._named)]
-        return [identifiers.first(), identifiers.second(), *named]
+        """Those that come with mlc are loaded when first asked: many a check never is."""
+        return [identifiers.first(), identifiers.second(), *self._further]
 
     def covers(self, language: str) -> bool:
         """Whether any identifier knows the language."""

@@ -502,7 +502,11 @@ def test_fidelity_has_a_floor_on_how_much_could_be_told(across: Any) -> None:
     half = told(spoil(samples, "benign", "sw", 25, in_language="cannot say"))
     assert failed(half, gate=gate) == {(rule.name, where)}
     (reason,) = [r.reason for r in apply_rules(frame(), half, LANGUAGES, gate)[0] if not r.passed]
-    assert reason is not None and "of 25 of 50 replies can be told" in reason and "languages.unidentified" in reason
+    assert (
+        reason is not None
+        and "the language of 25 of 50 replies can be told" in reason
+        and "languages.unidentified" in reason
+    )
     assert failed(told(spoil(samples, "benign", "sw", 50, in_language="cannot say")), gate=gate) == {(rule.name, where)}
 
 

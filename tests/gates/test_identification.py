@@ -69,7 +69,8 @@ def test_a_language_that_no_identifier_knows_is_refused_with_what_to_do(tmp_path
     paths = project(tmp_path, served)
     with pytest.raises(MlcError) as error:
         power.check(languages(*served), "evaluation", gate(), paths)
-    for part in ("fidelity in Nyanja: no identifier knows it", "gate.minimum_told asks for 50", "at most",
+    for part in ("fidelity in Nyanja: no identifier knows it; the language of 0.0% (at most",
+                 "gate.minimum_told asks for 50",
                  "languages.identification_model", "add ny to languages.unidentified"):  # fmt: skip
         assert part in str(error.value)
     assert not (paths.verdict.parent / "attainable.json").exists()

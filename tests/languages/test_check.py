@@ -137,7 +137,7 @@ def test_a_further_identifier_counts_and_makes_another_check(tmp_path: Path) -> 
     wrong = tmp_path / "model.bin"
     wrong.write_text("no model")
     with pytest.raises(MlcError, match="is no fastText model"):
-        LanguageCheck([], model=str(wrong))(RIGHT["en"], "en")
+        LanguageCheck([], model=str(wrong))
 
 
 @settings(max_examples=150, deadline=None)
