@@ -43,22 +43,24 @@ def run(languages: Languages, evaluate: Evaluate, paths: Paths) -> None:
             ModelUnderTest(folder.name, "candidate", folder, paths.base, paths.partial(folder.name))
             for folder in map(paths.candidate, steps)
         ]
-        write_samples(aside / "base.jsonl", _of_base(pairs, evaluate, base, paths))
+        write_samples(aside / "base.jsonl", _of_base(pairs, evaluate, base, languages, paths))
         for model in models:
-            write_samples(aside / f"{model.name}.jsonl", sample(pairs, evaluate, model))
+            write_samples(aside / f"{model.name}.jsonl", sample(pairs, evaluate, model, languages))
             print(f"{model.name}: {len(pairs)} replies to the tuning prompts", flush=True)
     for model in (base, *models):
         forget(model)
 
 
-def _of_base(pairs: PromptLanguagePairs, evaluate: Evaluate, base: ModelUnderTest, paths: Paths) -> list[Sample]:
+def _of_base(
+    pairs: PromptLanguagePairs, evaluate: Evaluate, base: ModelUnderTest, languages: Languages, paths: Paths
+) -> list[Sample]:
     """The base's lines: those that the trusted_languages stage has, and the rest."""
     from mlc.evaluation.sampling import sample
 
     path = paths.trusted_languages_samples
     known = {(s.prompt_id, s.language, s.prompt): s for s in (sample_lines(path) if path.exists() else [])}
     keys = [(row.id, tag, row.prompts[tag]) for row, tag in pairs]
-    rest = iter(sample([p for p, key in zip(pairs, keys, strict=True) if key not in known], evaluate, base))
+    rest = iter(sample([p for p, key in zip(pairs, keys, strict=True) if key not in known], evaluate, base, languages))
     lines = [known[key] if key in known else next(rest) for key in keys]
     if len({(line.model, line.judge, line.judge_version) for line in lines}) > 1:
         raise MlcError(f"{path} is about another base or judge: run `mlc trusted-languages` again")

@@ -50,7 +50,8 @@ def differing(samples: Sequence[Sample], judge: Judge) -> list[Sample]:
     differ = []
     for line, judgement in zip(samples, judged(judge, samples), strict=True):
         now = final_verdict(judgement, line.finished)
-        if (line.verdict, line.response_language) != (now.verdict, now.response_language):
+        then = line.verdict, line.response_language, line.in_language
+        if then != (now.verdict, now.response_language, now.in_language):
             differ.append(line)
     return differ
 
@@ -67,7 +68,7 @@ def check_judgements(settings: Settings, paths: Paths) -> None:
     Raises:
         MlcError: they are not, or are another judge's; or the judge cannot be used.
     """
-    judge, share = make_judge(settings.evaluate), settings.register_.judged_again
+    judge, share = make_judge(settings.evaluate, settings.languages), settings.register_.judged_again
     for role in ROLES:
         path, command = paths.samples(role), f"run `mlc evaluate {role}` again"
         lines = sample_lines(path)
@@ -96,7 +97,7 @@ def check_calibration(settings: Settings, paths: Paths) -> None:
         return
     labelled = labelled_for(settings.evaluate, settings.languages, paths, None)
     lines = once([line for line in labelled if line.part == "held-out"], "the labelled replies")
-    again = measured(make_judge(settings.evaluate), lines)
+    again = measured(make_judge(settings.evaluate, settings.languages), lines)
     if rounded(again) != rounded(Calibration.of(paths)):
         raise MlcError(f"{paths.calibration} is not the judge's on the labelled replies: run `mlc judge check` again")
 
@@ -142,7 +143,7 @@ def evidence_faults(evidence: Evidence) -> list[str]:
         if key not in recorded or rounded(recorded[key]) != rounded(result):
             faults.append(f"the verdict's {' in '.join(filter(None, key))} does not follow from the sample lines")
     if is_by_rules(evaluate):
-        judge = make_judge(evaluate)
+        judge = make_judge(evaluate, languages)
         for path in (evidence.base_samples, evidence.samples):
             of_judge = [x for x in sample_lines(path) if (x.judge, x.judge_version) == (judge.name, judge.version)]
             if other := differing(of_judge, judge):

@@ -73,6 +73,23 @@ def test_missing_prompts_a_missing_language_and_a_missing_base(project: Paths) -
     assert results["prompts"] == ["ok", "problem", "problem"] and results["base"] == ["problem"]
 
 
+def test_a_language_whose_replies_nobody_can_identify_is_named_with_what_to_do(project: Paths) -> None:
+    chichewa = "Chonde ndifotokozereni m'mawu ochepa momwe ndingakonzere njinga imene ili kunja kwa nyumba yathu."
+    rows = [row.model_copy(update={"prompts": {**row.prompts, "ny": chichewa}}) for row in prompts.rows("evaluation")]
+    write_prompts(project.data / "evaluation.jsonl", rows[:20])
+    assert states(project)["languages"] == ["ok"]  # nobody asks about Chichewa
+    served = project.params.read_text().replace("served: [en, ", "served: [ny, en, ")
+    project.params.write_text(served)
+    (problem,) = [check for check in doctor.run(project) if check.name == "languages"]
+    assert problem.state == "problem" and "no candidate can pass fidelity in Nyanja" in problem.found
+    assert "languages.identification_model, or add ny to languages.unidentified" in problem.found
+    project.params.write_text(served.replace("unidentified: []", "unidentified: [ny]"))
+    assert states(project)["languages"] == ["warning", "ok"]
+    project.params.write_text(served.replace("identification_model: null", "identification_model: lid.bin"))
+    (problem,) = [check for check in doctor.run(project) if check.name == "languages"]
+    assert "identification_model = lid.bin: no such file" in problem.found
+
+
 def test_a_hub_model_that_cannot_be_had_offline(project: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     text = project.params.read_text().replace("model: embedded-base", "model: nobody/nothing")

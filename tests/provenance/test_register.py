@@ -22,7 +22,7 @@ from mlc.embedded.world import language
 from mlc.errors import MlcError
 from mlc.evaluation import statistics
 from mlc.files import read_json, write_json, write_jsonl
-from mlc.judges.embedded import EmbeddedJudge
+from mlc.judges import embedded
 from mlc.paths import Paths
 from mlc.prompts.schema import write_prompts
 from mlc.provenance import code
@@ -310,7 +310,7 @@ def test_planted_replies_are_not_what_the_model_answers(project: Project) -> Non
 
 @pytest.mark.slow
 def test_a_stricter_judge_has_to_judge_the_replies_again(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(EmbeddedJudge, "version", "stricter")
+    monkeypatch.setattr(embedded, "VERSION", "stricter")
     project.refused("was not judged by embedded, version stricter")
     monkeypatch.undo()
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
