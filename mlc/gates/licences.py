@@ -23,7 +23,7 @@ from mlc.text import visible
 _NAMED = 5  # of what is under another licence, in the reason
 _WHAT = {
     "rows": "the rows of {}",
-    "translator": "the translations by {}",
+    "translator": "the texts by {}",
     "base": "the base {}",
     "judge": "the judge {}",
 }

@@ -156,14 +156,12 @@ def test_what_cannot_pass_is_said_before_anything_is_trained(tmp_path: Path, mon
     paths = project(tmp_path, [row(0, sw=NLLB)])
     allowed = {"licences": ["MIT", "Apache-2.0"]}
     refused = settings(tmp_path, **allowed)
-    with pytest.raises(
-        MlcError, match=r"^no candidate can pass the gate: licences: 1 of 4 .* translations by nllb are"
-    ):
+    with pytest.raises(MlcError, match=r"^no candidate can pass the gate: licences: 1 of 4 .* texts by nllb are"):
         check(refused, paths)
     monkeypatch.chdir(tmp_path)
     for command in (["gate", "check"], ["gate", "plan"]):
         done = CliRunner().invoke(cli.app, command)
-        assert "the translations by nllb are under CC-BY-NC-4.0 (1 in alignment)" in f"{done.output}{done.exception}"
+        assert "the texts by nllb are under CC-BY-NC-4.0 (1 in alignment)" in f"{done.output}{done.exception}"
     check(settings(tmp_path, licences=[*allowed["licences"], "CC-BY-NC-4.0"]), paths)
     check(settings(tmp_path), paths)  # off by default
     # Before anything is validated or fetched, by what is there: the prompts as they came, and no word about the base.

@@ -115,6 +115,9 @@ def test_limit_and_licence(into: Path) -> None:
     run("multijail", "MultiJail.csv", "--into", into, "--limit", 1, "--licence", "LicenseRef-mine")
     (row,) = read_prompts(into)
     assert row.origin and row.origin.licence == "LicenseRef-mine"
+    wrong = ["import", "multijail", "MultiJail.csv", "--into", str(into), "--licence", "mine"]
+    done = CliRunner().invoke(app, wrong)
+    assert done.exit_code == 2 and "is no SPDX identifier" in done.output
     run("multijail", "MultiJail.csv", "--into", into)
     assert "no longer" not in run("multijail", "MultiJail.csv", "--into", into, "--limit", 1)
 

@@ -62,7 +62,7 @@ def test_lineage_lists_licences_and_says_which_are_unknown(registry: Registry, m
     monkeypatch.setattr("mlc.cli.registry.project", lambda: (settings(), registry.paths))
     printed = CliRunner().invoke(app, ["registry", "lineage", "champion"]).output
     assert "the rows of a set are under CC-BY-NC-4.0 (900 in alignment)" in printed
-    assert "the licence of the translations by a translator is unknown (70 in alignment)" in printed
+    assert "the licence of the texts by a translator is unknown (70 in alignment)" in printed
     assert "the base a base is under MIT" in printed
 
 

@@ -25,7 +25,10 @@ from .conftest import failures, texts
 
 @pytest.fixture(scope="session")
 def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.nllb(tmp_path_factory.mktemp("nllb") / "tiny-nllb", steps=250)
+    """With its card, as NLLB has one."""
+    folder = tiny.nllb(tmp_path_factory.mktemp("nllb") / "tiny-nllb", steps=250)
+    (folder / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n")
+    return folder
 
 
 def requests(count: int = 40) -> dict[Request, str]:
@@ -177,7 +180,8 @@ def test_a_set_is_filled_in_there_and_back(
     assert [row.back_translations for row in read_prompts(path)] == [
         dict.fromkeys(("sw", "es"), row.prompts["en"]) for row in read_prompts(path)
     ]
-    assert read_prompts(path)[0].provenance["sw"].translator == "tiny-nllb"
+    by = read_prompts(path)[0].provenance["sw"]
+    assert (by.translator, by.licence) == ("tiny-nllb", "CC-BY-NC-4.0")
     monkeypatch.setattr(Seq2SeqTranslator, "translate", None)  # everything is in the cache
     again = prompt_set("two cat", "one dog")
     assert CliRunner().invoke(app, arguments, catch_exceptions=False).exit_code == 0
