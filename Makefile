@@ -22,7 +22,7 @@ run: setup
 
 test: setup
 	$(BIN)/dvc pull --quiet data.dvc embedded-base.dvc
-	$(BIN)/pytest --numprocesses 2 --dist loadfile
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: setup
 	$(BIN)/pytest -m slow

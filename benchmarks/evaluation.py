@@ -141,7 +141,7 @@ def judging(model: Model = BASE, prompts: Prompts = EVALUATION, every: Every = 1
     with tempfile.TemporaryDirectory() as folder:
         under_test = ModelUnderTest("base", "base", model, model, Path(folder) / "partial")
         generating, generated = timed(lambda: sampling._generated(pairs, settings.evaluate, under_test))
-        judging, samples = timed(lambda: sampling.sample(pairs, settings.evaluate, under_test))
+        judging, samples = timed(lambda: sampling.sample(pairs, settings.evaluate, under_test, settings.languages))
         lines = Path(folder) / "samples.jsonl"
         writing = timed(lambda: write_samples(lines, samples))[0]
         tags = settings.languages

@@ -13,7 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from mlc.errors import MlcError
-from mlc.languages.identify import identify, same_language
+from mlc.languages.check import LanguageCheck
+from mlc.languages.identify import identify
 from mlc.languages.tags import check_language, language_name
 from mlc.models.inference import answers, chat_ids
 from mlc.models.loading import load_model
@@ -135,7 +136,7 @@ def run(
             check_language(language)
         except ValueError as error:
             raise MlcError(f"--language: {error}") from None
-    console = Console(highlight=False)
+    console, check = Console(highlight=False), LanguageCheck.of(settings.languages)
     with ExitStack() as opened:
         speakers = [_speaker(name, settings, paths, opened) for name in names]
         for message in _messages():
@@ -146,19 +147,30 @@ def run(
             if not message:
                 continue
             replies = [speaker.reply(message, max_new_tokens) for speaker in speakers]
-            tags = [identify(reply) for reply in replies]
             if as_json:
                 answers = [
-                    {"model": s.name, "response": r, "language": tag}
-                    for s, r, tag in zip(speakers, replies, tags, strict=True)
+                    {"model": s.name, "response": reply, **_languages(reply, language, check)}
+                    for s, reply in zip(speakers, replies, strict=True)
                 ]
                 print(json.dumps({"prompt": message, "replies": answers}, ensure_ascii=False), flush=True)
                 continue
-            notes = ["" if language is None or same_language(language, tag) else _other(tag, language) for tag in tags]
+            notes = ["" if language is None else _note(reply, language, check) for reply in replies]
             _turn(console, [speaker.name for speaker in speakers], replies, notes)
 
 
-def _other(tag: str, language: str) -> str:
-    if tag == "und":
+def _languages(reply: str, language: str | None, check: LanguageCheck) -> dict[str, str]:
+    """What a reply reads like, and, where one was asked for, whether that is its language."""
+    if language is None:
+        return {"language": identify(reply)}
+    heard = check(reply, language)
+    return {"language": heard.language, "in_language": heard.answer}
+
+
+def _note(reply: str, language: str, check: LanguageCheck) -> str:
+    heard = check(reply, language)
+    if not any(map(str.isalnum, reply)):
         return "no words in it"
-    return f"reads like {language_name(tag)}, not {language_name(language)}"
+    if heard.answer != "no":
+        return ""
+    other = "another language" if heard.language == "und" else language_name(heard.language)
+    return f"reads like {other}, not {language_name(language)}"

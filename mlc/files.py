@@ -53,11 +53,7 @@ def _workspace(path: Path) -> Iterator[Path]:
     A process number would not tell who is alive: threads share it, and so do processes of several containers or
     machines that write to one disk.
     """
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
-        # Weights would fill the disk, one kill after another.
-        if left.is_dir() and (owner := _own(left)) is not None:
-            shutil.rmtree(left, ignore_errors=True)
-            os.close(owner)
+    remove_abandoned(path.parent, path.name)  # weights would fill the disk, one kill after another
     owner = None
     while owner is None:  # another writer may take it for a dead one's before it is locked
         folder = Path(tempfile.mkdtemp(".partial", f".{path.name}.", path.parent))
@@ -67,6 +63,14 @@ def _workspace(path: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(owner)
+
+
+def remove_abandoned(folder: Path, name: str | None = None) -> None:
+    """Removes from ``folder`` what writers that were killed left behind, of the file ``name`` or of all files."""
+    for left in folder.glob(f".{'*' if name is None else glob.escape(name)}.*.partial"):
+        if left.is_dir() and (owner := _own(left)) is not None:
+            shutil.rmtree(left, ignore_errors=True)
+            os.close(owner)
 
 
 def _own(folder: Path) -> int | None:

@@ -47,7 +47,14 @@ _AUTHORIZATION = re.compile(r"""(authorization['"]?\s*[:=]\s*b?['"]?(?:basic|bea
 _KEYS = re.compile(r"\b(?:sk-[\w-]{16,}|hf_[A-Za-z0-9]{16,}|pn[ub]_[A-Za-z0-9]{16,})")  # OpenAI, the hub, Prefect
 
 RateName = Literal[
-    "safe_rate", "attack_success_rate", "over_refusal", "invalid", "fidelity", "refusal_fidelity", "cut_off"
+    "safe_rate",
+    "attack_success_rate",
+    "over_refusal",
+    "invalid",
+    "fidelity",
+    "refusal_fidelity",
+    "language_unknown",
+    "cut_off",
 ]  # of an evaluation: a share of prompts
 RATE_NAMES: tuple[RateName, ...] = get_args(RateName)
 # The rates that people look at first, in this order.
@@ -59,6 +66,7 @@ _TITLES = {
     "invalid": "invalid",
     "fidelity": "language fidelity",
     "refusal_fidelity": "refusal fidelity",
+    "language_unknown": "language unknown",
     "cut_off": "cut off",
     "perplexity_ratio": "perplexity ratio",
     "perplexity": "perplexity",

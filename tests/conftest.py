@@ -16,6 +16,11 @@ for name, value in {
     os.environ.setdefault(name, value)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The whole pipeline first: it takes minutes, and one process must not be left alone with it at the end."""
+    items.sort(key=lambda item: item.path.name != "test_pipeline.py")
+
+
 @pytest.fixture(scope="session")
 def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A base model of 32 dimensions; see ``write_tiny_base``."""

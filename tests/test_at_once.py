@@ -19,6 +19,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from mlc.embedded import prompts
+from mlc.files import replacing
+from mlc.prompts.changing import changing
 from mlc.prompts.schema import read_prompts, write_prompts
 
 ROOT = Path(__file__).parents[1]
@@ -184,3 +186,13 @@ def test_two_inits(tmp_path: Path) -> None:
     both = together(tmp_path, ".gitignore", ["init", "new", *flags], ["init", "new", *flags])
     assert both.codes == (0, 2) and "settings: another mlc" in both.waited, both
     assert "this is a project already" in both.output
+
+
+def test_what_a_killed_command_left_is_removed_by_the_next_and_a_living_ones_is_not(tmp_path: Path) -> None:
+    left = tmp_path / ".releases.jsonl.abcdefgh.partial"
+    left.mkdir()
+    with replacing(tmp_path / "alignment.jsonl") as aside:
+        with changing(tmp_path):  # the command need not write the same file, or any
+            assert not left.exists() and aside.parent.exists()
+        aside.write_text("{}")
+    assert (tmp_path / "alignment.jsonl").read_text() == "{}"

@@ -12,6 +12,7 @@ import pytest
 
 from mlc import chat
 from mlc.errors import MlcError
+from mlc.languages.check import LanguageCheck
 from mlc.models.generation import generate
 from mlc.paths import Paths
 from mlc.settings import load_settings
@@ -66,6 +67,16 @@ def test_what_no_longer_fits_is_forgotten_and_what_never_does_is_an_error(say: A
 def test_what_does_not_exist_is_said(say: Any, names: list[str] | None, language: str | None, message: str) -> None:
     with pytest.raises(MlcError, match=message):
         say([QUESTION], names, language)
+
+
+def test_a_reply_in_another_language_is_noted_and_one_of_which_nothing_can_be_said_is_not() -> None:
+    check = LanguageCheck.of(SETTINGS.languages)
+    english = "You can repair a bicycle at home with a few simple tools and some patience."
+    assert chat._note(english, "sw", check) == "reads like English, not Swahili"
+    assert [chat._note(reply, "sw", check) for reply in ("Paris", "42", "?!")] == ["", "", "no words in it"]
+    assert chat._languages(english, "sw", check) == {"language": "en", "in_language": "no"}
+    assert chat._languages("Paris", "sw", check) == {"language": "und", "in_language": "cannot say"}
+    assert chat._languages(english, None, check) == {"language": "en"}
 
 
 def test_nothing_in_a_reply_acts_on_the_terminal() -> None:

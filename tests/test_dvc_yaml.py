@@ -75,8 +75,8 @@ def test_the_mlflow_folder_does_not_shadow_the_library() -> None:
     assert not list((ROOT / "mlflow").rglob("*.py"))
 
 
-# The module that a stage's command runs, and what it starts as a process of its own.
-STARTED = {"mlc.training.stage": {"mlc.training.launch"}}
+# The module that a stage's command runs, and what it starts as a process of its own, or the command runs beside it.
+STARTED = {"mlc.training.stage": {"mlc.training.launch"}, "mlc.gates.power": {"mlc.gates.licences"}}
 ENTRY = {
     "validate": "mlc.quality.stage",
     "base": "mlc.models.stage",

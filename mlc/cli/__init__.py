@@ -15,8 +15,9 @@ from mlc.text import one_line, without_secrets
 
 EXIT_CODES = (
     "Exit codes: 0 done · 1 a stage failed, or a fault of mlc itself · 2 a mistake that you can mend · 3 refused by the"
-    " gate · 4 prompts below the quality asked for · 5 disk full · 7 a registered version is not"
-    " what was registered · 75 a server was away or overloaded: the same command may work later · 130 interrupted"
+    " gate · 4 prompts below the quality asked for · 5 disk full · 6 some texts were not translated · 7 a registered"
+    " version is not what was registered · 75 a server was away or overloaded: the same command may work later · 130"
+    " interrupted"
 )
 
 

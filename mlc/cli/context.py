@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import typer
+
 if TYPE_CHECKING:
     from mlc.paths import Paths
     from mlc.settings import Settings
@@ -22,6 +24,16 @@ def project() -> tuple[Settings, Paths]:
 
     paths = Paths()
     return load_settings(paths.params), paths
+
+
+def checked_licence(name: str | None) -> str | None:
+    """``--licence`` in SPDX's spelling; a usage error where it is no SPDX expression."""
+    from mlc.licences import checked
+
+    try:
+        return None if name is None else checked(name)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 def pinned_project() -> tuple[Settings, Paths]:

@@ -19,15 +19,17 @@ def gate_run(context: typer.Context) -> None:
         with recorded_stage("gate") as (settings, paths):
             from mlc.gates import stage
 
-            stage.run(settings.languages, settings.evaluate.prompts, settings.gate, paths)
+            evaluate = settings.evaluate
+            stage.run(settings.languages, evaluate.prompts, settings.gate, evaluate.judges, paths)
 
 
 @app.command("check")
 def gate_check() -> None:
     """Make sure that some candidate can pass with the evaluation prompts there are, before one is trained."""
     settings, paths = pinned_project()
-    from mlc.gates import power
+    from mlc.gates import licences, power
 
+    licences.check(settings, paths)
     candidate_steps = settings.train.candidate_steps
     power.check(settings.languages, settings.evaluate.prompts, settings.gate, paths, candidate_steps)
 
@@ -41,10 +43,11 @@ def gate_plan(
 ) -> None:
     """Show how many prompts per language each rule needs, and what those there are can show."""
     settings, paths = project()
-    from mlc.gates import power
+    from mlc.gates import licences, power
 
     margin = settings.register_.margin
     plan = power.plan(settings.languages, settings.evaluate.prompts, settings.gate, margin, true_rate, paths)
+    plan["cannot_pass"] += licences.cannot_pass(settings, paths)
     print(json.dumps(plan, indent=2) if as_json else power.render_text(plan))
 
 

@@ -48,7 +48,7 @@ def judge_injections(as_json: AsJson = False) -> None:
     settings, _ = project()
     from mlc.evaluation import judge_check
 
-    judge_check.withstand(settings.evaluate, as_json)
+    judge_check.withstand(settings.evaluate, settings.languages, as_json)
 
 
 @app.command("rates", epilog="Example: mlc judge rates candidate")

@@ -99,12 +99,15 @@ def registry_show(which: Which, as_json: AsJson = False) -> None:
 def registry_lineage(which: Which, as_json: AsJson = False) -> None:
     """Show all that a version was made from and judged by, and the commands that make it again."""
     settings, paths = project()
+    from mlc.gates.licences import sentence
+    from mlc.gates.verdict import Licensed
     from mlc.registry.lineage import lineage
     from mlc.settings import flat
 
     version = lineage(paths, settings.register_.model_name, which)
-    facts = {key: value for key, value in version.items() if key not in ("ledger", "rebuild")}
+    facts = {key: value for key, value in version.items() if key not in ("ledger", "licences", "rebuild")}
     lines = [f"{visible(key):<45} {visible(str(value))}" for key, value in flat(facts).items()]
+    lines += [sentence(Licensed.model_validate(licence)) for licence in version["licences"]]
     again = f"Make it again, and compare: mlc reproduce {version['version']}; or by hand:"
     _say(version, as_json, "\n".join([*lines, "", again, *(f"  {visible(command)}" for command in version["rebuild"])]))
 

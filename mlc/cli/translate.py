@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
+from mlc.cli.context import checked_licence
+
 Fill = Callable[[Any], None]  # takes a mlc.translation.Translator, which is imported only where it runs
 app = typer.Typer(help="Fill in the variants that a prompt set lacks, by machine translation.", no_args_is_help=True)
 
@@ -31,12 +33,20 @@ def _common(
     cache: Annotated[Path, typer.Option("--cache", help="where all translations are kept")] = Path(
         ".cache/translations/translations.sqlite"
     ),
+    licence: Annotated[
+        str | None,
+        typer.Option(
+            "--licence",
+            callback=checked_licence,
+            help="SPDX identifier that the translations are under; by default the model card's",
+        ),
+    ] = None,
 ) -> Fill:
     """The arguments of every translator's command, as what fills in a set."""
     from mlc.translation import fill
 
     job = fill.job(languages, source_language, back, limit, name, keep_flagged)
-    return lambda translator: fill.run(path, translator, job, cache)
+    return lambda translator: fill.run(path, translator, job, cache, licence)
 
 
 def _with_common(command: Callable[..., None]) -> Callable[..., None]:
@@ -64,7 +74,7 @@ def _with_common(command: Callable[..., None]) -> Callable[..., None]:
 @_with_common
 def translate_seq2seq(
     run: Fill,
-    model: Annotated[str, typer.Option(help="folder or hub id of an NLLB, M2M-100 or MADLAD model")],
+    model: Annotated[str, typer.Option(help="folder or hub id of an NLLB (non-commercial), M2M-100 or MADLAD model")],
     revision: Annotated[str | None, typer.Option(help="of a hub model: its commit")] = None,
     beams: Annotated[int, typer.Option(min=1, help="width of beam search")] = 4,
     length_ratio: Annotated[float, typer.Option(min=0.5, help="most tokens of a translation per source token")] = 3.0,

@@ -15,7 +15,7 @@ from pydantic import JsonValue
 from mlc.compare.snapshot import Snapshot, snapshot
 from mlc.evaluation.statistics import paired_mean, paired_tests
 from mlc.files import JsonPart
-from mlc.gates.paired import outcomes
+from mlc.gates.paired import outcomes, told_in_both
 from mlc.gates.verdict import SURE
 from mlc.languages.tags import language_name
 from mlc.paths import Paths
@@ -171,7 +171,8 @@ def _rates(a: pd.DataFrame, b: pd.DataFrame) -> list[RateChange]:
     for rate in HEADLINE_RATES:
         rows: list[RateChange] = []
         for tag in dict.fromkeys(a["language"]):
-            before, after = (outcomes(s[s["language"] == tag], rate, count_invalid_as_refusal=False) for s in (a, b))
+            pair = told_in_both(a[a["language"] == tag], b[b["language"] == tag], rate)
+            before, after = (outcomes(samples, rate, count_invalid_as_refusal=False) for samples in pair)
             if before.empty:
                 continue
             change = (after - before).to_numpy(dtype=np.float64)

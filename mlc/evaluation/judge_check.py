@@ -56,7 +56,7 @@ def check(
     """
     found = [x for x in labelled_for(evaluate, languages, paths, file) if part in ("all", x.part)]
     lines = once(found, str(file or paths.data / "labelled.jsonl"))
-    calibration = measured(make_judge(evaluate), lines)
+    calibration = measured(make_judge(evaluate, languages), lines)
     calibration.write(paths.calibration)
     if as_json:
         print(json.dumps(calibration.content(), ensure_ascii=False))
@@ -66,7 +66,7 @@ def check(
             print(f"{copies} of {len(found)} labelled replies say the same as another, and count once with it")
 
 
-def withstand(evaluate: Evaluate, as_json: bool = False) -> None:
+def withstand(evaluate: Evaluate, languages: Languages, as_json: bool = False) -> None:
     """Shows how many of the shipped injections leave the configured judges' verdict unsafe, or at least invalid.
 
     Raises:
@@ -75,7 +75,7 @@ def withstand(evaluate: Evaluate, as_json: bool = False) -> None:
     lines = injections()
     verdicts = Counter[str]()
     fooled: list[Labelled] = []
-    for line, judgement in zip(lines, judged(make_judge(evaluate), lines), strict=True):
+    for line, judgement in zip(lines, judged(make_judge(evaluate, languages), lines), strict=True):
         verdicts[judgement.verdict] += 1
         if judgement.verdict in SAFE_VERDICTS:
             fooled.append(line)

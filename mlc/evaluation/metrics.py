@@ -48,6 +48,7 @@ class Rates(TypedDict, total=False):
     invalid: Estimate
     fidelity: Estimate
     refusal_fidelity: Estimate
+    language_unknown: Estimate
     cut_off: Estimate
 
 
@@ -77,6 +78,7 @@ class AcrossLanguages(TypedDict, total=False):
     invalid: AcrossMeasures
     fidelity: AcrossMeasures
     refusal_fidelity: AcrossMeasures
+    language_unknown: AcrossMeasures
     cut_off: AcrossMeasures
     pag: Estimate
     pag_benign: Estimate
@@ -87,9 +89,11 @@ class Metrics(JsonFile):
     judges agree, where there are several.
 
     Version 2 has ``cut_off``, the share of replies that the model did not end, where it is known of all of them.
+    Version 3 has ``language_unknown``, the share of replies to benign prompts of which cannot be said in which language
+    they are; they are not among those of ``fidelity``.
     """
 
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
 
     languages: dict[str, LanguageMetrics]
     served: AcrossLanguages

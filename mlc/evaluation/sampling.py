@@ -47,7 +47,7 @@ class GeneratedReplies(NamedTuple):
     likelihoods: dict[int, tuple[int, float]]
 
 
-def sample(pairs: PromptLanguagePairs, evaluate: Evaluate, model: ModelUnderTest) -> list[Sample]:
+def sample(pairs: PromptLanguagePairs, evaluate: Evaluate, model: ModelUnderTest, languages: Languages) -> list[Sample]:
     """One judged reply of the model per row and language asked, in their order.
 
     Call :func:`forget` when they are safely written: until then, calling this again repeats nothing.
@@ -58,11 +58,21 @@ def sample(pairs: PromptLanguagePairs, evaluate: Evaluate, model: ModelUnderTest
     generated = _generated(pairs, evaluate, model)
     gc.collect()  # a guard model may need the generator's memory
     torch.cuda.empty_cache()
-    judge = make_judge(evaluate)
+    judge = make_judge(evaluate, languages)
     texts = [reply.text for reply in generated.replies]
     judgements = resume.run(
         model.partial / "judgements.jsonl",
-        sha256_json([generated.identity, judge.name, judge.version, texts, part_hashes(JUDGEMENTS_CODE)]),
+        sha256_json(
+            [
+                generated.identity,
+                judge.name,
+                judge.version,
+                texts,
+                part_hashes(JUDGEMENTS_CODE),
+                languages.all,
+                languages.unidentified,
+            ]
+        ),
         len(pairs),
         f"{model.name} judgements",
         lambda done: _judged(judge, pairs, texts, done),
@@ -144,6 +154,7 @@ def _sample(
         judge_version=judge.version,
         judge_raw=judgement.raw,
         response_language=judgement.response_language,
+        in_language=judgement.in_language,
         tokens=reply.tokens,
         seconds=reply.seconds,
         generator=f"{generated.name}, {reply.note}" if reply.note else generated.name,
@@ -167,7 +178,7 @@ def sample_prompt_set(
     rows = read_prompts(prompts, made_by="mlc validate")
     _check_coverage(rows, languages)
     pairs = [(row, tag) for row in rows for tag in languages.all if tag in row.prompts]
-    samples = sample(pairs, evaluate, model)
+    samples = sample(pairs, evaluate, model, languages)
     write_samples(target, samples)
     forget(model)
     cut_off = sum(sample.finished is False for sample in samples)

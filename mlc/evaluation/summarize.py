@@ -10,6 +10,7 @@ from mlc.evaluation.metrics import Metrics
 from mlc.evaluation.rates import summarize
 from mlc.evaluation.samples import read_samples
 from mlc.files import replacing
+from mlc.languages.tags import language_name
 from mlc.settings import Languages
 from mlc.text import HEADLINE_RATES, MISSING, percent, title
 
@@ -42,10 +43,29 @@ def summarize_folder(folder: Path, name: str, languages: Languages, made_by: str
         text = MISSING if kappa is None else f"{kappa:.2f}"
         print(f"{name}: {len(metrics.judges['judges'])} judges, Fleiss' kappa {text}")
     for rate in HEADLINE_RATES:
-        of_served = metrics.served[rate]
+        of_served = metrics.served.get(rate)
+        if of_served is None:  # fidelity, where the language of no reply could be told
+            continue
         mean, worst = of_served["mean"]["value"], of_served["worst"]["value"]
         print(f"{name}: {title(rate)} {percent(mean)}, worst language {percent(worst)}")
+    if unknown := _language_unknown(metrics, languages):
+        print(f"{name}: {unknown}")
     return metrics
+
+
+def _language_unknown(metrics: Metrics, languages: Languages) -> str | None:
+    """Of how many answers the language cannot be told, in words; None where it can of all."""
+    of_served = ((tag, metrics.languages[tag]) for tag in languages.served)
+    rates = {tag: rates["language_unknown"] for tag, rates in of_served if "language_unknown" in rates}
+    unknown = {tag: round(rate["value"] * rate["n"]) for tag, rate in rates.items()}
+    if not any(unknown.values()):
+        return None
+    worst = max(rates, key=lambda tag: rates[tag]["value"])
+    return (
+        f"the language of {sum(unknown.values())} of {sum(rate['n'] for rate in rates.values())} replies to benign"
+        f" prompts cannot be told, most in {language_name(worst)} ({percent(rates[worst]['value'])}): fidelity is about"
+        " the others"
+    )
 
 
 def _write_plot(path: Path, metrics: Metrics) -> None:

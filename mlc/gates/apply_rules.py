@@ -18,17 +18,21 @@ from mlc.evaluation.rates import AGREEMENTS, RATES, measure_across
 from mlc.evaluation.statistics import complement, rogan_gladen
 from mlc.files import sha256
 from mlc.gates import leakage
+from mlc.gates.about_language import ABOUT_LANGUAGE, judged_in, notes_on, untold
 from mlc.gates.evidence import check_prompts, samples_of_model
+from mlc.gates.identification import corrected_fidelity, identification_of
+from mlc.gates.licences import found, licence_results
 from mlc.gates.paired import changes, comparable, difference, perplexity_ratio, unique
 from mlc.gates.rate_rules import rate_in_language
 from mlc.gates.rules import Comparison, Measured, RuleResult, result
 from mlc.gates.selection import Selection
 from mlc.gates.tasks import task_results
 from mlc.gates.verdict import Chosen, PromptCount, Verdict
+from mlc.languages.tags import language_name
 from mlc.models.manifest import Manifest
 from mlc.paths import ROLES, Paths
 from mlc.prompts.schema import PromptRow, read_prompts
-from mlc.settings import Gate, GateRule, JudgeQuality, Languages
+from mlc.settings import Gate, GateRule, Judge, JudgeQuality, Languages
 
 METHODS = {
     "mean": "exact at the effective number of prompts",
@@ -38,12 +42,15 @@ METHODS = {
 }
 
 
-def _of_language(rule: GateRule, base: pd.DataFrame, candidate: pd.DataFrame, alpha: float, minimum: int) -> Measured:
+def _of_language(rule: GateRule, base: pd.DataFrame, candidate: pd.DataFrame, alpha: float, gate: Gate) -> Measured:
+    minimum = gate.minimum_prompts
     if rule.metric == "perplexity_ratio":
         return perplexity_ratio(base, candidate, alpha, minimum)
     if rule.margin is not None:
+        if rule.metric in ABOUT_LANGUAGE and (problem := untold(candidate, rule.metric, alpha, gate.minimum_told)):
+            return Measured(len(candidate), problem=problem)
         return difference(candidate, base, rule.metric, alpha, rule.comparison, minimum)
-    return rate_in_language(candidate, rule.metric, rule.comparison, alpha, minimum)
+    return rate_in_language(candidate, rule.metric, rule.comparison, alpha, minimum, gate.minimum_told)
 
 
 def _invalid_as_refusal(samples: pd.DataFrame) -> pd.DataFrame:
@@ -53,7 +60,9 @@ def _invalid_as_refusal(samples: pd.DataFrame) -> pd.DataFrame:
 
 
 def _across(rule: GateRule, candidate: pd.DataFrame, languages: Languages, gate: Gate) -> Measured:
-    served, alpha = languages.served, 1 - gate.confidence
+    served, alpha = judged_in(rule, languages), 1 - gate.confidence
+    if not served:
+        return Measured(0, problem="languages.unidentified names every served language: take the rule out")
     rate = AGREEMENTS.get(rule.metric, rule.metric)
     seen = candidate[candidate["language"].isin(served)]
     if RATES[rate][0]:
@@ -61,8 +70,13 @@ def _across(rule: GateRule, candidate: pd.DataFrame, languages: Languages, gate:
     fewest = min((int((seen["language"] == tag).sum()) for tag in served), default=0)
     if fewest < gate.minimum_prompts:
         return Measured(fewest, problem=f"{fewest} prompts in a language, at least {gate.minimum_prompts} needed")
+    if rate in ABOUT_LANGUAGE:
+        for tag in served:
+            if problem := untold(seen[seen["language"] == tag], rate, alpha / len(served), gate.minimum_told):
+                return Measured(fewest, problem=f"in {language_name(tag)}, {problem}")
     measure = rule.across or "mean"
-    arguments = (rule.metric, served, languages.source, alpha, (measure,))
+    source = languages.source if languages.source in served else served[0]
+    arguments = (rule.metric, served, source, alpha, (measure,))
     n, measures = measure_across(candidate, *arguments)
     if measure not in measures:
         return Measured(n, problem="one language agrees with nothing")
@@ -96,19 +110,22 @@ def apply_rules(
     about_samples = [rule for rule in gate.rules if rule.metric != "task_accuracy"]  # which has questions of its own
     applied = [rule for rule in about_samples if has_references or rule.metric != "perplexity_ratio"]
     everywhere = [rule for rule in applied if not rule.across and rule.metric not in AGREEMENTS]
+    identified = identification_of(candidate, languages) if gate.correct_fidelity else {}
     results = comparable(candidate, base, served)
     for tag in served:
         before, after = (s[s["language"] == tag] for s in (base, candidate))
-        for rule in everywhere:
-            measured = _of_language(rule, before, after, alpha, gate.minimum_prompts)
+        for rule in (rule for rule in everywhere if tag in judged_in(rule, languages)):
+            measured = _of_language(rule, before, after, alpha, gate)
             if errors is not None and rule.name == "safe_rate":
                 measured = _corrected(measured, errors.get(tag), alpha)
+            if gate.correct_fidelity and rule.name == "fidelity":
+                measured = corrected_fidelity(measured, identified.get(tag), alpha)
             results.append(result(rule.name, tag, measured, rule.threshold, rule.comparison))
     for rule in applied:
         if rule not in everywhere:
             measured = _across(rule, candidate, languages, gate)
             results.append(result(rule.name, None, measured, rule.threshold, rule.comparison))
-    notes = _cut_off(base, candidate)
+    notes = [*_cut_off(base, candidate), *notes_on(candidate, languages, gate)]
     if len(applied) < len(about_samples):
         notes.append(
             "perplexity is not judged: no reference reply was scored (none in the prompt set, or an endpoint's model)"
@@ -203,8 +220,8 @@ def _selection(manifest: Manifest, paths: Paths) -> tuple[Chosen | None, list[Pr
     return Chosen(step=selection.step, how=selection.how), read_prompts(prompts, made_by="mlc validate")
 
 
-def verdict_on(languages: Languages, prompt_set: str, gate: Gate, paths: Paths) -> Verdict:
-    """The verdict on the candidate.
+def verdict_on(languages: Languages, prompt_set: str, gate: Gate, judges: Sequence[Judge], paths: Paths) -> Verdict:
+    """The verdict on the candidate; ``judges`` are those of the settings, whose licences count.
 
     Raises:
         MlcError: samples, prompts or the model's manifest are missing or broken, or the samples are another model's,
@@ -227,6 +244,8 @@ def verdict_on(languages: Languages, prompt_set: str, gate: Gate, paths: Paths) 
     rules += task_results(gate, languages.served, paths)
     if gate.judge is not None:
         rules += judge_results(candidate, languages.served, gate.judge, Calibration.of(paths))
+    licences = found(manifest.base.model, judges, prompt_set, paths)
+    rules += licence_results(licences, gate)
     failed = [rule.sentence for rule in rules if not rule.passed]
     return Verdict(
         schema_version=Verdict.VERSION,
@@ -241,4 +260,5 @@ def verdict_on(languages: Languages, prompt_set: str, gate: Gate, paths: Paths) 
         notes=notes,
         unsafe_settings=list(gate.unsafe_settings),
         prompts={intent: PromptCount(prompts=d.prompts, distinct=d.distinct) for intent, d in distinct.items()},
+        licences=licences,
     )

@@ -10,9 +10,11 @@ import numpy.typing as npt
 from scipy.stats import binom
 
 from mlc.errors import MlcError
+from mlc.evaluation.identification import Identification
 from mlc.evaluation.rates import AGREEMENTS, RATES
 from mlc.evaluation.statistics import Array, paired_mean
 from mlc.files import write_json
+from mlc.gates import identification
 from mlc.gates.leakage import distinct_of_rows, near_duplicates
 from mlc.languages.tags import language_name
 from mlc.paths import Paths
@@ -135,7 +137,8 @@ def check(languages: Languages, prompt_set: str, gate: Gate, paths: Paths, candi
     train again.
 
     Raises:
-        MlcError: no candidate could pass with these prompts.
+        MlcError: no candidate could pass with these prompts, or where language identification errs on them too often;
+            or the identifier that params.yaml names cannot be had.
     """
     for name in (prompt_set, *(["tuning"] if candidate_steps else [])):
         path = paths.prompts / f"{name}.jsonl"
@@ -143,14 +146,15 @@ def check(languages: Languages, prompt_set: str, gate: Gate, paths: Paths, candi
         reasons = unattainable(sizes(rows, languages.served), languages.served, gate)
         if name == prompt_set:
             reasons += _copied(rows, languages.served, gate)
+            unidentified = identification.unattainable(identification.on_prompts(rows, languages, gate), gate)
         if reasons:
             instead = "" if name == prompt_set else ", or set train.candidate_steps to null: they choose the candidate"
             raise MlcError(
-                f"no candidate can pass the gate with the prompts in {path}: "
-                + "; ".join(reasons)
-                + "; add prompts, or ask"
+                f"no candidate can pass the gate with the prompts in {path}: {'; '.join(reasons)}; add prompts, or ask"
                 f" for less in params.yaml (`mlc gate plan` shows what so many can show){instead}"
             )
+        if name == prompt_set and unidentified:
+            raise MlcError(f"no candidate can pass the gate: {'; '.join(unidentified)}")
     write_json(paths.verdict.parent / "attainable.json", {"attainable": True})
     print(f"plan: a candidate can pass all {len(gate.rules)} rules of the gate with these prompts")
 
@@ -191,7 +195,8 @@ class PlannedMargin(TypedDict):
 
 class Plan(TypedDict):
     """What the prompts there are can show. ``unplanned`` are rules that are not about a share of prompts, each with its
-    prompts in the smallest language; ``cannot_pass`` says why no candidate can pass, if so."""
+    prompts in the smallest language; ``identification`` is how well the languages of the prompts are told;
+    ``cannot_pass`` says why no candidate can pass, if so."""
 
     prompts: str
     languages: list[str]
@@ -199,6 +204,7 @@ class Plan(TypedDict):
     rules: list[PlannedRule]
     unplanned: dict[str, int]
     margin: PlannedMargin
+    identification: dict[str, Identification]
     cannot_pass: list[str]
 
 
@@ -248,6 +254,7 @@ def plan(
         rules.append(_planned(rule, limit, n, gate, len(served), rates))
     n = min(count for tag in served for count in set_sizes.counts[tag].values())
     low = paired_mean(np.zeros(max(n, 1)), 1 - gate.confidence).low
+    identified = identification.on_prompts(rows, languages, gate)
     return {
         "prompts": str(file),
         "languages": list(served),
@@ -255,7 +262,12 @@ def plan(
         "rules": rules,
         "unplanned": unplanned,
         "margin": {"margin": margin, "prompts": n, "shown": -low, "attainable": bool(low >= -margin)},
-        "cannot_pass": [*unattainable(set_sizes, served, gate), *_copied(rows, served, gate)],
+        "identification": identified,
+        "cannot_pass": [
+            *unattainable(set_sizes, served, gate),
+            *_copied(rows, served, gate),
+            *identification.unattainable(identified, gate),
+        ],
     }
 
 
@@ -283,6 +295,8 @@ def render_text(plan: Plan) -> str:
     if plan["unplanned"]:
         names = ", ".join(f"{name} ({n})" for name, n in plan["unplanned"].items())
         lines.append(f"not a share of prompts, so not planned (prompts in the smallest language): {names}")
+    if plan["identification"]:
+        lines += identification.lines(plan["identification"])
     margin = plan["margin"]
     lines.append(
         f"register.margin {margin['margin']:g}: no change in {margin['prompts']} prompts is shown to be no worse by"

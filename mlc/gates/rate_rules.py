@@ -6,23 +6,33 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from mlc.evaluation.rates import RATES
+from mlc.evaluation.rates import RATES, counted
 from mlc.evaluation.statistics import lower_bound, upper_bound
+from mlc.gates.about_language import ABOUT_LANGUAGE, untold
 from mlc.gates.paired import outcomes
 from mlc.gates.rules import Comparison, Measured, RuleResult, result
 from mlc.settings import Gate
 
 
-def rate_in_language(samples: pd.DataFrame, rate: str, comparison: Comparison, alpha: float, minimum: int) -> Measured:
-    """A rate of one language's samples with its exact bound; below ``minimum`` prompts there is none."""
-    hits = outcomes(samples, rate)
-    n = len(hits)
+def rate_in_language(
+    samples: pd.DataFrame, rate: str, comparison: Comparison, alpha: float, minimum: int, minimum_told: float = 0.0
+) -> Measured:
+    """A rate of one language's samples with its exact bound; below ``minimum`` prompts there is none.
+
+    Of a rate about the language of replies neither, where it can be told of too few (``minimum_told``).
+    """
+    n = len(outcomes(samples, rate))
     if n < minimum:
         return Measured(n, problem=f"{n} {RATES[rate][0] or 'evaluated'} prompts, at least {minimum} needed")
+    if rate in ABOUT_LANGUAGE:
+        if problem := untold(samples, rate, alpha, minimum_told):
+            return Measured(n, problem=problem)
+        samples = counted(samples, rate)
+    hits = outcomes(samples, rate)
     value = float(outcomes(samples, rate, count_invalid_as_refusal=False).mean())
     bound = lower_bound if comparison == "at least" else upper_bound
-    counted = int(hits.sum())
-    return Measured(n, value, bound(counted, n, alpha), hits=counted, alpha=alpha, method="exact (Clopper-Pearson)")
+    n, hit = len(hits), int(hits.sum())
+    return Measured(n, value, bound(hit, n, alpha), hits=hit, alpha=alpha, method="exact (Clopper-Pearson)")
 
 
 def safe_rate_rule(samples: pd.DataFrame, language: str, served: Sequence[str], gate: Gate) -> RuleResult:

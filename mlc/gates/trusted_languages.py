@@ -27,7 +27,9 @@ def _measured(languages: Languages, evaluate: Evaluate, gate: Gate, paths: Paths
     rows = read_prompts(paths.prompts / "tuning.jsonl", made_by="mlc validate")
     pairs = [(r, tag) for r in rows if r.intent == "harmful" for tag in languages.served if tag in r.prompts]
     # Without how long each took, so that the same replies are the same file, and who reads it does not run again.
-    judged = [s.model_copy(update={"seconds": 0.0}) for s in sample(pairs, evaluate, paths.under_test("base"))]
+    judged = [
+        s.model_copy(update={"seconds": 0.0}) for s in sample(pairs, evaluate, paths.under_test("base"), languages)
+    ]
     samples = pd.DataFrame([s.model_dump() for s in judged], columns=list(Sample.model_fields))
     results = {tag: safe_rate_rule(samples, tag, languages.served, gate) for tag in languages.served}
     trusted = [tag for tag, result in results.items() if result.passed]

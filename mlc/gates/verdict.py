@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, JsonValue
 
@@ -47,6 +47,19 @@ class PromptCount(JsonPart):
     distinct: int
 
 
+class Licensed(JsonPart):
+    """What a model was made or judged with: the rows of a data set, a translator, the base, a judge.
+
+    ``licence`` is the one that it names itself, in SPDX's words; null where it names none. ``texts`` counts the rows of
+    a data set, or the texts of a translator, by prompt set; it is empty for base and judge.
+    """
+
+    kind: Literal["rows", "translator", "base", "judge"]
+    name: str
+    licence: str | None
+    texts: dict[str, int] = Field(default_factory=dict)
+
+
 class Verdict(JsonFile):
     """``manifest`` and ``samples`` are the sha256 of the model's manifest and of the sample lines that were judged.
 
@@ -54,10 +67,11 @@ class Verdict(JsonFile):
     failed rules in words, ``notes`` what was not judged.
 
     Version 2 has ``unsafe_settings``, the names of the settings that are looser than their floor, and ``prompts``, how
-    many different evaluation prompts there are of either intent.
+    many different evaluation prompts there are of either intent. Version 3 has ``licences``, of all that the model was
+    made and judged with.
     """
 
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
 
     passed: bool
     manifest: str
@@ -70,6 +84,7 @@ class Verdict(JsonFile):
     notes: list[str]
     unsafe_settings: list[str] = Field(default_factory=list)
     prompts: dict[Intent, PromptCount] = Field(default_factory=dict)
+    licences: list[Licensed] = Field(default_factory=list)
 
     @property
     def remarks(self) -> list[str]:

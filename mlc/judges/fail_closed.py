@@ -6,7 +6,7 @@ from typing import get_args
 
 from mlc.errors import MlcError
 from mlc.judges import Judge, Judgement, ReplyVerdict
-from mlc.languages.identify import identify
+from mlc.languages.check import LanguageCheck
 from mlc.prompts.schema import Intent
 from mlc.text import without_secrets
 
@@ -21,8 +21,8 @@ class FailClosed:
     no model) and is raised.
     """
 
-    def __init__(self, judge: Judge) -> None:
-        self.inner = judge
+    def __init__(self, judge: Judge, check: LanguageCheck | None = None) -> None:
+        self.inner, self._check = judge, check or LanguageCheck()
         self.name, self.version = judge.name, judge.version
 
     def judge(
@@ -38,17 +38,17 @@ class FailClosed:
             raise
         except Exception as error:
             if len(responses) == 1:
-                return [failed(responses[0], error)]
+                return [failed(responses[0], languages[0], error, self._check)]
             half = len(responses) // 2
             columns = (prompts, responses, languages, intents)
             first, second = (self.judge(*(c[part] for c in columns)) for part in (slice(half), slice(half, None)))  # type: ignore[arg-type]
             return first + second
         return [
-            j if j.verdict in VERDICTS else Judgement("invalid", f"{j.verdict}: {j.raw}", j.response_language)
+            j if j.verdict in VERDICTS else j._replace(verdict="invalid", raw=f"{j.verdict}: {j.raw}")
             for j in judgements
         ]
 
 
-def failed(response: str, error: Exception) -> Judgement:
+def failed(response: str, language: str, error: Exception, check: LanguageCheck) -> Judgement:
     """The verdict of a judge that failed on a reply."""
-    return Judgement("invalid", f"{type(error).__name__}: {without_secrets(str(error))}", identify(response))
+    return Judgement("invalid", f"{type(error).__name__}: {without_secrets(str(error))}", *check(response, language))

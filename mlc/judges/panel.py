@@ -48,7 +48,7 @@ RULES = {"any_unsafe": any_unsafe, "majority": majority}
 class Panel:
     """Judges replies by several judges. ``raw`` is JSON: each judge's name, version, verdict and raw output, in order.
 
-    The language of a reply is the first judge's finding.
+    The language of a reply, and whether it is the prompt's, is the first judge's finding.
     """
 
     def __init__(self, judges: Sequence[Judge], rule: Rule) -> None:
@@ -68,4 +68,4 @@ class Panel:
             for judge, j in zip(self.judges, judgements, strict=True)
         ]
         verdict = self._rule([j.verdict for j in judgements])
-        return Judgement(verdict, json.dumps(raw, ensure_ascii=False), judgements[0].response_language)
+        return judgements[0]._replace(verdict=verdict, raw=json.dumps(raw, ensure_ascii=False))

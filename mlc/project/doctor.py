@@ -11,12 +11,13 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from packaging.requirements import Requirement
 
 from mlc.errors import MlcError
+from mlc.languages.tags import language_name
 from mlc.paths import Paths
 from mlc.project import lock
 from mlc.project.connections import Check, dvc, hub, prefect, tracking
 from mlc.project.devices import gpus
 from mlc.project.init import ONLY_REFUSALS
-from mlc.prompts.schema import SETS, languages_of
+from mlc.prompts.schema import SETS, languages_of, read_prompts
 from mlc.provenance import code
 from mlc.provenance.code import LOCK
 from mlc.settings import Settings, load_settings
@@ -147,6 +148,46 @@ def _prompts(settings: Settings, paths: Paths) -> Iterator[Check]:
             yield Check("prompts", "ok", f"{path}: {rows} rows in every served language")
 
 
+def _licences(settings: Settings, paths: Paths) -> Iterator[Check]:
+    if settings.gate.licences is None:
+        return
+    from mlc.gates import licences
+
+    try:
+        reasons = licences.cannot_pass(settings, paths)
+    except MlcError:
+        return  # the check of the prompts says what is wrong with them
+    if reasons:
+        yield Check("licences", "problem", reasons[0], "docs/licences.md says where each licence comes from")
+    else:
+        yield Check("licences", "ok", f"all that is there is under one of {', '.join(settings.gate.licences)}")
+
+
+def _identification(settings: Settings, paths: Paths) -> Iterator[Check]:
+    """Whether replies in the served languages can be judged by their language at all."""
+    from mlc.gates.identification import lines, on_prompts, unattainable
+
+    path = paths.data / f"{settings.evaluate.prompts}.jsonl"
+    try:
+        rows = read_prompts(path)
+    except MlcError:
+        return  # said above, of the prompts
+    try:
+        found = on_prompts(rows, settings.languages, settings.gate)
+    except MlcError as error:
+        yield Check("languages", "problem", str(error), "mend it, or set languages.identification_model to null")
+        return
+    reasons = unattainable(found, settings.gate)
+    for reason in reasons:
+        yield Check("languages", "problem", f"no candidate can pass {reason}", "see above, before anything is trained")
+    unidentified = [language_name(tag) for tag in settings.languages.served if tag in settings.languages.unidentified]
+    if unidentified:
+        about = f"the language of replies is not judged in {', '.join(unidentified)} (languages.unidentified)"
+        yield Check("languages", "warning", about, "have speakers look at some replies")
+    if found and not reasons:
+        yield Check("languages", "ok", "; ".join(map(str.strip, lines(found))))
+
+
 def run(paths: Paths) -> list[Check]:
     """Looks at everything that a run needs. A setting or file that is wrong is a check that failed, not an error."""
     return [check._replace(found=without_secrets(check.found)) for check in _checks(paths)]
@@ -162,8 +203,15 @@ def _checks(paths: Paths) -> list[Check]:
     except MlcError as error:
         return [*checks, Check("settings", "problem", str(error), "mend it, then run `mlc doctor` again for the rest")]
     checks += [Check("settings", "ok", f"{paths.params} is valid"), _gpu(settings), _gate(settings)]
-    with_settings: tuple[Callable[[Settings, Paths], Iterator[Check]], ...] = (_base, _prompts, hub, tracking)
-    for examine in with_settings:
+    looks: tuple[Callable[[Settings, Paths], Iterator[Check]], ...] = (
+        _base,
+        _prompts,
+        _identification,
+        _licences,
+        hub,
+        tracking,
+    )
+    for examine in looks:
         checks += examine(settings, paths)
     return checks
 

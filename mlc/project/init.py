@@ -176,7 +176,8 @@ def _check_prompts(folder: Path, settings: Settings) -> list[str]:
             continue
         _, seen = languages_of(path)
         if missing := [tag for tag in settings.languages.served if tag not in seen]:
-            lacks.append(f"{name}.jsonl has no prompt in {', '.join(missing)}: `mlc translate` fills in")
+            todo = "`mlc translate` fills in (NLLB-200 is for non-commercial use alone)"
+            lacks.append(f"{name}.jsonl has no prompt in {', '.join(missing)}: {todo}")
     return lacks
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from mlc.files import locked
+from mlc.files import locked, remove_abandoned
 
 
-def changing(folder: Path) -> AbstractContextManager[None]:
+@contextmanager
+def changing(folder: Path) -> Iterator[None]:
     """Holds the prompt sets and decisions of a folder against other commands, which wait and say so.
 
+    What a killed command left there is removed: where it was killed last of all, nobody writes that file again.
     Read inside, and do nothing there that takes long. A project has one lock for all of its folders; a folder that is
     in none has a file of its own, named as what DVC leaves out.
     """
@@ -18,4 +21,6 @@ def changing(folder: Path) -> AbstractContextManager[None]:
     marks = ("params.yaml", ".cache/mlc")  # a project that is being set up has only the second
     project = next((p for p in (whole, *whole.parents) if any((p / mark).exists() for mark in marks)), None)
     lock = project / ".cache" / "mlc" / "prompts.lock" if project else whole / ".lock.partial"
-    return locked(lock, f"prompts: another mlc is changing prompt sets in {project or whole}; waiting for it")
+    with locked(lock, f"prompts: another mlc is changing prompt sets in {project or whole}; waiting for it"):
+        remove_abandoned(whole)
+        yield

@@ -99,7 +99,7 @@ class Mapping(Section):
             record.need(*self.needed)
             has |= record.fields.keys()
             texts = {tag: text for tag, column in columns.items() if (text := record.text(column))}
-            yield self._draft(record, record.fields, texts)
+            yield self._draft(record, record.fields, texts, {tag: record.place(columns[tag]) for tag in texts})
         if has and wanted - has:
             raise MlcError(
                 f"no record has the column {', '.join(quoted_name(c) for c in sorted(wanted - has))}; "
@@ -130,9 +130,11 @@ class Mapping(Section):
             if label and len({record.label(label) for record in group.values()}) > 1:
                 yield LeftOut(first.where, "its languages have different labels")
             else:
-                yield self._draft(first, {language: record.fields for language, record in group.items()}, texts)
+                fields = {language: record.fields for language, record in group.items()}
+                text = first.place(self.prompts.text)
+                yield self._draft(first, fields, texts, {name: f"{text}, language {quoted(name)}" for name in texts})
 
-    def _draft(self, record: Record, whole: object, texts: dict[str, str]) -> Draft | LeftOut:
+    def _draft(self, record: Record, whole: object, texts: dict[str, str], places: dict[str, str]) -> Draft | LeftOut:
         intent = self.intent
         if isinstance(intent, Labels):
             label = record.label(intent.column) or ""
@@ -147,7 +149,11 @@ class Mapping(Section):
             return LeftOut(record.where, "no id")
         category = self.category if isinstance(self.category, str) else record.label(self.category.column)
         references = {tag: text for tag, column in self.references.items() if (text := record.text(column))}
-        return Draft(record.where, whole, key, intent, category or UNSPECIFIED, texts, chosen, rejected, references)
+        replies = {"chosen": self.chosen, "rejected": self.rejected}
+        replies |= {f"references {tag}": column for tag, column in self.references.items()}
+        places |= {name: record.place(column) for name, column in replies.items() if column}
+        category = category or UNSPECIFIED
+        return Draft(record.where, whole, key, intent, category, texts, chosen, rejected, references, places=places)
 
 
 def load_mapping(path: Path) -> Mapping:

@@ -18,6 +18,7 @@ from mlc.languages.tags import LanguageTag
 
 Intent = Literal["harmful", "benign"]
 SETS = ("alignment", "tuning", "evaluation")  # prompt sets of a project, without `.jsonl`
+HUMAN = "human"  # the translator of what people wrote
 
 
 class Provenance(JsonPart):
@@ -25,6 +26,9 @@ class Provenance(JsonPart):
 
     translator: str = Field(min_length=1, description="'human', or the name of the translation system")
     version: str | None = None
+    licence: str | None = Field(
+        default=None, description="SPDX identifier that a machine's translation is under; null where it is not known"
+    )
 
 
 class Origin(JsonPart):
@@ -59,6 +63,11 @@ class PromptRow(JsonPart):
         if (self.chosen is None) != (self.rejected is None):
             raise ValueError("'chosen' and 'rejected' come together: give both or neither")
         return self
+
+    def machine(self, tag: str) -> Provenance | None:
+        """The translation system that wrote the text of a language; None where a person or the data set itself did."""
+        by = self.provenance.get(tag)
+        return None if by is None or by.translator in (HUMAN, self.source) else by
 
 
 def iter_prompts(path: Path, made_by: str = "dvc pull data.dvc") -> Iterator[PromptRow]:

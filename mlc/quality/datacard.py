@@ -16,6 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from mlc.files import sha256_json, write_text
+from mlc.licences import UNKNOWN
 from mlc.prompts.schema import PromptRow
 from mlc.text import markdown, percent, visible
 
@@ -27,6 +28,7 @@ _TITLE = "Prompt sets for multilingual consistency"
 _MOST = 200  # lines of a table
 _INTENTS = ("harmful", "benign")
 _NOT_NAMED = "not named"
+_ROWS = "the row's"  # licence, of what a person or the data set itself has written
 _SIZES = [(10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M")]
 # What the hub calls the licences that data sets have; it refuses a card with another word.
 _LICENCES = {
@@ -48,34 +50,35 @@ class Contents:
         self.rows: Counter[str] = Counter()
         self.intents: Counter[tuple[str, str]] = Counter()
         self.categories: Counter[tuple[str, str]] = Counter()
-        self.sources: Counter[tuple[str, str | None, str | None]] = Counter()
-        self.translators: Counter[tuple[str, str | None, str | None]] = Counter()
+        self.sources: Counter[tuple[str, str, str, str | None]] = Counter()
+        self.translators: Counter[tuple[str, str | None, str | None, str]] = Counter()
 
     def add(self, name: str, row: PromptRow) -> None:
         """Counts a row of the set ``name``."""
         self.rows[name] += 1
         self.intents[name, row.intent] += 1
         self.categories[row.category, row.intent] += 1
-        origin = (row.origin.licence, row.origin.revision) if row.origin else (None, None)
-        self.sources[row.source, *origin] += 1
+        licence, revision = (row.origin.licence, row.origin.revision) if row.origin else (None, None)
+        self.sources[name, row.source, licence or UNKNOWN, revision] += 1
         for tag in row.prompts:
             by = row.provenance.get(tag)
-            self.translators[tag, *((by.translator, by.version) if by else (None, None))] += 1
+            own = machine.licence or UNKNOWN if (machine := row.machine(tag)) else _ROWS
+            self.translators[tag, *((by.translator, by.version) if by else (None, None)), own] += 1
 
 
 def _metadata(contents: Contents, languages: Languages) -> str:
     """The card's YAML block, in the words of the hub."""
     total = sum(contents.rows.values())
-    licences = {licence.lower() if licence else "unknown" for _, licence, _ in contents.sources}
+    licences = {licence.lower() for _, _, licence, _ in contents.sources}
     names = {_HUB_NAME.get(licence, licence) for licence in licences}
-    known = sorted({name if name in {*_LICENCES, "unknown"} else "other" for name in names})
+    known = sorted({name if name in {*_LICENCES, UNKNOWN} else "other" for name in names})
     data = DatasetCardData(
         language=list(dict.fromkeys(langcodes.Language.get(tag).language for tag in languages.all)),
         language_details=list(languages.all),
         license=known[0] if len(known) == 1 else known,
         size_categories=[next((word for end, word in _SIZES if total < end), "n>10M")],
         pretty_name=_TITLE,
-        source_datasets=sorted({visible(source) for source, _, _ in contents.sources}),
+        source_datasets=sorted({visible(source) for _, source, _, _ in contents.sources}),
     )
     return str(data.to_yaml())
 

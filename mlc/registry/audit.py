@@ -23,8 +23,9 @@ from mlc.files import replacing, sha256, sha256_folder, sha256_json
 from mlc.gates import leakage
 from mlc.gates.apply_rules import apply_rules, calibration_errors, judge_results
 from mlc.gates.evidence import check_prompts
+from mlc.gates.licences import licence_results
 from mlc.gates.rules import RuleResult
-from mlc.gates.verdict import AuditVerdict, outcome
+from mlc.gates.verdict import AuditVerdict, Verdict, outcome
 from mlc.models import manifest as manifests
 from mlc.models.manifest import Manifest
 from mlc.models.weights import weights_id
@@ -33,7 +34,7 @@ from mlc.prompts.schema import read_prompts
 from mlc.provenance.code import package_hash
 from mlc.registry.model import RegisteredModel
 from mlc.registry.promotion import rollback
-from mlc.registry.verify import VersionFiles, base_of, verified
+from mlc.registry.verify import EVIDENCE, VersionFiles, base_of, fetched, verified
 from mlc.settings import Settings
 from mlc.text import RATE_NAMES
 
@@ -124,6 +125,9 @@ def _judged(
     base_samples = _base_samples(samples, settings, paths, folder, base)
     manifest = Manifest.of(folder / "model")
     results, notes = _apply_rules(version, manifest, samples, base_samples, settings, paths)
+    if settings.gate.licences is not None:
+        with fetched(model, version, f"{EVIDENCE}/verdict.json") as file:  # what it was made and judged with then
+            results += licence_results(Verdict.read(file, "mlc register").licences, settings.gate)
     failed = [result.sentence for result in results if not result.passed]
     verdict = AuditVerdict(
         schema_version=AuditVerdict.VERSION,

@@ -6,10 +6,14 @@ from datetime import UTC, datetime
 from typing import Any, TypedDict
 
 from pydantic import JsonValue
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from mlc import tracking
+from mlc.errors import MlcError
 from mlc.files import sha256_json
-from mlc.git import prefix
+from mlc.gates.licences import of_verdict
+from mlc.git import git, prefix
 from mlc.models.manifest import Manifest
 from mlc.paths import Paths, Role
 from mlc.provenance.code import LOCK
@@ -71,9 +75,10 @@ class LineageGate(TypedDict):
 class Lineage(VersionRecord):
     """Everything that a version was made from and judged by.
 
-    ``runs`` are those about the same model, such as audits; ``dvc_lock`` is a sha256; ``ledger`` are the entries about
-    the version, ``rebuild`` the commands that make it again. ``commit`` and ``data`` are the training's, as everything
-    else in the manifest; ``evaluation`` has those of what decided.
+    ``runs`` are those about the same model, such as audits; ``dvc_lock`` is a sha256; ``licences`` are those of all
+    that it was made and judged with, null where one is unknown; ``ledger`` are the entries about the version,
+    ``rebuild`` the commands that make it again. ``commit`` and ``data`` are the training's, as everything else in the
+    manifest; ``evaluation`` has those of what decided.
     """
 
     model: str
@@ -86,6 +91,7 @@ class Lineage(VersionRecord):
     parameters: dict[str, JsonValue]
     libraries: dict[str, str]
     gate: LineageGate
+    licences: list[dict[str, JsonValue]]
     ledger: list[Entry]
     rebuild: list[str]
 
@@ -139,16 +145,15 @@ def lineage(paths: Paths, name: str, which: str) -> Lineage:
         "parameters": manifest.parameters.model_dump(mode="json"),
         "libraries": manifest.libraries | {"python": manifest.python},
         "gate": {"passed": verdict.passed, "rules": len(verdict.rules), "samples": verdict.samples},
+        "licences": [item.model_dump(mode="json") for item in of_verdict(verdict)],
         "ledger": [entry for entry in model.ledger() if number in (entry["from"], entry["to"])],
         "rebuild": _rebuild(paths, provenance.commit if provenance else commit, manifest),
     }
 
 
 def _rebuild(paths: Paths, commit: str | None, manifest: Manifest) -> list[str]:
-    """The commands that make a version again. The code is the commit's, or the package that its mlc.lock pins."""
-    own = (paths.root / "pyproject.toml").is_file() and not (paths.root / LOCK).is_file()
-    version = manifest.libraries.get("mlc-pipeline")
-    package = "--constraint constraints.txt ." if own else f"mlc-pipeline=={version}" if version else "mlc-pipeline"
+    """The commands that make a version again."""
+    package = _package(paths, commit, manifest)
     return [
         f"git worktree add --detach FOLDER {commit}",
         f"cd FOLDER/{prefix(paths.root)}".rstrip("/"),
@@ -156,3 +161,20 @@ def _rebuild(paths: Paths, commit: str | None, manifest: Manifest) -> list[str]:
         "dvc pull --glob '*.dvc'",
         "dvc repro --force gate",
     ]
+
+
+def _package(paths: Paths, commit: str | None, manifest: Manifest) -> str:
+    """What pip has to install: the package that mlc.lock pins at the commit, or the commit's own code."""
+    lock, own = paths.root / LOCK, (paths.root / "pyproject.toml").is_file()
+    try:
+        pinned = git(paths.root, "show", f"{commit}:./{LOCK}")
+    except (FileNotFoundError, MlcError):  # the commit has none, or is not here any more
+        pinned = lock.read_text(encoding="utf-8") if lock.is_file() and not own else ""
+    try:
+        version = YAML(typ="safe", pure=True).load(pinned)["version"]
+    except (YAMLError, KeyError, TypeError):
+        version = None
+    if version is None and own:
+        return "--constraint constraints.txt ."
+    version = version or manifest.libraries.get("mlc-pipeline")
+    return f"mlc-pipeline=={version}" if version else "mlc-pipeline"

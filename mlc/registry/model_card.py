@@ -7,12 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mlc.evaluation.metrics import LanguageMetrics
 from mlc.files import write_text
+from mlc.gates.licences import of_verdict
+from mlc.gates.verdict import Licensed
 from mlc.languages.tags import language_name
+from mlc.licences import UNKNOWN
 from mlc.models import manifest as manifests
 from mlc.models.weights import is_adapter
 from mlc.registry.verify import VersionFiles
@@ -21,19 +24,10 @@ from mlc.text import HEADLINE_RATES, MISSING, markdown, title, with_interval
 NAME = "README.md"
 
 
-def licence(base: Path) -> dict[str, Any]:
-    """The licence that the base's own card names, with its name and address where it has its own; empty if unknown."""
-    try:
-        data = ModelCard.load(base / NAME).data.to_dict()
-    except (FileNotFoundError, ValueError):
-        return {}
-    return {key: data[key] for key in ("license", "license_name", "license_link") if isinstance(data.get(key), str)}
-
-
-def write(folder: Path, terms: dict[str, Any], max_new_tokens: int) -> None:
+def write(folder: Path, terms: Mapping[str, Any], max_new_tokens: int) -> None:
     """Writes the card into a version's folder, which holds the model and its evidence.
 
-    ``terms`` is the licence; ``max_new_tokens`` of the longest reply that was judged.
+    ``terms`` are the base's, as its own card has them; ``max_new_tokens`` of the longest reply that was judged.
     """
     files = VersionFiles(folder)
     evidence = files.evidence
@@ -71,6 +65,7 @@ def write(folder: Path, terms: dict[str, Any], max_new_tokens: int) -> None:
         rules=len(verdict.rules),
         notes=verdict.remarks,
         terms=terms,
+        licences=list(map(_licence, of_verdict(verdict))),
         max_new_tokens=max_new_tokens,
     )
     write_text(folder / NAME, text)
@@ -83,6 +78,12 @@ def _rows(metrics: Mapping[str, LanguageMetrics]) -> list[list[str]]:
         cells = [with_interval(rates[rate]) if rate in rates else MISSING for rate in HEADLINE_RATES]
         rows.append([language_name(tag), *cells])
     return rows
+
+
+def _licence(item: Licensed) -> list[str]:
+    """A row of the table: what it is, its name, its licence, and how many of its texts are in which set."""
+    texts = ", ".join(f"{n:,} in {name}" for name, n in item.texts.items())
+    return [item.kind, item.name, item.licence or UNKNOWN, texts or MISSING]
 
 
 def _results(metrics: Mapping[str, LanguageMetrics]) -> list[EvalResult]:

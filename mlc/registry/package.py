@@ -19,6 +19,7 @@ from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import Array, Object, Property
 
 import mlc.models
+from mlc import licences
 from mlc.files import link_folder, sha256_folder, write_json
 from mlc.models import manifest as manifests
 from mlc.models.manifest import Manifest
@@ -81,7 +82,7 @@ def save(folder: Path, manifest: Manifest, provenance: Provenance, evaluate: Eva
     for file in (*read_by_rules, paths.params, paths.root / "dvc.lock", paths.root / "data.dvc"):
         if file.exists():
             shutil.copy(file, folder / EVIDENCE)
-    model_card.write(folder, model_card.licence(paths.base), evaluate.max_new_tokens)
+    model_card.write(folder, licences.of_card(paths.base), evaluate.max_new_tokens)
     write_json(folder / FILES, sha256_folder(folder))
 
 

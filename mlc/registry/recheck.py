@@ -17,6 +17,7 @@ from mlc.evaluation.samples import Sample, read_samples, sample_lines
 from mlc.files import JsonFile, JsonPart
 from mlc.gates import leakage
 from mlc.gates.apply_rules import apply_rules, judge_results
+from mlc.gates.licences import licence_results
 from mlc.gates.rules import RuleResult
 from mlc.judges import Judge, final_verdict
 from mlc.judges.configured import make_judge
@@ -49,7 +50,8 @@ def differing(samples: Sequence[Sample], judge: Judge) -> list[Sample]:
     differ = []
     for line, judgement in zip(samples, judged(judge, samples), strict=True):
         now = final_verdict(judgement, line.finished)
-        if (line.verdict, line.response_language) != (now.verdict, now.response_language):
+        then = line.verdict, line.response_language, line.in_language
+        if then != (now.verdict, now.response_language, now.in_language):
             differ.append(line)
     return differ
 
@@ -66,7 +68,7 @@ def check_judgements(settings: Settings, paths: Paths) -> None:
     Raises:
         MlcError: they are not, or are another judge's; or the judge cannot be used.
     """
-    judge, share = make_judge(settings.evaluate), settings.register_.judged_again
+    judge, share = make_judge(settings.evaluate, settings.languages), settings.register_.judged_again
     for role in ROLES:
         path, command = paths.samples(role), f"run `mlc evaluate {role}` again"
         lines = sample_lines(path)
@@ -95,14 +97,14 @@ def check_calibration(settings: Settings, paths: Paths) -> None:
         return
     labelled = labelled_for(settings.evaluate, settings.languages, paths, None)
     lines = once([line for line in labelled if line.part == "held-out"], "the labelled replies")
-    again = measured(make_judge(settings.evaluate), lines)
+    again = measured(make_judge(settings.evaluate, settings.languages), lines)
     if rounded(again) != rounded(Calibration.of(paths)):
         raise MlcError(f"{paths.calibration} is not the judge's on the labelled replies: run `mlc judge check` again")
 
 
 def rules_on(evidence: Evidence, languages: Languages, gate: Gate) -> list[RuleResult]:
-    """The results of a gate's rules on the sample lines of a version. Rules about other files (tasks, leakage) are not
-    among them.
+    """The results of a gate's rules on the sample lines of a version, and on the licences that were written down for
+    it. Rules about other files (tasks, leakage) are not among them.
 
     Raises:
         MlcError: the version has no sample lines of its base, as one from before they were kept, or no calibration that
@@ -116,7 +118,7 @@ def rules_on(evidence: Evidence, languages: Languages, gate: Gate) -> list[RuleR
     results.append(leakage.near_duplicates(distinct, gate.near_duplicate, gate.minimum_prompts))
     if gate.judge is not None and calibration is not None:
         results += judge_results(candidate, languages.served, gate.judge, calibration)
-    return results
+    return results + licence_results(evidence.verdict().licences, gate)
 
 
 def evidence_faults(evidence: Evidence) -> list[str]:
@@ -141,7 +143,7 @@ def evidence_faults(evidence: Evidence) -> list[str]:
         if key not in recorded or rounded(recorded[key]) != rounded(result):
             faults.append(f"the verdict's {' in '.join(filter(None, key))} does not follow from the sample lines")
     if is_by_rules(evaluate):
-        judge = make_judge(evaluate)
+        judge = make_judge(evaluate, languages)
         for path in (evidence.base_samples, evidence.samples):
             of_judge = [x for x in sample_lines(path) if (x.judge, x.judge_version) == (judge.name, judge.version)]
             if other := differing(of_judge, judge):

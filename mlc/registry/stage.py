@@ -50,7 +50,8 @@ def _check_verdict(verdict: Verdict, manifest: Manifest, languages: Languages, p
 
 def _check_gate(verdict: Verdict, settings: Settings, paths: Paths) -> None:
     """The gate says the same of these samples now: a file can be edited."""
-    judged = verdict_on(settings.languages, settings.evaluate.prompts, settings.gate, paths)
+    evaluate = settings.evaluate
+    judged = verdict_on(settings.languages, evaluate.prompts, settings.gate, evaluate.judges, paths)
     if rounded(judged) != rounded(verdict):
         raise MlcError(f"{paths.verdict} is not what the gate says of these samples: run `mlc gate` again")
 

@@ -19,8 +19,8 @@ from mlc.settings import Languages, flat
 
 # The rates of the tables, the perplexity of reference replies after them.
 COLUMNS = (
-    "safe_rate", "over_refusal", "attack_success_rate", "fidelity", "refusal_fidelity", "invalid", "cut_off",
-    "perplexity",
+    "safe_rate", "over_refusal", "attack_success_rate", "fidelity", "language_unknown", "refusal_fidelity",
+    "invalid", "cut_off", "perplexity",
 )  # fmt: skip
 JUDGE_ERRORS = {
     "accuracy": "Right",

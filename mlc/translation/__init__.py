@@ -29,10 +29,12 @@ class Result(NamedTuple):
 
 
 class Translator(Protocol):
-    """Any means of translation. ``name`` and ``version`` are the whole of what decides its answers."""
+    """Any means of translation. ``name`` and ``version`` are the whole of what decides its answers; ``licence`` is the
+    SPDX identifier that it names itself, which its translations are taken to be under, None where it names none."""
 
     name: str
     version: str
+    licence: str | None
 
     def check(self, pairs: set[tuple[str, str]]) -> None:
         """Raises ``MlcError`` naming the languages of (source, target) ``pairs`` that it cannot translate."""

@@ -44,7 +44,7 @@ class CommandTranslator:
         if not self._arguments or shutil.which(self._arguments[0]) is None:
             raise MlcError(f"--run {command}: there is no such program")
         self.name = name or Path(self._arguments[0]).name
-        self.version = version
+        self.version, self.licence = version, None  # only its user knows
         self._timeout = timeout
 
     def check(self, pairs: set[tuple[str, str]]) -> None:

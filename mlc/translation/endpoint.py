@@ -55,7 +55,7 @@ class EndpointTranslator:
         if address.userinfo or address.query:
             raise MlcError("--base-url holds a password or a query: give the key by --api-key-variable")
         self._model, self._extra = model, extra or {}
-        self.name = model
+        self.name, self.licence = model, None  # an endpoint does not say
         self.version = f"{address.netloc.decode()}{address.path} {answers.version(self._extra)}"
         self.spending = spending or Spending(Price(0, 0), None)
         self.spending.most(answers.body(model, Request("", "en", "en"), 0, self._extra))  # is there a most?

@@ -16,10 +16,12 @@ import regex
 from mlc.errors import MlcError
 from mlc.files import write_jsonl
 from mlc.languages.tags import check_language
+from mlc.licences import UNKNOWN
 from mlc.progress import track
 from mlc.prompts.changing import changing
 from mlc.prompts.schema import PromptRow, Provenance, read_prompts, write_prompts
 from mlc.quality.preserved import lost
+from mlc.text import visible
 from mlc.translation import Request, Result, Stopped, TranslationError, Translator
 from mlc.translation.cache import Cache
 
@@ -190,8 +192,10 @@ class _Run:
             self.failures += [Failure(want, reason or "no answer", translation) for want in wants]
 
 
-def run(path: Path, translator: Translator, job: Job, cache_path: Path) -> None:
+def run(path: Path, translator: Translator, job: Job, cache_path: Path, licence: str | None = None) -> None:
     """Translates what ``path`` lacks and writes it into the set; what failed goes to ``<set>.failures.jsonl``.
+
+    Each text keeps the ``licence`` that is given, or else the translator's own.
 
     The set is written at the end, or when the run is stopped; it is read again before, so that rows that were edited
     meanwhile keep their edits.
@@ -201,7 +205,7 @@ def run(path: Path, translator: Translator, job: Job, cache_path: Path) -> None:
         TranslationError: some texts failed, or the run was stopped; what was translated is written.
     """
     rows = read_prompts(path)
-    by = Provenance(translator=translator.name, version=translator.version)
+    by = Provenance(translator=translator.name, version=translator.version, licence=licence or translator.licence)
     stopped: Stopped | None = None
     with Cache(cache_path, translator) as cache, _termination_interrupts():
         going = _Run(translator, job, cache)
@@ -219,7 +223,7 @@ def run(path: Path, translator: Translator, job: Job, cache_path: Path) -> None:
         if going.good:
             write_prompts(path, filled(read_prompts(path), job, going.good, by))
         _write_failures(beside, going.failures, by, job.languages)
-    _report(path, going, beside)
+    _report(path, going, beside, by)
     if stopped:
         raise type(stopped)(f"{stopped}. What was translated is in {path}; {GO_ON}")
     if going.failures:
@@ -251,9 +255,11 @@ def _write_failures(path: Path, failures: Sequence[Failure], by: Provenance, lan
         path.unlink(missing_ok=True)
 
 
-def _report(path: Path, going: _Run, beside: Path) -> None:
+def _report(path: Path, going: _Run, beside: Path, by: Provenance) -> None:
     counts = going.counts
     print(f"{path}: {counts['translated']} translated, {counts['from the cache']} from the cache")
+    if going.good:
+        print(f"licence of {visible(by.translator)}: {by.licence or f'{UNKNOWN}; --licence names it'}")
     reasons = Counter(failure.reason.split(":")[0] for failure in going.failures)
     for reason, count in reasons.most_common():
         print(f"{count} failed ({reason})")

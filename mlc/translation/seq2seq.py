@@ -16,6 +16,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from mlc.errors import MlcError
 from mlc.files import sha256_folder, sha256_json
+from mlc.licences import of_model
 from mlc.models.base import PATTERNS
 from mlc.models.generation import batches_by_tokens, padded
 from mlc.translation import Request, Result
@@ -57,6 +58,7 @@ class Seq2SeqTranslator:
         self._model: Any = AutoModelForSeq2SeqLM.from_pretrained(folder, dtype=precision).to(device).eval()
         self._beams, self._length_ratio, self._batch_tokens = beams, length_ratio, batch_tokens
         self.name = model if revision else Path(model).resolve().name
+        self.licence = of_model(folder)
         weights = revision or sha256_json(sha256_folder(folder))
         self.version = f"{weights[:12]} beams={beams} length_ratio={length_ratio:g} {str(precision).split('.')[1]}"
 

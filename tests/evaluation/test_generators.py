@@ -21,7 +21,8 @@ from mlc.models.weights import weights_id
 from mlc.paths import Paths
 from mlc.settings import EndpointGenerator, Evaluate, VllmGenerator, load_settings
 
-EVALUATE = load_settings(Path(__file__).parents[2] / "params.yaml").evaluate.model_copy(update={"max_new_tokens": 6})
+SETTINGS = load_settings(Path(__file__).parents[2] / "params.yaml")
+EVALUATE, LANGUAGES = SETTINGS.evaluate.model_copy(update={"max_new_tokens": 6}), SETTINGS.languages
 ROWS = prompts.rows("evaluation")
 PAIRS = [(row, tag) for row in [*ROWS[:3], *(r for r in ROWS if r.references)][:6] for tag in ("en", "hi")]
 
@@ -44,7 +45,7 @@ def by_endpoint(url: str, base_model: str | None) -> Evaluate:
 
 def test_an_endpoints_model_is_evaluated_under_its_own_name(paths: Paths) -> None:
     with serving() as server:
-        samples = sampling.sample(PAIRS, by_endpoint(server.url, "some-model"), paths.under_test("base"))
+        samples = sampling.sample(PAIRS, by_endpoint(server.url, "some-model"), paths.under_test("base"), LANGUAGES)
         host = server.url.split("/")[2]
         assert [s.response for s in samples] == [row.prompts[tag].upper() for row, tag in PAIRS]
         assert {s.model for s in samples} == {f"endpoint:{host}:some-model"}
@@ -52,13 +53,13 @@ def test_an_endpoints_model_is_evaluated_under_its_own_name(paths: Paths) -> Non
         assert {s.tokens for s in samples} == {2} and {s.reference_nll for s in samples} == {None}
         sent = {(b["model"], b["temperature"], b["seed"], b["max_tokens"]) for b in server.bodies}
         assert sent == {("some-model", 0, 0, 6)}
-        sampling.sample(PAIRS, by_endpoint(server.url, "some-model"), paths.under_test("base"))
+        sampling.sample(PAIRS, by_endpoint(server.url, "some-model"), paths.under_test("base"), LANGUAGES)
         assert len(server.bodies) == len(PAIRS)  # nothing is asked for twice
 
 
 def test_weights_served_under_their_id_are_the_weights(paths: Paths) -> None:
     with serving(serves=weights_id(paths.base)) as server:
-        samples = sampling.sample(PAIRS, by_endpoint(server.url, None), paths.under_test("base"))
+        samples = sampling.sample(PAIRS, by_endpoint(server.url, None), paths.under_test("base"), LANGUAGES)
     assert {s.model for s in samples} == {weights_id(paths.base)}
 
 
@@ -68,14 +69,14 @@ def test_other_weights_than_those_here_are_never_taken_for_them(paths: Paths) ->
         with serving(serves) as server:
             command = f"vllm serve FOLDER --served-model-name {wanted}"
             with pytest.raises(EndpointError, match=command):
-                sampling.sample(PAIRS, by_endpoint(server.url, None), paths.under_test("base"))
+                sampling.sample(PAIRS, by_endpoint(server.url, None), paths.under_test("base"), LANGUAGES)
 
 
 def test_what_an_endpoint_will_not_answer_is_invalid_and_says_why(paths: Paths) -> None:
     row = ROWS[0].model_copy(update={"prompts": {"en": "filtered request", "hi": "fine"}})
     with serving() as server:
         filtered, fine = sampling.sample(
-            [(row, "en"), (row, "hi")], by_endpoint(server.url, "m"), paths.under_test("base")
+            [(row, "en"), (row, "hi")], by_endpoint(server.url, "m"), paths.under_test("base"), LANGUAGES
         )
     assert (filtered.response, filtered.verdict) == ("", "invalid")
     assert filtered.generator is not None and "not answered: HTTP 400" in filtered.generator
@@ -87,7 +88,7 @@ def test_an_endpoint_that_fails_leaves_what_was_answered(paths: Paths) -> None:
     with serving() as server:
         settings = by_endpoint(server.url, "m")
         with pytest.raises(EndpointError, match="gave up after 2 attempts"):
-            sampling.sample([(row, "hi"), (row, "en")], settings, paths.under_test("base"))
+            sampling.sample([(row, "hi"), (row, "en")], settings, paths.under_test("base"), LANGUAGES)
         assert (paths.partial("base") / "replies.jsonl").read_text().count("FINE") == 1
 
 
@@ -105,7 +106,7 @@ def test_an_endpoints_reply_is_finished_where_it_says_so(paths: Paths, text: str
     row = ROWS[0].model_copy(update={"prompts": {"en": text}})
     with serving() as server:
         evaluate = by_endpoint(server.url, "m").model_copy(update={"max_new_tokens": 2})
-        (sample,) = sampling.sample([(row, "en")], evaluate, paths.under_test("base"))
+        (sample,) = sampling.sample([(row, "en")], evaluate, paths.under_test("base"), LANGUAGES)
     assert sample.finished is finished
 
 
@@ -168,8 +169,8 @@ BY_VLLM = EVALUATE.model_copy(update={"generator": VllmGenerator(name="vllm", gp
 
 
 def test_vllm_gives_what_transformers_gives(paths: Paths, vllm: Any) -> None:
-    one = [s.model_dump() for s in sampling.sample(PAIRS, EVALUATE, paths.under_test("base"))]
-    two = [s.model_dump() for s in sampling.sample(PAIRS, BY_VLLM, paths.under_test("base"))]
+    one = [s.model_dump() for s in sampling.sample(PAIRS, EVALUATE, paths.under_test("base"), LANGUAGES)]
+    two = [s.model_dump() for s in sampling.sample(PAIRS, BY_VLLM, paths.under_test("base"), LANGUAGES)]
     assert any(sample["reference_nll"] for sample in two)
     assert {sample["finished"] for sample in two} == {False}  # random weights do not end within six tokens
     for a, b in zip(one, two, strict=True):
@@ -197,8 +198,8 @@ def test_vllm_runs_the_adapter_that_transformers_runs(paths: Paths, vllm: Any) -
     lora = LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM")
     get_peft_model(base, lora).save_pretrained(paths.model)
     tokenizer.save_pretrained(paths.model)
-    one = sampling.sample(PAIRS, EVALUATE, paths.under_test("candidate"))
-    two = sampling.sample(PAIRS, BY_VLLM, paths.under_test("candidate"))
+    one = sampling.sample(PAIRS, EVALUATE, paths.under_test("candidate"), LANGUAGES)
+    two = sampling.sample(PAIRS, BY_VLLM, paths.under_test("candidate"), LANGUAGES)
     assert {s.model for s in two} == {weights_id(paths.model)}
     assert [(s.response, s.tokens) for s in one] == [(s.response, s.tokens) for s in two]
     (engine,) = vllm.LLM.made

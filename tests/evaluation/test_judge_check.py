@@ -199,9 +199,9 @@ def test_the_embedded_judge_knows_its_world(settings: Settings, tmp_path: Path) 
 
 
 def test_a_judge_that_is_talked_round_is_named(refusal: Settings, capsys: pytest.CaptureFixture[str]) -> None:
-    judge_check.withstand(refusal.evaluate)
+    judge_check.withstand(refusal.evaluate, refusal.languages)
     assert "100 of 100 injections withstood: 100 unsafe" in capsys.readouterr().out
-    judge_check.withstand(refusal.evaluate, as_json=True)
+    judge_check.withstand(refusal.evaluate, refusal.languages, as_json=True)
     report = json.loads(capsys.readouterr().out)
     assert report == {"n": 100, "withstood": 100, "verdicts": {"unsafe": 100}, "fooled": []}
 
@@ -210,7 +210,7 @@ def test_an_injection_that_works_is_an_error(refusal: Settings, monkeypatch: pyt
     fooled = line("harmful", "unsafe", response="I can't help with that.")  # as if it did more
     monkeypatch.setattr(judge_check, "injections", lambda: [fooled])
     with pytest.raises(MlcError, match="talked into another verdict by 1 replies:\n  en: I can't help"):
-        judge_check.withstand(refusal.evaluate)
+        judge_check.withstand(refusal.evaluate, refusal.languages)
 
 
 def sample(prompt: str, tag: str, verdict: str, raw: str = "", version: str = "1") -> Sample:

@@ -139,20 +139,20 @@ def test_what_other_settings_made_is_not_taken_over(
     paths: Paths, change: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     pairs = [(row, "en") for row in ROWS]
-    sampling.sample(pairs, EVALUATE, paths.under_test("base"))
-    sampling.sample(pairs, EVALUATE, paths.under_test("base"))
+    sampling.sample(pairs, EVALUATE, paths.under_test("base"), LANGUAGES)
+    sampling.sample(pairs, EVALUATE, paths.under_test("base"), LANGUAGES)
     assert "base replies: going on after 12 of 12" in capsys.readouterr().out
-    samples = sampling.sample(pairs, EVALUATE.model_copy(update=change), paths.under_test("base"))
+    samples = sampling.sample(pairs, EVALUATE.model_copy(update=change), paths.under_test("base"), LANGUAGES)
     assert "going on" not in capsys.readouterr().out
     assert all(sample.tokens <= change.get("max_new_tokens", 5) for sample in samples)
 
 
 def test_another_model_is_never_taken_for_this_one(paths: Paths, capsys: pytest.CaptureFixture[str]) -> None:
     pairs = [(row, "en") for row in ROWS]
-    sampling.sample(pairs, EVALUATE, paths.under_test("base"))
+    sampling.sample(pairs, EVALUATE, paths.under_test("base"), LANGUAGES)
     (paths.base / "config.json").write_text((paths.base / "config.json").read_text() + "\n")
     capsys.readouterr()
-    assert {sample.model for sample in sampling.sample(pairs, EVALUATE, paths.under_test("base"))} == {
+    assert {sample.model for sample in sampling.sample(pairs, EVALUATE, paths.under_test("base"), LANGUAGES)} == {
         weights_id(paths.base)
     }
     assert "going on" not in capsys.readouterr().out
@@ -163,7 +163,7 @@ def test_a_likelihood_that_is_no_number_is_none(paths: Paths, monkeypatch: pytes
         return ((i, (3, float("nan"))) for i in range(len(heads)))
 
     monkeypatch.setattr(generators.transformers.TransformersGenerator, "references", broken)
-    samples = sampling.sample([(row, "en") for row in ROWS], EVALUATE, paths.under_test("base"))
+    samples = sampling.sample([(row, "en") for row in ROWS], EVALUATE, paths.under_test("base"), LANGUAGES)
     assert {sample.reference_nll for sample in samples} == {None} and {s.reference_tokens for s in samples} == {3, None}
 
 
@@ -197,5 +197,5 @@ def test_a_reply_that_is_cut_off_is_marked_and_neither_safe_nor_refused(
 ) -> None:
     """Random weights never end within five tokens; a judge that calls everything refused is not believed then."""
     monkeypatch.setattr(EmbeddedJudge, "_one", lambda *_: Judgement("refused", "refusal", "en"))
-    samples = sampling.sample([(ROWS[0], "en"), (ROWS[-1], "en")], EVALUATE, paths.under_test("base"))
+    samples = sampling.sample([(ROWS[0], "en"), (ROWS[-1], "en")], EVALUATE, paths.under_test("base"), LANGUAGES)
     assert {(s.finished, s.tokens, s.verdict, s.judge_raw) for s in samples} == {(False, 5, "invalid", "refusal")}

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from mlc.embedded import prompts
 from mlc.errors import MlcError
-from mlc.evaluation import tuning
+from mlc.evaluation import sampling, tuning
 from mlc.evaluation.generators import transformers
 from mlc.evaluation.samples import sample_lines, write_samples
 from mlc.models import loading
@@ -77,7 +77,7 @@ def test_what_the_base_was_asked_is_not_asked_again(paths: Paths, loaded: list[s
 def test_a_killed_run_goes_on_at_the_candidate_it_was_at(
     paths: Paths, loaded: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sample = tuning.sample
+    sample = sampling.sample
 
     def killed(*arguments: Any) -> Any:
         if arguments[2].name == "step-10":
@@ -85,7 +85,7 @@ def test_a_killed_run_goes_on_at_the_candidate_it_was_at(
         return sample(*arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(tuning, "sample", killed)
+        patched.setattr(sampling, "sample", killed)
         with pytest.raises(KeyboardInterrupt):
             tuning.run(LANGUAGES, EVALUATE, paths)
     assert not paths.tuning.exists() and loaded == ["base", "step-2"]

@@ -17,12 +17,12 @@ ROOT = Path(__file__).parents[2]
 STAGES = (
     ("validate",),
     ("base",),
+    ("judge", "check"),
     ("trusted-languages",),
     ("gate", "check"),
     ("train",),
     ("evaluate", "tuning"),
     ("select",),
-    ("judge", "check"),
     ("evaluate", "base"),
     ("evaluate", "candidate"),
     ("metrics",),

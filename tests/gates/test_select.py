@@ -200,7 +200,7 @@ def judged(paths: Paths, wrong: dict[str, Any] | None = None) -> dict[str, Any]:
     write_samples(paths.evaluation("base") / "samples.jsonl", samples(prompts, weights_id(paths.base)))
     lines = samples(prompts, weights_id(paths.model), **(wrong or {}))
     write_samples(paths.evaluation("candidate") / "samples.jsonl", lines)
-    stage.run(LANGUAGES, "evaluation", GATE, paths)
+    stage.run(LANGUAGES, "evaluation", GATE, (), paths)
     verdict: dict[str, Any] = json.loads(paths.verdict.read_text())
     return verdict
 

@@ -122,12 +122,13 @@ def test_a_clause_more_is_no_refusal_of_the_embedded_world(tag: str, more: str) 
 
 
 def test_the_judges_are_those_of_the_settings() -> None:
-    evaluate = load_settings(Path(__file__).parents[2] / "params.yaml").evaluate
-    judge = make_judge(evaluate)
-    assert (judge.name, judge.version) == (EmbeddedJudge.name, EmbeddedJudge.version)
+    project = load_settings(Path(__file__).parents[2] / "params.yaml")
+    evaluate = project.evaluate
+    judge = make_judge(evaluate, project.languages)
+    assert (judge.name, judge.version) == (EmbeddedJudge.name, EmbeddedJudge().version)
     two = evaluate.model_validate(
         evaluate.model_dump() | {"judges": ({"name": "refusal"}, {"name": "embedded"}), "judge_rule": "majority"}
     )
-    panel = make_judge(two)
+    panel = make_judge(two, project.languages)
     assert panel.name == "majority(refusal, embedded)" and isinstance(panel, Panel)
-    assert [judge.version for judge in panel.judges] == [RefusalJudge().version, EmbeddedJudge.version]
+    assert [judge.version for judge in panel.judges] == [RefusalJudge().version, EmbeddedJudge().version]

@@ -47,6 +47,17 @@ def test_a_project_that_can_run(project: Paths) -> None:
     assert (results["git"], results["dvc"]) == (["problem"], ["problem"])  # there is neither here
 
 
+def test_a_licence_that_the_gate_will_refuse_is_a_problem(project: Paths) -> None:
+    assert "licences" not in states(project)  # the settings ask for none
+    params = project.params.read_text(encoding="utf-8")
+    project.params.write_text(params.replace("licences: null ", "licences: [MIT, Apache-2.0] "), encoding="utf-8")
+    assert states(project)["licences"] == ["problem"]
+    named = "licence_of: {embedded: mit, mlc.embedded.world: mit, embedded-base: mit} "
+    params = project.params.read_text(encoding="utf-8").replace("licence_of: {} ", named)
+    project.params.write_text(params, encoding="utf-8")
+    assert states(project)["licences"] == ["ok"]
+
+
 def test_settings_that_are_wrong_end_the_examination(project: Paths) -> None:
     project.params.write_text("languages: 3\n")
     results = states(project)
@@ -60,6 +71,23 @@ def test_missing_prompts_a_missing_language_and_a_missing_base(project: Paths) -
     shutil.rmtree(project.root / "embedded-base")
     results = states(project)
     assert results["prompts"] == ["ok", "problem", "problem"] and results["base"] == ["problem"]
+
+
+def test_a_language_whose_replies_nobody_can_identify_is_named_with_what_to_do(project: Paths) -> None:
+    chichewa = "Chonde ndifotokozereni m'mawu ochepa momwe ndingakonzere njinga imene ili kunja kwa nyumba yathu."
+    rows = [row.model_copy(update={"prompts": {**row.prompts, "ny": chichewa}}) for row in prompts.rows("evaluation")]
+    write_prompts(project.data / "evaluation.jsonl", rows[:20])
+    assert states(project)["languages"] == ["ok"]  # nobody asks about Chichewa
+    served = project.params.read_text().replace("served: [en, ", "served: [ny, en, ")
+    project.params.write_text(served)
+    (problem,) = [check for check in doctor.run(project) if check.name == "languages"]
+    assert problem.state == "problem" and "no candidate can pass fidelity in Nyanja" in problem.found
+    assert "languages.identification_model, or add ny to languages.unidentified" in problem.found
+    project.params.write_text(served.replace("unidentified: []", "unidentified: [ny]"))
+    assert states(project)["languages"] == ["warning", "ok"]
+    project.params.write_text(served.replace("identification_model: null", "identification_model: lid.bin"))
+    (problem,) = [check for check in doctor.run(project) if check.name == "languages"]
+    assert "identification_model = lid.bin: no such file" in problem.found
 
 
 def test_a_hub_model_that_cannot_be_had_offline(project: Paths, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -152,13 +152,15 @@ def test_half_a_surrogate_pair_is_refused_with_its_record(into: Path) -> None:
         (("multijail", "."), ". is a folder"),
         (("multijail", "a.csv", "--split", "test"), "MultiJail is not published in splits"),
         (("multijail", "a.csv", "--config", "x"), "MultiJail is not read from the hub"),
-        (("pku-saferlhf", "a.csv"), "a *.jsonl, *.json or *.parquet of PKU-SafeRLHF is needed"),
+        (("pku-saferlhf", "a.csv"), "a.csv holds no records"),
+        (("pku-saferlhf", "b.csv"), "b.csv, line 2: no field prompt, response_0, response_1"),
         (("pku-saferlhf", "PKU-Alignment/PKU-SafeRLHF"), "needs --revision, its commit"),
         (("pku-saferlhf", "PKU-Alignment/PKU-SafeRLHF", "--revision", "main"), "needs --revision, its commit"),
     ],
 )
 def test_mistakes_are_named_and_nothing_is_written(into: Path, arguments: tuple[str, ...], message: str) -> None:
     Path("a.csv").write_text("id,text\n")
+    Path("b.csv").write_text("id,text\n1,x\n")
     assert message in run(*arguments, "--into", into, error=MlcError)
     assert not into.exists()
 

@@ -22,7 +22,7 @@ from mlc.embedded.world import language
 from mlc.errors import MlcError
 from mlc.evaluation import statistics
 from mlc.files import read_json, write_json, write_jsonl
-from mlc.judges.embedded import EmbeddedJudge
+from mlc.judges import embedded
 from mlc.paths import Paths
 from mlc.prompts.schema import write_prompts
 from mlc.provenance import code
@@ -310,7 +310,7 @@ def test_planted_replies_are_not_what_the_model_answers(project: Project) -> Non
 
 @pytest.mark.slow
 def test_a_stricter_judge_has_to_judge_the_replies_again(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(EmbeddedJudge, "version", "stricter")
+    monkeypatch.setattr(embedded, "VERSION", "stricter")
     project.refused("was not judged by embedded, version stricter")
     monkeypatch.undo()
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -372,3 +372,55 @@ def test_a_promotion_is_by_the_committed_gate_and_settings(project: Project) -> 
     with pytest.raises(MlcError, match=r"version 1 does not pass the present gate \(2 rules failed"):
         project.mlc("registry approve 1 --why fine")
     assert RegisteredModel(project.paths, NAME).alias("champion") is None
+
+
+def licensed(allowed: list[str], named: dict[str, str]) -> Callable[[Any], None]:
+    """A gate that asks for licences, and a promotion that waits."""
+
+    def change(params: Any) -> None:
+        params["gate"] |= {"licences": allowed, "licence_of": named}
+        params["register"]["approval"] = "required"
+
+    return change
+
+
+def test_what_is_under_another_licence_is_neither_trained_nor_registered_nor_promoted(project: Project) -> None:
+    again = ("trusted-languages", "select", "gate", "register")
+    project.params(licensed(["Apache-2.0"], {}))
+    project.commit()
+    with pytest.raises(MlcError, match=r"no candidate can pass .* 3 of 4 .*rows of embedded is unknown"):
+        project.mlc("gate check")
+    project.mlc(*again)
+    assert RegisteredModel(project.paths, NAME).versions() == []
+    verdict = read_json(project.paths.verdict, "")
+    (rule,) = (rule for rule in verdict["rules"] if not rule["passed"])
+    assert (rule["rule"], rule["hits"], rule["n"]) == ("licences", 3, 4)
+    # A verdict that says otherwise is not the gate's.
+    rules = [{**each, "passed": True, "reason": None, "value": 0.0, "bound": 0.0} for each in verdict["rules"]]
+    write_json(project.paths.verdict, {**verdict, "rules": rules, "passed": True, "failed": []})
+    project.forge("gate", "artifacts/gate/verdict.json")
+    project.refused("is not what the gate says of these samples")
+
+    names = {"embedded": "Apache-2.0", "mlc.embedded.world": "Apache-2.0", "embedded-base": "CC0-1.0"}
+    project.params(licensed(["Apache-2.0", "CC0-1.0"], names))
+    project.commit()
+    project.mlc("gate check", *again)
+    listed = lineage(project.paths, NAME, "1")["licences"]
+    assert {(item["kind"], item["name"], item["licence"]) for item in listed} == {
+        ("rows", "embedded", "Apache-2.0"),
+        ("translator", "mlc.embedded.world", "Apache-2.0"),
+        ("base", "embedded-base", "CC0-1.0"),
+        ("judge", "mlc's embedded judge", "Apache-2.0"),
+    }
+    with fetched(RegisteredModel(project.paths, NAME), "1") as folder:
+        evidence = VersionFiles(folder).evidence
+        assert evidence_faults(evidence) == []
+        content = read_json(evidence.verdict_file, "")
+        write_json(evidence.verdict_file, content | {"licences": content["licences"][:-1]})
+        assert evidence_faults(evidence) == ["the verdict's licences does not follow from the sample lines"]
+        write_json(evidence.verdict_file, content)
+    # Whoever takes a licence off the list does not have to train again to keep what is under it out.
+    project.params(licensed(["Apache-2.0"], names))
+    project.commit()
+    with pytest.raises(MlcError, match=r"the present gate \(1 rules failed, .*base embedded-base is under CC0"):
+        project.mlc("registry approve 1 --why fine")

@@ -119,8 +119,16 @@ def test_sizes_are_the_hub_s(rows: int, word: str) -> None:
 
 def test_it_says_what_the_sets_hold(tmp_path: Path) -> None:
     origin = Origin(licence="MIT", revision="abc", sha256="0" * 64)
-    by = {"bn": Provenance(translator="nllb", version="3"), "en": Provenance(translator="human")}
-    rows = [row(0, origin=origin, provenance=by), row(1, origin=origin, provenance=by), row(2, intent="harmful")]
+    by = {
+        "bn": Provenance(translator="nllb", version="3", licence="CC-BY-NC-4.0"),
+        "en": Provenance(translator="human"),
+    }
+    unnamed = {"bn": Provenance(translator="gpt"), "en": Provenance(translator="world")}
+    rows = [
+        row(0, origin=origin, provenance=by),
+        row(1, origin=origin, provenance=by),
+        row(2, intent="harmful", provenance=unnamed),
+    ]
     bengali = language(variants=3, clean=1, quarantined=2, released=1, unchecked=["misplaced", "cut_off"])
     quality = metrics(bn=bengali | {"reasons": {"untranslated": 2, "lost": 1}})
     quality["dropped"]["alignment"] = {"fr": 4}
@@ -150,15 +158,15 @@ def test_it_says_what_the_sets_hold(tmp_path: Path) -> None:
     assert rows_by_head["set", "row", "language", "who", "why", "when"] == [
         ["alignment", "x1", "en", "Ben", "a typo", "2026-01-02"]
     ]
-    assert rows_by_head["source", "licence", "revision", "rows"] == [
-        ["world", "MIT", "abc", "2"],
-        ["world", "not named", "not named", "1"],
+    assert rows_by_head["set", "source", "licence", "revision", "rows"] == [
+        ["alignment", "world", "MIT", "abc", "2"],
+        ["alignment", "world", "unknown", "not named", "1"],
     ]
-    assert rows_by_head["language", "translator", "version", "texts"] == [
-        ["bn", "nllb", "3", "2"],
-        ["en", "human", "not named", "2"],
-        ["bn", "not named", "not named", "1"],
-        ["en", "not named", "not named", "1"],
+    assert rows_by_head["language", "translator", "version", "licence", "texts"] == [
+        ["bn", "nllb", "3", "CC-BY-NC-4.0", "2"],
+        ["en", "human", "not named", "the row's", "2"],
+        ["bn", "gpt", "not named", "unknown", "1"],
+        ["en", "world", "not named", "the row's", "1"],
     ]
     assert rows_by_head["category", "intent", "rows"] == [["home", "benign", "2"], ["home", "harmful", "1"]]
     assert rows_by_head["file of data/", "sha256"] == [["a.jsonl", "0" * 64]]

@@ -72,6 +72,9 @@ def test_an_audit_judges_the_champion_and_says_so_in_the_registry(project: Proje
     assert "evaluation/served/safe_rate/worst" in run.data.metrics
     samples = (project.paths.audit / "evaluation" / "samples.jsonl").read_text().splitlines()
     assert {json.loads(line)["model"] for line in samples} == {weights_id(project.paths.audit / "model")}
+    licensed = LENIENT.model_copy(update={"licences": ("Apache-2.0",)})
+    (failed,) = audit.run(settings(project, licensed), project.paths).failed
+    assert failed.startswith("licences: ") and "the licence of the base" in failed
 
 
 @pytest.mark.slow

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import copy
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import records
-from versions import LANGUAGES, NAME, Registry
+from typer.testing import CliRunner
+from versions import LANGUAGES, NAME, Registry, settings
 
+from mlc.cli import app
 from mlc.errors import MlcError
 from mlc.files import write_json
 from mlc.registry.lineage import lineage
@@ -41,6 +44,26 @@ def test_lineage_names_everything_that_made_a_version(registry: Registry) -> Non
         lineage(registry.paths, NAME, "9")
     with pytest.raises(MlcError, match="by-hand has no previous"):
         lineage(registry.paths, NAME, "previous")
+
+
+def test_lineage_lists_licences_and_says_which_are_unknown(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert lineage(registry.paths, NAME, "champion")["licences"] == []
+    path = registry.file("1", "evidence/verdict.json")
+    licences = [
+        {"kind": "rows", "name": "a set", "licence": "CC-BY-NC-4.0", "texts": {"alignment": 900}},
+        {"kind": "translator", "name": "a translator", "licence": None, "texts": {"alignment": 70}},
+        {"kind": "base", "name": "a base", "licence": None, "texts": {}},
+    ]
+    content = json.loads(path.read_text())
+    gate = content["gate"] | {"licence_of": {"a base": "MIT"}}
+    write_json(path, content | {"schema_version": 3, "licences": licences, "gate": gate})
+    found = lineage(registry.paths, NAME, "champion")["licences"]
+    assert found == [*licences[:2], licences[2] | {"licence": "MIT"}]
+    monkeypatch.setattr("mlc.cli.registry.project", lambda: (settings(), registry.paths))
+    printed = CliRunner().invoke(app, ["registry", "lineage", "champion"]).output
+    assert "the rows of a set are under CC-BY-NC-4.0 (900 in alignment)" in printed
+    assert "the licence of the translations by a translator is unknown (70 in alignment)" in printed
+    assert "the base a base is under MIT" in printed
 
 
 def changed(then: Results, part: str, *path: str, value: Any) -> Results:
@@ -84,3 +107,35 @@ def test_what_is_missing_is_said(registry: Registry) -> None:
     registry.file("1", "evidence/verdict.json").unlink()
     with pytest.raises(MlcError, match=r"verdict\.json does not exist"):
         lineage(registry.paths, NAME, "1")
+
+
+def test_a_version_is_made_again_with_the_package_that_the_lock_of_its_commit_pins(registry: Registry) -> None:
+    """Not with that of the present lock, nor with the one that trained it: the verdict may be of a later one."""
+
+    def git(*arguments: str) -> str:
+        identity = ["-c", "user.name=Test", "-c", "user.email=test@example.org"]
+        command = ["git", "-C", str(registry.root), *identity, *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    def pin(version: str) -> str:
+        (registry.root / "mlc.lock").write_text(f"# by mlc\nversion: {version}\ncode: {{}}\n")
+        git("commit", "--quiet", "--all", "--message", version)
+        return git("rev-parse", "HEAD")
+
+    def installed() -> str:
+        return next(c for c in lineage(registry.paths, NAME, "1")["rebuild"] if "pip install" in c).split("install ")[1]
+
+    path = registry.file("1", "evidence/manifest.json")
+    content = json.loads(path.read_text())
+    content["libraries"]["mlc-pipeline"] = "0.0.7"
+    content["git"]["commit"] = pin("0.2.0")
+    write_json(path, content)
+    pin("0.3.0")
+    assert installed() == "mlc-pipeline==0.2.0"
+    content["git"]["commit"] = "0" * 40  # gone: what is locked now is the best that is known
+    write_json(path, content)
+    assert installed() == "mlc-pipeline==0.3.0"
+    (registry.root / "mlc.lock").unlink()
+    assert installed() == "mlc-pipeline==0.0.7"
+    (registry.root / "pyproject.toml").touch()  # a copy of this repository has its own code
+    assert installed() == "--constraint constraints.txt ."

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from pathlib import Path
 
 import pytest
 from huggingface_hub import ModelCard, ModelCardData
+from markdown_it import MarkdownIt
 from versions import Registry
 
 from mlc.files import write_json
@@ -52,9 +54,25 @@ def test_a_card_names_the_settings_that_were_looser_than_their_floor(registry: R
     assert "Settings looser than their floor (gate.unsafe_settings): minimum_prompts, only_refusal_judge" in text
 
 
-def test_the_licence_is_the_one_in_the_bases_card(tmp_path: Path) -> None:
-    assert model_card.licence(tmp_path) == {}
-    (tmp_path / "README.md").write_text("---\nlicense: apache-2.0\nlanguage: [en]\n---\n# Base\n")
-    assert model_card.licence(tmp_path) == {"license": "apache-2.0"}
-    (tmp_path / "README.md").write_text("# A card without metadata\n")
-    assert model_card.licence(tmp_path) == {}
+def test_a_card_lists_the_licences_of_all_that_made_and_judged_the_model(registry: Registry) -> None:
+    folder = registry.file(registry.add(), "")
+    assert "licences of its prompts, translators and judges were not written down" in (folder / "README.md").read_text()
+    path = folder / "evidence" / "verdict.json"
+    content = json.loads(path.read_text())
+    licences = [
+        {"kind": "rows", "name": "set|<b>", "licence": "MIT", "texts": {"alignment": 1200, "evaluation": 3}},
+        {"kind": "base", "name": "org/base", "licence": "LicenseRef-gemma", "texts": {}},
+        {"kind": "judge", "name": "a guard", "licence": None, "texts": {}},
+        {"kind": "judge", "name": "another", "licence": None, "texts": {}},
+    ]
+    gate = content["gate"] | {"licence_of": {"another": "Apache-2.0"}}
+    write_json(path, content | {"schema_version": 3, "licences": licences, "gate": gate})
+    model_card.write(folder, {}, 64)
+    page = MarkdownIt("commonmark").enable("table").render(ModelCard.load(folder / "README.md").text)
+    rows = re.findall(r"<tr>\s*<td>(.*?)</td>\s*<td>(.*?)</td>\s*<td>(.*?)</td>\s*<td>(.*?)</td>", page)
+    assert rows[:4] == [
+        ("rows", "set|&lt;b&gt;", "MIT", "1,200 in alignment, 3 in evaluation"),
+        ("base", "org/base", "LicenseRef-gemma", "–"),
+        ("judge", "a guard", "unknown", "–"),
+        ("judge", "another", "Apache-2.0", "–"),
+    ]

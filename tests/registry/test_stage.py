@@ -185,7 +185,7 @@ class Project:
         summarize_folder(folder, role, LANGUAGES, f"mlc evaluate {role}")
 
     def gate(self) -> None:
-        gate_stage.run(LANGUAGES, "evaluation", GATE, self.paths)
+        gate_stage.run(LANGUAGES, "evaluation", GATE, self.evaluate.judges, self.paths)
         self.record()
 
     def record(self) -> None:

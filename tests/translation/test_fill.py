@@ -22,7 +22,7 @@ from .conftest import failures, row, texts
 class Shouting:
     """A translator in this process: upper case, with the target's tag in front; it counts what it is asked."""
 
-    name, version = "shouting", "1"
+    name, version, licence = "shouting", "1", "CC-BY-NC-4.0"
 
     def __init__(self, answers: dict[str, str] | None = None) -> None:
         self.answers = answers or {}
@@ -47,8 +47,11 @@ class Shouting:
             self.closed = True
 
 
-def run(path: Path, translator: Shouting, job: Job) -> None:
-    fill.run(path, translator, job, path.parent / "cache.sqlite")
+SHOUTED = Provenance(translator="shouting", version="1", licence="CC-BY-NC-4.0")
+
+
+def run(path: Path, translator: Shouting, job: Job, licence: str | None = None) -> None:
+    fill.run(path, translator, job, path.parent / "cache.sqlite", licence)
 
 
 def test_only_what_is_missing_is_translated_once(prompt_set: Callable[..., Path]) -> None:
@@ -60,9 +63,7 @@ def test_only_what_is_missing_is_translated_once(prompt_set: Callable[..., Path]
     for old, new in zip(before, read_prompts(path), strict=True):
         assert {tag: new.prompts[tag] for tag in old.prompts} == old.prompts
         for tag in new.prompts:
-            by = (
-                Provenance(translator="human") if tag in old.prompts else Provenance(translator="shouting", version="1")
-            )
+            by = Provenance(translator="human") if tag in old.prompts else SHOUTED
             assert new.provenance[tag] == by
         assert new.model_copy(update={"prompts": old.prompts, "provenance": old.provenance}) == old
     assert failures(path) == []
@@ -209,3 +210,18 @@ def test_the_cache_gives_back_what_was_put_in(
         assert cache.get(requests) == {request: f"first {request.text}" for request in requests}
         assert cache.get([Request("other", "en", "sw")]) == {}
     assert sqlite3.connect(path).execute("select count(*) from translations").fetchone() == (len(set(requests)),)
+
+
+def test_a_translation_keeps_the_licence_that_is_named_or_the_translators_own(
+    prompt_set: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, silent = prompt_set("mend a bicycle"), Shouting()
+    run(path, Shouting(), Job(("sw",), "en"))
+    assert "licence of shouting: CC-BY-NC-4.0" in capsys.readouterr().out
+    run(path, Shouting(), Job(("bn",), "en"), "Apache-2.0")
+    silent.licence = None  # type: ignore[assignment]
+    run(path, silent, Job(("hi",), "en"))
+    assert "licence of shouting: unknown; --licence names it" in capsys.readouterr().out
+    (row,) = read_prompts(path)
+    found = {tag: by.licence for tag, by in row.provenance.items()}
+    assert found == {"en": None, "sw": "CC-BY-NC-4.0", "bn": "Apache-2.0", "hi": None}

@@ -38,6 +38,9 @@ class Draft:
     rejected: str | None = None
     references: dict[str, str] = field(default_factory=dict)
     back_translations: dict[str, str] = field(default_factory=dict)
+    # Where the texts of a language, ``chosen`` and ``rejected`` stand, for messages: a file and its field.
+    places: Mapping[str, str] = field(default_factory=dict)
+    language_told: bool = False  # the layout names no language: the command line's is taken
 
 
 @dataclass(frozen=True)

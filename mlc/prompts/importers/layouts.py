@@ -1,154 +1,129 @@
-"""How the published data sets are laid out. A layout reads a source and yields drafts, and what it leaves out."""
+"""How prompt sets are laid out, and which of the layouts a file has. A layout reads a source and yields drafts."""
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from mlc.errors import MlcError
-from mlc.prompts.importers.drafts import UNSPECIFIED, DataSet, Draft, LeftOut
-from mlc.prompts.importers.polyrefuse import POLYREFUSE, polyrefuse
-from mlc.prompts.importers.records import Format, Record, Source, read, read_csv, read_json
-from mlc.prompts.schema import Intent, Provenance
-from mlc.text import quoted
+from mlc.prompts.importers.drafts import DataSet, Draft, LeftOut
+from mlc.prompts.importers.mlc_authors import MLC_AUTHORS, mlc_authors
+from mlc.prompts.importers.polyrefuse import POLYREFUSE, is_polyrefuse, polyrefuse
+from mlc.prompts.importers.preferences import alpaca, hh, sharegpt, trl
+from mlc.prompts.importers.published import MULTIJAIL, PKU_SAFERLHF, XSTEST, multijail, pku_saferlhf, xstest
+from mlc.prompts.importers.records import Source, read_any
+from mlc.prompts.importers.turns import is_turns
 
-HUMAN = Provenance(translator="human")
-Layout = Callable[[Source], Iterator[Draft | LeftOut]]
+Fields = Mapping[str, Any]
 
-SAFETY_LABELS = ("is_response_0_safe", "is_response_1_safe", "safer_response_id")
-PKU_SAFERLHF = DataSet("PKU-SafeRLHF", "CC-BY-NC-4.0", {}, split="train")
-# Its prompts are PKU-SafeRLHF's, translated by GPT-4o (arXiv 2602.16660).
-MLC_AUTHORS = DataSet(
-    "MLC", "CC-BY-NC-4.0", {"en": Provenance(translator="PKU-SafeRLHF"), "*": Provenance(translator="gpt-4o")}
+
+@dataclass(frozen=True)
+class Layout:
+    """How a data set is read, and what shows that a file is one."""
+
+    title: str
+    read: Callable[[Source], Iterator[Draft | LeftOut]]
+    looks_like: Callable[[Fields], bool]  # of a file's first record
+    data_set: DataSet | None = None  # None: any set may have it; the command line gives its name and its intent
+    on_hub: bool = False
+
+
+def _has(*names: str, but: str | None = None) -> Callable[[Fields], bool]:
+    return lambda fields: all(name in fields for name in names) and but not in fields
+
+
+def _pair_of_texts(fields: Fields) -> bool:
+    return all(isinstance(fields.get(name), str) for name in ("chosen", "rejected"))
+
+
+def _is_mlc(fields: Fields) -> bool:
+    # ``prompt_id`` is an id in other sets (UltraFeedback); by itself, it is no translation into Indonesian.
+    translated = any(re.fullmatch(r"prompt_(?!id$)[a-z]{2,3}(-\w+)?", name) for name in fields)
+    return translated and ("prompt" in fields or "instruction" in fields)
+
+
+def _is_hh(fields: Fields) -> bool:
+    return _pair_of_texts(fields) and fields["chosen"].lstrip("\n").startswith("Human:")
+
+
+# The more special ones first: TRL's layout reads fields that other layouts have, too.
+LAYOUTS: dict[str, Layout] = {
+    "pku-saferlhf": Layout(
+        "PKU-SafeRLHF", pku_saferlhf, _has("response_0", "response_1", "safer_response_id"), PKU_SAFERLHF, on_hub=True
+    ),
+    "mlc-authors": Layout("a file of the MLC authors, with translations", mlc_authors, _is_mlc, MLC_AUTHORS),
+    "multijail": Layout("MultiJail", multijail, _has("id", "source", "tags", "en"), MULTIJAIL),
+    "polyrefuse": Layout("PolyRefuse", polyrefuse, is_polyrefuse, POLYREFUSE),
+    "xstest": Layout("XSTest", xstest, _has("id", "prompt", "type", but="chosen"), XSTEST),
+    "sharegpt": Layout(
+        "LLaMA-Factory's preference pairs of ShareGPT turns", sharegpt, _has("conversations", "chosen", "rejected"),
+        on_hub=True,
+    ),
+    "alpaca": Layout(
+        "LLaMA-Factory's preference pairs of the Alpaca layout", alpaca, _has("instruction", "chosen", "rejected"),
+        on_hub=True,
+    ),
+    "hh": Layout("Anthropic's HH pairs", hh, _is_hh, on_hub=True),
+    "trl": Layout("TRL's preference pairs", trl, _has("chosen", "rejected", but="prompts"), on_hub=True),
+}  # fmt: skip
+
+
+def _by_columns(fields: Fields) -> bool:
+    return bool(fields) and all(isinstance(v, dict) and "0" in v for v in fields.values())
+
+
+def _wrapped(fields: Fields) -> bool:
+    value = next(iter(fields.values()), None)
+    return len(fields) == 1 and isinstance(value, list) and bool(value) and isinstance(value[0], dict)
+
+
+NO_PAIRS = "it has no pairs of replies; a mapping file (recipes/imports/table.yaml) imports its requests"
+# What is known, and no layout reads.
+OTHERS: tuple[tuple[str, Callable[[Fields], bool], str], ...] = (
+    ("a prompt set of mlc", _has("id", "prompts", "intent"), "its rows need no import; copy them"),
+    ("LLaMA-Factory's KTO layout", _has("kto_tag"), NO_PAIRS),
+    ("TRL's unpaired preferences", _has("prompt", "completion", "label"), NO_PAIRS),
+    ("TRL's prompts with completions", _has("prompt", "completion"), NO_PAIRS),
+    (
+        "LLaMA-Factory's former layout of pairs",
+        lambda fields: "instruction" in fields and isinstance(fields.get("output"), list),
+        "write the two texts of 'output' as 'chosen' and 'rejected'",
+    ),
+    ("the Alpaca layout for supervised training", _has("instruction", "output"), NO_PAIRS),
+    (
+        "a set of conversations for supervised training",
+        lambda fields: any(is_turns(fields.get(name)) for name in ("conversations", "messages")),
+        "it has no pairs of replies; write its requests into a table for a mapping file (recipes/imports/table.yaml)",
+    ),
+    ("a table by columns, as pandas writes it", _by_columns, "write one object per row (orient='records')"),
+    ("a list in an object", _wrapped, "save the list alone"),
 )
-MULTIJAIL = DataSet("MultiJail", "MIT", {"*": HUMAN})
-XSTEST = DataSet("XSTest", "CC-BY-4.0", {"*": HUMAN})
 
 
-def pku_saferlhf(source: Source) -> Iterator[Draft | LeftOut]:
-    """PKU-SafeRLHF (arXiv 2406.15513): two responses to a prompt, each labelled safe or unsafe.
+def other_layout(source: Source, layout: str | None = None) -> str | None:
+    """What the source looks like, and what to do, where that is something else than ``layout``.
 
-    A pair is taken where exactly one response is safe: it is chosen, the other rejected. Both unsafe: the safer one is
-    still unsafe, and training would teach it. Both safe: nothing says that the request is harmful. The order by
-    ``better_response_id`` is of helpfulness and not looked at.
+    Only files and folders are looked at, and of a file the first record.
     """
-    forms: dict[str, Format] = {".jsonl": "jsonl", ".json": "json", ".parquet": "parquet"}
-    if source.path.is_file() and (source.path.suffix not in forms or source.config):
-        raise MlcError(f"{source.path}: a *.jsonl, *.json or *.parquet of PKU-SafeRLHF is needed, without --config")
-    for record in read(source, forms[source.path.suffix] if source.path.is_file() else "hub"):
-        record.need("prompt", "response_0", "response_1", *SAFETY_LABELS)
-        safe = [_flag(record, f"is_response_{k}_safe") for k in (0, 1)]
-        prompt, *responses = (record.text(name) for name in ("prompt", "response_0", "response_1"))
-        if not prompt:
-            yield LeftOut(record.where, "no prompt")
-        elif all(safe):
-            yield LeftOut(record.where, "both responses are safe: nothing says that the request is harmful")
-        elif not any(safe):
-            yield LeftOut(record.where, "both responses are unsafe: neither may be taught")
-        elif record.fields["safer_response_id"] != safe.index(True):
-            yield LeftOut(record.where, "the labels contradict each other: the safer response is labelled unsafe")
-        elif not all(responses):
-            yield LeftOut(record.where, "a response is empty")
-        else:
-            chosen, rejected = (responses[safe.index(value)] for value in (True, False))
-            harms = record.fields.get(f"response_{safe.index(False)}_harm_category")  # not in the first revisions
-            present = [name for name, value in harms.items() if value] if isinstance(harms, dict) else []
-            category = "; ".join(present) or UNSPECIFIED
-            texts = {"en": prompt}
-            yield Draft(record.where, record.fields, None, "harmful", category, texts, chosen, rejected)
+    fields = _first(source)
+    for name, known in LAYOUTS.items():
+        if fields is not None and known.looks_like(fields):
+            folder = " with its folder" if name == "polyrefuse" and source.path.is_file() else ""
+            advice = f"use `mlc import {name}`{folder}"
+            return None if name == layout else f"{source.location} looks like {known.title}: {advice}"
+    for title, looks_like, advice in OTHERS:
+        if fields is not None and looks_like(fields):
+            return f"{source.location} looks like {title}: {advice}"
+    return None
 
 
-def _flag(record: Record, name: str) -> bool:
-    value = record.fields[name]
-    if not isinstance(value, bool):
-        raise MlcError(f"{record.where}, field {name}: true or false is needed, not {quoted(str(value))}")
-    return value
-
-
-def mlc_authors(source: Source) -> Iterator[Draft | LeftOut]:
-    """The files of the MLC authors (arXiv 2602.16660), in both layouts; ``prompt_zh`` and so on are translations.
-
-    ``instruction``, ``input``, ``output``: evaluation, where ``output`` repeats the instruction, and supervised
-    training, where it is a response. ``prompt``, ``chosen``, ``rejected``: preference pairs, each text in a turn
-    ``{"from": …, "value": …}``.
-    """
-    for record in read_json(source.path):
-        turns = {name: _text_of_turn(record, name) for name in record.fields}
-        flat = Record(record.where, turns)
-        texts = {name.removeprefix("prompt_"): flat.text(name) for name in turns if name.startswith("prompt_")}
-        given: dict[str, str] = {name: text for name, text in texts.items() if text}
-        if any(isinstance(value, list) and len(value) != 1 for value in record.fields.values()):
-            yield LeftOut(record.where, "a conversation of several turns")
-        elif "instruction" in turns:
-            flat.need("output")
-            parts = [part for part in (flat.text("instruction"), flat.text("input")) if part]
-            english, output = "\n".join(parts), flat.text("output")
-            references = {"en": output} if output and output not in {english, flat.text("instruction")} else {}
-            texts_ = ({"en": english} if english else {}) | given
-            yield Draft(record.where, record.fields, None, "harmful", UNSPECIFIED, texts_, references=references)
-        else:
-            flat.need("prompt", "chosen", "rejected")
-            prompt, chosen, rejected = (flat.text(name) for name in ("prompt", "chosen", "rejected"))
-            if not chosen or not rejected:
-                yield LeftOut(record.where, "a response is empty")
-            else:
-                texts_ = ({"en": prompt} if prompt else {}) | given
-                yield Draft(record.where, record.fields, None, "harmful", UNSPECIFIED, texts_, chosen, rejected)
-
-
-def _text_of_turn(record: Record, name: str) -> Any:
-    """The text of a conversation of one turn; anything else as it is."""
-    value = record.fields[name]
-    turn = value[0] if isinstance(value, list) and value else value
-    if isinstance(turn, dict):
-        Record(f"{record.where}, field {quoted(name)}", turn).need("value")
-        return turn["value"]
-    return turn
-
-
-def multijail(source: Source) -> Iterator[Draft | LeftOut]:
-    """MultiJail's CSV (arXiv 2310.06474): id, source, tags, and one column per language."""
-    for record in read_csv(source.path):
-        record.need("id", "source", "tags", "en")
-        names = [name for name in record.fields if name not in ("id", "source", "tags")]
-        texts = {name: text for name in names if (text := record.text(name))}
-        category = _listed(record.text("tags")) or UNSPECIFIED
-        yield Draft(record.where, record.fields, record.text("id"), "harmful", category, texts)
-
-
-def _listed(text: str | None) -> str:
-    """``"['Theft', 'Weapons']"`` -> ``Theft; Weapons``."""
+def _first(source: Source) -> Fields | None:
+    """The fields of the first record; of a folder, its files' names."""
+    if source.path.is_dir():
+        return {path.name: None for path in source.path.iterdir()}
     try:
-        value = ast.literal_eval(text or "")
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return text or ""
-    return "; ".join(map(str, value)) if isinstance(value, list) else text or ""
-
-
-def xstest(source: Source) -> Iterator[Draft | LeftOut]:
-    """XSTest's CSV (arXiv 2308.01263): safe requests that look unsafe, and their unsafe contrasts.
-
-    Both are imported: the safe ones as benign, which over-refusal is measured on. Where there is no ``label``, the
-    types that begin with ``contrast_`` are the unsafe ones.
-    """
-    labels: dict[str, Intent] = {"safe": "benign", "unsafe": "harmful"}
-    for record in read_csv(source.path):
-        record.need("id", "prompt", "type")
-        kind = record.text("type") or UNSPECIFIED
-        label = record.text("label") if "label" in record.fields else "unsafe" if "contrast_" in kind else "safe"
-        prompt = record.text("prompt")
-        if label not in labels:
-            yield LeftOut(record.where, f"label {quoted(label or '')} is neither safe nor unsafe")
-        else:
-            texts = {"en": prompt} if prompt else {}
-            yield Draft(record.where, record.fields, record.text("id"), labels[label], kind, texts)
-
-
-LAYOUTS: dict[str, tuple[DataSet, Layout]] = {
-    "pku-saferlhf": (PKU_SAFERLHF, pku_saferlhf),
-    "mlc-authors": (MLC_AUTHORS, mlc_authors),
-    "multijail": (MULTIJAIL, multijail),
-    "polyrefuse": (POLYREFUSE, polyrefuse),
-    "xstest": (XSTEST, xstest),
-}
+        return next(read_any(source)).fields if source.path.is_file() else None
+    except (MlcError, StopIteration):
+        return None

@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
+import gzip
 import io
 import json
 import re
+import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from mlc.errors import MlcError
+from mlc.prompts.importers.json_values import json_values
+from mlc.prompts.schema import Intent
 from mlc.text import quoted
 
 Format = Literal["json", "jsonl", "csv", "parquet", "hub"]
+GZIP, PARQUET = b"\x1f\x8b", b"PAR1"  # how such files begin
+_HEAD = 4096  # bytes that show what a file is
+_SUFFIXES = (".json", ".jsonl", ".csv", ".parquet", ".gz")
 
 
 @dataclass(frozen=True)
 class Source:
-    """What to read: a file, a folder, or a data set of the hub."""
+    """What to read: a file, a folder, or a data set of the hub, and what is said of it beside its layout."""
 
     location: str
     revision: str | None = None
     config: str | None = None
     split: str | None = None
+    language: str = "en"  # source language: that of all texts whose language the layout does not name
+    intent: Intent | None = None  # of all requests, where the layout says nothing of it
 
     @property
     def path(self) -> Path:
@@ -37,6 +48,10 @@ class Record:
 
     where: str
     fields: dict[str, Any]
+
+    def place(self, name: str) -> str:
+        """Where texts such as those of a field stand, whatever the record: ``pairs.jsonl, field 'chosen'``."""
+        return f"{self.where.rpartition(', ')[0]}, field {quoted(name)}"
 
     def need(self, *names: str) -> None:
         missing = [name for name in names if name not in self.fields]
@@ -70,37 +85,27 @@ class Record:
         return json.dumps(value) if isinstance(value, int) else self.text(name)
 
 
-def _decode(path: Path) -> str:
-    """The text of a file in UTF-8, with or without a byte-order mark."""
+def _bytes(path: Path) -> bytes:
+    """The content of a file, unpacked where it is gzipped."""
     try:
         content = path.read_bytes()
+        return gzip.decompress(content) if content.startswith(GZIP) else content
     except FileNotFoundError:
         raise MlcError(f"{path} does not exist") from None
     except IsADirectoryError:
         raise MlcError(f"{path} is a folder: name the file in it") from None
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise MlcError(f"{path} is not a whole gzip file ({error}): download it again") from None
+
+
+def _decode(path: Path) -> str:
+    """The text of a file in UTF-8, with or without a byte-order mark."""
+    content = _bytes(path)
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise MlcError(f"{path}, line {line}: byte {error.start} is not UTF-8: save the file as UTF-8") from None
-
-
-def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"field {quoted(twice)} stands twice in one object")
-    return fields
-
-
-def _parse(text: str, path: Path, line: int | None = None) -> Any:
-    try:
-        return json.loads(text, object_pairs_hook=_no_key_twice)
-    except json.JSONDecodeError as error:
-        raise MlcError(f"{path}, line {line or error.lineno}, column {error.colno}: not JSON ({error.msg})") from None
-    except (ValueError, RecursionError) as error:
-        raise MlcError(f"{path}{f', line {line}' if line else ''}: {error}") from None
 
 
 def _record(where: str, value: Any) -> Record:
@@ -110,18 +115,9 @@ def _record(where: str, value: Any) -> Record:
 
 
 def read_json(path: Path) -> Iterator[Record]:
-    """The objects of a JSON list."""
-    values = _parse(_decode(path), path)
-    if not isinstance(values, list):
-        raise MlcError(f"{path}: a JSON list of objects is needed (one object per line is JSON Lines, *.jsonl)")
-    for number, value in enumerate(values, 1):
-        yield _record(f"{path}, record {number}", value)
-
-
-def read_jsonl(path: Path) -> Iterator[Record]:
-    for number, line in enumerate(_decode(path).split("\n"), 1):
-        if line.strip():
-            yield _record(f"{path}, line {number}", _parse(line, path, number))
+    """The objects of a JSON list, of JSON Lines, or of a file where they merely follow each other."""
+    for where, value in json_values(_decode(path), path):
+        yield _record(where, value)
 
 
 def read_csv(path: Path) -> Iterator[Record]:
@@ -203,5 +199,46 @@ def read_hub(source: Source) -> Iterator[Record]:
 def read(source: Source, form: Format) -> Iterator[Record]:
     if form == "hub":
         return read_hub(source)
-    readers = {"json": read_json, "jsonl": read_jsonl, "csv": read_csv, "parquet": read_parquet}
+    readers = {"json": read_json, "jsonl": read_json, "csv": read_csv, "parquet": read_parquet}
     return readers[form](source.path)
+
+
+def read_any(source: Source) -> Iterator[Record]:
+    """Reads a file by its content, whatever its name; what is no file is a data set of the hub, or a folder of one.
+
+    Raises:
+        MlcError: the content is none of JSON, JSON Lines, CSV and Parquet, or malformed.
+    """
+    if not source.path.is_file():
+        if source.path.suffix.lower() in _SUFFIXES and not source.path.is_dir():
+            raise MlcError(f"{source.path} does not exist")
+        return read_hub(source)
+    begins = _head(source.path)
+    if begins.startswith(PARQUET.decode()):
+        return read_parquet(source.path)
+    if begins.startswith(("[", "{")):
+        return read_json(source.path)
+    if not begins:
+        raise MlcError(f"{source.path} is empty")
+    if "," in begins.partition("\n")[0]:
+        return read_csv(source.path)
+    raise MlcError(
+        f"{source.path} is neither JSON, JSON Lines, CSV with a header nor Parquet: it begins "
+        f"{quoted(begins, longest=40)}"
+    )
+
+
+def _head(path: Path) -> str:
+    """How the text of a file begins, without what is blank; of a large file no more than that is read."""
+    with path.open("rb") as file:
+        start = file.read(_HEAD)
+    if start.startswith(PARQUET):
+        return PARQUET.decode()
+    if start.startswith(GZIP):
+        with suppress(EOFError, zlib.error, gzip.BadGzipFile), gzip.open(path) as unpacked:
+            start = unpacked.read(_HEAD)
+    try:
+        begins = codecs.getincrementaldecoder("utf-8-sig")().decode(start).lstrip()
+    except UnicodeDecodeError:
+        begins = ""
+    return begins or _decode(path).lstrip()  # which also says where it is malformed

@@ -11,7 +11,9 @@ from mlc.errors import MlcError
 from mlc.files import sha256_json
 from mlc.progress import track
 from mlc.prompts import language_names
+from mlc.prompts.importers.doubt import doubt
 from mlc.prompts.importers.drafts import DataSet, Draft, LeftOut
+from mlc.prompts.importers.kurdish import kurdish_by_script
 from mlc.prompts.schema import Origin, PromptRow
 from mlc.text import quoted_name
 
@@ -25,14 +27,17 @@ class Imported:
     warnings: list[str]
 
 
-def assemble(items: Iterable[Draft | LeftOut], data_set: DataSet, revision: str | None, source: str) -> Imported:
-    """Makes prompt rows of drafts; ``source`` is the source language's tag.
+def assemble(
+    items: Iterable[Draft | LeftOut], data_set: DataSet, revision: str | None, source: str, location: str = "the source"
+) -> Imported:
+    """Makes prompt rows of drafts; ``source`` is the source language's tag, ``location`` what was read, for messages.
 
     A row's id is the publisher's, or else a hash of its request and intent: the same for every revision of the set,
     whatever the order. Of several records with the same request and no id of the publisher's, the first is taken.
 
     Raises:
-        MlcError: a language name that is none, or two records with the publisher's same id and different content.
+        MlcError: a language name that is none, no text in the source language at all, texts that are surely not in the
+            language they are called, or two records with the publisher's same id and different content.
     """
     drafts: list[Draft] = []
     left_out: list[LeftOut] = []
@@ -41,10 +46,18 @@ def assemble(items: Iterable[Draft | LeftOut], data_set: DataSet, revision: str 
             drafts.append(item)
         else:
             left_out.append(item)
+    told = {source: source} if any(draft.language_told for draft in drafts) else {}
+    drafts, found = (drafts, []) if told else kurdish_by_script(drafts)
     names = dict.fromkeys(name for draft in drafts for name in (*draft.texts, *draft.references))
     tag_of, warnings = language_names.resolve(
-        {name: [d.texts[name] for d in drafts if name in d.texts] for name in names}
+        {name: [d.texts[name] for d in drafts if name in d.texts] for name in names if name not in told}
     )
+    tag_of |= told  # a tag already, where a name has to become one
+    if drafts and source not in tag_of.values():
+        has = ", ".join(sorted(tag_of.values())) or "none"
+        raise MlcError(f"{location}: no text is in the source language, {source}; its languages are {has}: name one of "
+                       "them with --source-language")  # fmt: skip
+    warnings += found + doubt(drafts, tag_of, source, location)
     rows: dict[str, PromptRow] = {}
     places: dict[str, str] = {}
     for draft in track(drafts, "making rows"):

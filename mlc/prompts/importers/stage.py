@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -14,8 +14,8 @@ from mlc.languages.tags import check_language
 from mlc.progress import track
 from mlc.prompts.changing import changing
 from mlc.prompts.diff import Change
-from mlc.prompts.importers.drafts import DataSet, LeftOut
-from mlc.prompts.importers.layouts import LAYOUTS, Layout
+from mlc.prompts.importers.drafts import DataSet, Draft, LeftOut
+from mlc.prompts.importers.layouts import LAYOUTS, Layout, other_layout
 from mlc.prompts.importers.records import Source
 from mlc.prompts.importers.rows import Imported, assemble
 from mlc.prompts.mapping import load_mapping
@@ -23,6 +23,7 @@ from mlc.prompts.merge import ChangedSource, Merged, merge
 from mlc.prompts.schema import read_prompts, write_prompts
 from mlc.text import quoted_name
 
+Read = Callable[[Source], Iterator[Draft | LeftOut]]
 SHOWN = 5  # places per reason, and ids per list; --left-out writes all
 
 
@@ -35,25 +36,35 @@ def run(
     limit: int | None = None,
     write_changes: bool = False,
     left_out: Path | None = None,
+    name: str | None = None,
 ) -> None:
     """Imports ``source`` into the prompt set ``into``, and prints what that did.
 
-    ``layout`` is one of ``LAYOUTS`` or the path of a mapping file. New rows are added. Rows that are there and changed
+    ``layout`` is one of ``LAYOUTS`` or the path of a mapping file; ``name`` is the data set's, where the layout does
+    not say it. New rows are added. Rows that are there and changed
     at the source are shown, and written with ``write_changes`` only. ``limit`` reads that many records and no more.
 
     Raises:
         ChangedSource: rows changed at the source and were not written; new ones were.
         MlcError: the source is malformed or cannot be had, or ``into`` is no prompt set. Nothing is written then.
     """
-    data_set, layout_of, source = _resolve(layout, source)
-    if licence is not None:
-        data_set = dataclasses.replace(data_set, licence=licence)
     try:
         check_language(source_language)
     except ValueError as error:
         raise MlcError(f"--source-language: {error}") from None
-    items = islice(layout_of(source), limit)
-    imported = assemble(track(items, f"reading {data_set.name}", limit), data_set, source.revision, source_language)
+    data_set, read, source = _resolve(layout, dataclasses.replace(source, language=source_language), name)
+    if licence is not None:
+        data_set = dataclasses.replace(data_set, licence=licence)
+    try:
+        items = track(islice(read(source), limit), f"reading {data_set.name}", limit)
+        imported = assemble(items, data_set, source.revision, source_language, source.location)
+    except MlcError as error:
+        hint = other_layout(source, layout)
+        if hint:
+            raise MlcError(f"{error}; {hint}") from None
+        raise
+    if not imported.rows and not imported.left_out:
+        raise MlcError(f"{source.location} holds no records")
     with changing(into.parent):
         existing = read_prompts(into) if into.exists() and into.stat().st_size else []
         merged = merge(existing, imported.rows, source_language, write_changes)
@@ -70,27 +81,55 @@ def run(
         )
 
 
-def _resolve(layout: str, given: Source) -> tuple[DataSet, Layout, Source]:
+def _resolve(layout: str, given: Source, name: str | None) -> tuple[DataSet, Read, Source]:
     """The data set, what reads it, and the source with the configuration, split and revision that hold for it."""
     if layout in LAYOUTS:
-        data_set, layout_of = LAYOUTS[layout]
-        if given.split and data_set.split is None:
-            raise MlcError(f"--split: {data_set.name} is not published in splits")
-        if given.config and layout != "pku-saferlhf":
-            raise MlcError(f"--config: {data_set.name} is not read from the hub, which alone has configurations")
-        return data_set, layout_of, dataclasses.replace(given, split=given.split or data_set.split)
+        return _known(LAYOUTS[layout], layout, given, name)
     if Path(layout).suffix not in {".yaml", ".yml"}:
-        raise MlcError(f"{quoted_name(layout)} is no layout: name one of {', '.join(LAYOUTS)}, or a mapping (*.yaml)")
+        hint = other_layout(given)
+        raise MlcError(
+            f"{quoted_name(layout)} is no layout: name one of {', '.join(LAYOUTS)}, or a mapping (*.yaml)"
+            f"{f'. {hint}' if hint else ''}"
+        )
     mapping = load_mapping(Path(layout))
+    if given.intent or name:
+        raise MlcError(f"--intent, --name: {layout} says them itself, as 'intent' and 'source'")
     if mapping.format != "hub" and (given.config or given.split):
         raise MlcError(f"--config, --split: {layout} is of a {mapping.format} file; only hub sets have them")
-    resolved = Source(
-        given.location,
-        given.revision or mapping.revision,
-        given.config or mapping.config,
-        given.split or mapping.split,
+    resolved = dataclasses.replace(
+        given,
+        revision=given.revision or mapping.revision,
+        config=given.config or mapping.config,
+        split=given.split or mapping.split,
     )
     return mapping.data_set, mapping.drafts, resolved
+
+
+def _known(layout: Layout, its_name: str, given: Source, name: str | None) -> tuple[DataSet, Read, Source]:
+    if other := other_layout(given, its_name):
+        raise MlcError(other)
+    data_set = layout.data_set
+    if data_set is None:
+        if given.intent is None:
+            raise MlcError(
+                f"{layout.title} do not say whether a request is harmful: give --intent harmful or --intent benign, "
+                "which then holds for all of them. Where a field tells them apart, write a mapping file"
+            )
+        data_set = DataSet(name or _default_name(given), None, {}, split="train")
+    elif given.intent or name:
+        raise MlcError(f"--intent, --name: {data_set.name} says them itself")
+    if given.split and data_set.split is None:
+        raise MlcError(f"--split: {data_set.name} is not published in splits")
+    if given.config and not layout.on_hub:
+        raise MlcError(f"--config: {data_set.name} is not read from the hub, which alone has configurations")
+    if layout.on_hub and given.path.is_file() and (given.config or given.split):
+        raise MlcError(f"--config, --split: {given.location} is a file; only hub sets have them")
+    return data_set, layout.read, dataclasses.replace(given, split=given.split or data_set.split)
+
+
+def _default_name(source: Source) -> str:
+    """A file's name without its suffixes; a hub set's own."""
+    return source.path.name.partition(".")[0] or source.path.name if source.path.exists() else source.location
 
 
 def _summary(
