@@ -7,10 +7,10 @@ texts, ``set_columns`` at all replies together, without texts. A null means "not
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from hashlib import blake2b
 from typing import Any
+from unicodedata import category, normalize
 
 import numpy as np
 import pandas as pd
@@ -29,13 +29,14 @@ _IDENTIFIED = 2000  # characters; more make identification no surer
 _FENCE = regex.compile(r"^\s*```", regex.MULTILINE)
 # Lines that end without punctuation by custom: items, headings, rows of tables, and links.
 _ITEM = regex.compile(r"\s*(?:[-*+•–—#|>]|\(?[\p{N}\p{L}]{1,3}[.)])\s?\S")
-_LINK = regex.compile(r"\S+(?:://|@)\S+\Z|www\.\S+\Z")
-_CLOSING = regex.compile(r"[\p{Pe}\p{Pf}\"'*_`~\s]+\Z")
+_LINK = regex.compile(r"://|@|^www\.")
+_CLOSING = "\"'*_`~"  # beside closing brackets and quotation marks
 _GOES_ON = regex.compile(r"[,،、;؛:\p{Ps}\p{Pi}]\Z|\s[-–—]\Z|\p{L}-\Z")
 _ENDS = regex.compile(r"[\p{Po}\p{S}\p{Pe}\p{Pf}\p{Pd}]\Z")
 # The end of a sentence within a line, and no abbreviation.
 _SENTENCE_END = regex.compile(
-    r"(?<=\p{L}{2})(?<!\b(?:Dr|Mr|Mrs|Ms|St|Prof|Jr|Sr|vs|etc|No|Inc|Ltd|Co))[.!?]\s+(?=\p{Lu})|[\p{L}\p{M}][。！？।॥۔؟።]"
+    r"[.!?](?<=\p{L}{2}[.!?])(?<!\b(?:Dr|Mr|Mrs|Ms|St|Prof|Jr|Sr|vs|etc|No|Inc|Ltd|Co)[.!?])\s+(?=\p{Lu})"
+    r"|[。！？।॥۔؟።](?<=[\p{L}\p{M}].)"
 )
 _PLAIN_CUSTOM, _MIDWAY_CUSTOM = 0.9, 0.5  # share of replies that end, from which on one that does not is cut off
 _FEWEST = 10  # replies; fewer have no custom
@@ -88,7 +89,7 @@ def reply_columns(
 
 
 def _folded(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFC", text).casefold().split())
+    return " ".join(normalize("NFC", text).casefold().split())
 
 
 def _identical(row: PromptRow, part: Part) -> bool | None:
@@ -118,7 +119,7 @@ def broken_off(text: str) -> str | None:
     if len(_FENCE.findall(text)) % 2:
         return "midway"
     last = next((line for line in reversed(text.splitlines()) if line.strip()), "").strip()
-    bare = _CLOSING.sub("", last)
+    bare = _without_closing(last)
     if not regex.search(r"\p{L}", last):
         return None
     if not bare or (bare != last and _ENDS.search(last)) or last.startswith("```"):
@@ -127,12 +128,19 @@ def broken_off(text: str) -> str | None:
         return "midway"
     if _ENDS.search(bare):
         return "no"
-    if _LINK.search(bare):
+    if _LINK.search(bare.split()[-1]):
         return None
     if _SENTENCE_END.search(bare):
         return "midway"
     several = len(text.strip().splitlines()) > 1
     return None if _ITEM.match(last) or (several and len(bare.split()) < 4) else "plain"
+
+
+def _without_closing(line: str) -> str:
+    end = len(line)
+    while end and (line[end - 1] in _CLOSING or line[end - 1].isspace() or category(line[end - 1]) in ("Pe", "Pf")):
+        end -= 1
+    return line[:end]
 
 
 def cut_off(frame: pd.DataFrame) -> pd.Series:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -149,6 +150,15 @@ ORDINARY = (
 def test_an_ordinary_reply_is_not_held(text: str, sets: Sets) -> None:
     change(sets, "alignment", 7, chosen=text)
     assert reasons(sets) == {}
+
+
+@pytest.mark.parametrize(
+    "text", ["a" * 10**6, ")" * 10**6 + "a", "a " * 10**6, "`" * 10**6, "a. B" * 10**5, "." * 10**6]
+)
+def test_a_reply_of_a_megabyte_costs_no_more_than_its_length(text: str) -> None:
+    start = time.process_time()
+    replies.broken_off(text)
+    assert time.process_time() - start < 5
 
 
 def test_where_replies_do_not_end_with_punctuation_by_custom_that_says_nothing(sets: Sets) -> None:

@@ -119,7 +119,7 @@ def test_too_many_missing_variants_fail_for_served_languages_only(
 def test_what_may_be_chance_is_a_warning(
     sets: Sets, languages: Languages, validate: Validate, put: Put, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """4 of 40 where 5% are allowed: more than that, and as much is found in one of eight sets that keep to it."""
+    """4 of 40 where 5% are allowed: more than that, and as much is found in one of seven sets that keep to it."""
     sets["evaluation"][:4] = [with_text(row, "zh", row.prompts["en"]) for row in sets["evaluation"][:4]]
     paths = put(sets)
     stage.run(languages, validate, paths)
