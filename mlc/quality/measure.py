@@ -19,9 +19,10 @@ from threadpoolctl import threadpool_limits
 
 from mlc.progress import track
 from mlc.prompts.schema import PromptRow, iter_prompts
-from mlc.quality.checks import learn_from, long_frame, set_columns, text_columns
+from mlc.quality.checks import Lessons, learn_from, long_frame, set_columns, text_columns
 from mlc.quality.encoder import Encoder
-from mlc.quality.ngram_model import SAMPLE, Learned
+from mlc.quality.error_spans import Rater, wrong_scores
+from mlc.quality.ngram_model import SAMPLE
 from mlc.settings import Languages, Validate
 
 Key = tuple[str, str, str]  # set, id, language
@@ -76,22 +77,34 @@ def chunks(prompts: PromptSet) -> Iterator[list[PromptRow]]:
 
 
 def compute_columns(
-    sets: Mapping[str, PromptSet], languages: Languages, validate: Validate, keep: Collection[Key] = ()
+    sets: Mapping[str, PromptSet],
+    languages: Languages,
+    validate: Validate,
+    keep: Collection[Key] = (),
+    cache: Path = Path(".cache"),
 ) -> pd.DataFrame:
     """The frame of quality columns: one line per row and language, in the order of sets, rows and languages.
 
-    It has the columns text and source_text, filled for the variants of ``keep`` alone.
+    It has the columns text and source_text, filled for the variants of ``keep`` alone. What an endpoint answers is kept
+    in the folder ``cache``.
     """
     parts: list[pd.DataFrame] = []
     marks: list[npt.NDArray[np.uint16]] = []
     encoder = Encoder(validate.encoder, validate.encoder_revision) if validate.encoder else None
+    spans = validate.error_spans
+    rater = Rater(spans, cache / "error-spans" / "answers.sqlite") if spans else None
+    wrong: dict[tuple[str, str], npt.NDArray[np.float32]] = {}
     most = {tag: validate.of(tag).maximum_characters for tag in languages.all}
     for name, prompts in sets.items():
-        learned = learn_from(long_frame({name: prompts.sample}, languages.all, languages.source))
-        job = _Job(name, languages, learned, most, frozenset(key for key in keep if key[0] == name))
+        lessons = learn_from(long_frame({name: prompts.sample}, languages.all, languages.source), languages.source)
+        if rater and spans:
+            texts = {tag: [row.prompts.get(tag) for row in prompts.sample] for tag in languages.all}
+            scores = wrong_scores(rater, texts, languages.source, spans.wrong_pairs)
+            wrong |= {(name, tag): values for tag, values in scores.items()}
+        job = _Job(name, languages, lessons, most, frozenset(key for key in keep if key[0] == name))
         total = len(chunk_sizes(prompts.rows))
-        results = _in_process(job, chunks(prompts), encoder)
-        if encoder is None and total > _IN_PROCESS:
+        results = _in_process(job, chunks(prompts), encoder, rater)
+        if encoder is None and rater is None and total > _IN_PROCESS:
             results = _in_processes(job, chunks(prompts))
         for frame, signatures in track(results, f"measuring {name}", total):
             parts.append(frame)
@@ -99,7 +112,7 @@ def compute_columns(
     frame = pd.concat(parts, ignore_index=True)
     for column in _CATEGORIES:
         frame[column] = frame[column].astype("category")
-    return set_columns(frame, np.concatenate(marks), list(sets), validate.misplaced_false_alarms)
+    return set_columns(frame, np.concatenate(marks), list(sets), validate.false_alarms, wrong)
 
 
 class _Job(NamedTuple):
@@ -107,16 +120,16 @@ class _Job(NamedTuple):
 
     name: str
     languages: Languages
-    learned: Learned | None
+    lessons: Lessons
     maximum_characters: Mapping[str, int]
     keep: frozenset[Key]
 
     def __call__(
-        self, rows: Iterable[PromptRow], encoder: Encoder | None = None
+        self, rows: Iterable[PromptRow], encoder: Encoder | None = None, rater: Rater | None = None
     ) -> tuple[pd.DataFrame, npt.NDArray[np.uint16]]:
         source = self.languages.source
         lines = long_frame({self.name: rows}, self.languages.all, source)
-        frame, marks = text_columns(lines, source, self.learned, self.maximum_characters, encoder)
+        frame, marks = text_columns(lines, source, self.lessons, self.maximum_characters, encoder, rater)
         keys = list(zip(lines["set"], lines["id"], lines["language"], strict=True))
         for name in ("text", "source_text"):
             kept = [text if key in self.keep else None for key, text in zip(keys, lines[name], strict=True)]
@@ -124,9 +137,11 @@ class _Job(NamedTuple):
         return frame, marks
 
 
-def _in_process(job: _Job, rows: Iterable[list[PromptRow]], encoder: Encoder | None) -> Iterator[Any]:
+def _in_process(
+    job: _Job, rows: Iterable[list[PromptRow]], encoder: Encoder | None, rater: Rater | None
+) -> Iterator[Any]:
     for chunk in rows:
-        yield job(chunk, encoder)
+        yield job(chunk, encoder, rater)
 
 
 _job: _Job

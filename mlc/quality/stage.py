@@ -42,7 +42,7 @@ def run(languages: Languages, validate: Validate, paths: Paths) -> None:
     contents = datacard.Contents()
     sets = _survey(languages, paths, contents)
     releases = Releases(decisions := read_decisions(releases_file(paths), Release))
-    frame = compute_columns(sets, languages, validate, {release.key for release in decisions})
+    frame = compute_columns(sets, languages, validate, {release.key for release in decisions}, paths.root / ".cache")
     frame["reasons"] = quarantine.reasons(frame, validate, languages.source, releases)
     bad = frame["reasons"].map(bool)
     frame["quarantined"] = bad.astype(object).where(frame["present"], None)
@@ -191,6 +191,8 @@ def _metrics(frame: pd.DataFrame, source: str) -> dict[str, dict[str, Any]]:
             "median_length_ratio": _number(lines["length_ratio"].median()),
             "near_duplicates": int(lines["near_duplicate_of"].notna().sum()),
             "misplaced_power": _number(power),
+            "cut_off_power": _number(lines["wholeness_power"].iloc[0]),
+            "mistranslated_power": _number(lines["error_power"].iloc[0]),
             "unchecked": suite.unchecked(lines, tag == source),
             "reasons": dict(Counter(reason.check for reasons in lines["reasons"] for reason in reasons)),
         }

@@ -37,9 +37,10 @@ _MEANING = {
     "repetition": "repeating themselves",
     "chatter": "with a translator's own words",
     "lost": "without a number, link, placeholder or code span of the source",
+    "localised_amount": "with an amount in another currency or unit",
     "misplaced": "belonging to another row",
     "back_translation": "with an unlike back-translation",
-    "similarity": "unlike the source to the encoder",
+    "mistranslated": "with errors as wrong texts have",
     "retrieved": "nearest to another row's source text",
     "duplicate_of": "repeating another row",
     "leaked_from": "standing in a later set",
@@ -55,7 +56,8 @@ CHECKS = tuple(check for check in _MEANING if check not in _COUNTS)
 
 # What compares a text with its source text; the source text itself has nothing to be compared with.
 _BESIDE_SOURCE = {
-    "untranslated", "leakage", "chatter", "lost", "cut_off", "back_translation", "similarity", "retrieved",
+    "untranslated", "leakage", "chatter", "lost", "localised_amount", "length_deviation", "cut_off", "misplaced",
+    "back_translation", "mistranslated", "retrieved",
 }  # fmt: skip
 
 
@@ -98,11 +100,14 @@ def expectations(limits: Thresholds, unchecked: Collection[str], served: bool) -
         "leakage": {"max_value": limits.maximum_leakage},
         "repetition": {"max_value": limits.maximum_repetition},
         "back_translation": {"min_value": limits.minimum_back_translation},
-        "similarity": {"min_value": limits.minimum_similarity},
     }
     values: dict[str, tuple[list[Any], float]] = {
-        **dict.fromkeys(("control_characters", "other_language", "chatter", "lost"), ([""], mostly)),
-        **dict.fromkeys(("empty", "mojibake", "untranslated", "cut_off", "misplaced"), ([False], mostly)),
+        **dict.fromkeys(
+            ("control_characters", "other_language", "chatter", "lost", "localised_amount"), ([""], mostly)
+        ),
+        **dict.fromkeys(
+            ("empty", "mojibake", "untranslated", "cut_off", "misplaced", "mistranslated"), ([False], mostly)
+        ),
         "quarantined": ([False], mostly),
         "right_language": ([True], limits.minimum_language_share),
         "retrieved": ([True], limits.minimum_retrieval),
