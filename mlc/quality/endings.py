@@ -143,6 +143,6 @@ def learn(
         whole.append((over, endings.likelihood(text, kind, text)))
         cut.append((over + math.log(len(rest) / len(text)) / usual, endings.likelihood(rest, kind, text)))
     good, wrong = np.array(whole, np.float32), np.array(cut, np.float32)
-    if (weighing := weigh(good, wrong)) is None:
+    if (weighing := weigh(good, wrong, curved=True)) is None:
         return None
     return Cuts(endings, weighing, np.sort(weighing(wrong)), frozenset(row for row, *_ in rows))

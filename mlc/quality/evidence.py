@@ -22,16 +22,19 @@ FEWEST_ENCODED = 20
 """Rows; with an encoder, which knows its languages without the set, fewer are enough to compare with."""
 _WRONG_PAIRS = 50  # of each row; what they are compared with needs no more
 _LIMITS = np.linspace(0.01, 0.99, 99)
+_BEYOND_HALF = np.arange(0.55, 0.96, 0.05)
+_ERRORS = 1.5  # standard errors of the number of faulty texts, within which it is taken for the same
+_TIES = 0.1  # of the straight line beside curves, which have level parts
 
 
 @dataclass(frozen=True)
 class Weighing:
-    """How much each sign says: per sign a curve of log odds, and its weight."""
+    """How much each sign says."""
 
-    curves: tuple[tuple[Floats, Floats], ...]
-    """A sign's values, ascending, and the log odds at them."""
-    weight: Floats
+    linear: Floats
     """Of shape (signs,); 0 for a sign that says nothing."""
+    curves: tuple[tuple[Floats, Floats], ...] = ()
+    """Where signs are not simply added: a sign's values, ascending, and the log odds at them, times its weight."""
 
     def __call__(self, signs: Floats) -> Floats:
         """How good examples look, higher is better, of shape (examples,).
@@ -39,41 +42,56 @@ class Weighing:
         Args:
             signs: of shape (examples, signs).
         """
-        odds = [np.interp(signs[:, n], *curve) for n, curve in enumerate(self.curves)]
-        return np.asarray(np.stack(odds, axis=1) @ self.weight, dtype=np.float32)
+        score = signs @ self.linear
+        for n, curve in enumerate(self.curves):
+            score = score + np.interp(signs[:, n], *curve)
+        return np.asarray(score, dtype=np.float32)
 
 
-def weigh(good: Floats, wrong: Floats) -> Weighing | None:
-    """Learns what tells good from wrong examples; None where no sign does.
+def weigh(good: Floats, wrong: Floats, curved: bool = False) -> Weighing | None:
+    """Learns what tells good from wrong examples, by logistic regression; None where no sign does.
 
-    Each sign's log odds may only rise (isotonic regression) and end where the examples are too few to say more, so that
-    one odd sign alone condemns nothing. Logistic regression then weighs the signs, without those that would count the
-    wrong way.
+    Signs that would count the wrong way are left out.
 
     Args:
         good, wrong: of shape (examples, signs), each sign higher where it looks better. Some of the good may be wrong.
+        curved: whether a sign's log odds may bend and end (isotonic regression), so that one odd sign alone condemns
+            nothing; for examples of which some are good and look odd in one way.
     """
     from sklearn.isotonic import IsotonicRegression
-    from sklearn.linear_model import LogisticRegression
 
     labels = np.repeat([1.0, 0.0], [len(good), len(wrong)])
-    balance = np.repeat([1 / len(good), 1 / len(wrong)], [len(good), len(wrong)])
     both = np.concatenate([good, wrong])
+    linear = _logistic(both, labels)
+    if linear is None or not curved:
+        return None if linear is None else Weighing(linear)
+    balance = np.repeat([1 / len(good), 1 / len(wrong)], [len(good), len(wrong)])
     least = 1 / (len(good) + 2)
-    curves = []
+    curves, odds = [], []
     for sign in both.T:
         curve = IsotonicRegression(out_of_bounds="clip").fit(sign, labels, sample_weight=balance)
         share = curve.y_thresholds_
-        odds = np.log((share + least) / (1 - share + least))
-        curves.append((curve.X_thresholds_.astype(np.float32), odds.astype(np.float32)))
-    weight = np.zeros(both.shape[1], np.float32)
-    odds = np.stack([np.interp(both[:, n], *curve) for n, curve in enumerate(curves)], axis=1)
-    used = np.flatnonzero(odds.std(axis=0) > 0)
+        curves.append((curve.X_thresholds_, np.log((share + least) / (1 - share + least))))
+        odds.append(np.interp(sign, *curves[-1]))
+    weights = _logistic(np.stack(odds, axis=1), labels)
+    if weights is None:
+        return Weighing(linear)
+    bent = tuple((x.astype(np.float32), (y * w).astype(np.float32)) for (x, y), w in zip(curves, weights, strict=True))
+    return Weighing(_TIES * linear, bent)
+
+
+def _logistic(signs: Floats, labels: Any) -> Floats | None:
+    from sklearn.linear_model import LogisticRegression
+
+    result = np.zeros(signs.shape[1], np.float32)
+    spread = np.asarray(signs.std(axis=0))
+    used = np.flatnonzero(spread > 0)
     while len(used):
-        weights = LogisticRegression(class_weight="balanced").fit(odds[:, used], labels).coef_[0]
+        scaled = signs[:, used] / spread[used]
+        weights = LogisticRegression(class_weight="balanced", max_iter=300).fit(scaled, labels).coef_[0]
         if (weights > 0).all():
-            weight[used] = weights
-            return Weighing(tuple(curves), weight)
+            result[used] = weights / spread[used]
+            return result
         used = used[weights > 0]
     return None
 
@@ -130,19 +148,30 @@ def standardised(scores: Floats, comparable: npt.NDArray[np.bool_]) -> Floats:
 def limit(values: Floats, false_alarms: float) -> float:
     """Below which value a text is taken for faulty; also the share of faulty texts that this finds.
 
-    The values of faulty texts are uniform, so twice those below a half estimates how many there are; without them, at
-    most a share ``false_alarms`` of the texts may be below the limit. 0 where nothing can be found so carefully.
+    The values of faulty texts are uniform, so those below a half estimate how many there are, and so do those below
+    more than a half as long as no good ones come in. Without the faulty ones, at most a share ``false_alarms`` of the
+    texts may be below the limit, as far as their number is known. 0 where nothing can be found so carefully.
 
     Args:
         values: of one language in one set, without NaN.
         false_alarms: allowed share among good texts.
     """
-    if not len(values):
+    if not (n := len(values)):
         return 0.0
-    faulty = min(0.9, 2 * float(np.mean(values < 0.5)))
+
+    def below(value: float) -> float:
+        return float(np.mean(values < value))
+
+    half = faulty = 2 * below(0.5)
+    upto = 0.5
+    for value in _BEYOND_HALF:
+        if below(value) / value > half + _ERRORS * np.sqrt(half / n):
+            break
+        faulty, upto = max(half, below(value) / value), float(value)
+    faulty = min(0.9, faulty)
     best = 0.0
     for candidate in _LIMITS:
-        alarms = (float(np.mean(values < candidate)) - faulty * candidate) / (1 - faulty)
-        if alarms <= false_alarms:
+        unsure = np.sqrt(faulty * max(0.0, candidate - upto) / n)
+        if (below(candidate) - faulty * candidate - unsure) / (1 - faulty) <= false_alarms:
             best = float(candidate)
     return best

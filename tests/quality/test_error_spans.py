@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +17,9 @@ from pydantic import ValidationError
 from mlc.embedded.world import TEMPLATES, combinations, language
 from mlc.errors import MlcError
 from mlc.paths import Paths
-from mlc.quality import error_spans, stage
+from mlc.prompts.schema import write_prompts
+from mlc.quality import error_spans, measure, quarantine, stage, suite
+from mlc.quality.decisions import Releases
 from mlc.quality.error_spans import Pair, Rater
 from mlc.settings import ErrorSpans, Languages, Validate
 
@@ -195,9 +198,6 @@ def test_fluent_mistranslations_go_to_quarantine_with_what_was_marked(
     with serving(model) as server:
         asking = validate.model_copy(update={**wide, "error_spans": settings(server.url)})
         stage.run(languages, asking, paths)
-        first = len(server.bodies)
-        stage.run(languages, asking, paths)
-        assert len(server.bodies) == first
     assert (paths.root / ".cache" / "error-spans" / "answers.sqlite").is_file()
     held = [json.loads(line) for line in (paths.prompts / "quarantine.jsonl").read_text(encoding="utf-8").splitlines()]
     found = [
@@ -215,28 +215,37 @@ def test_fluent_mistranslations_go_to_quarantine_with_what_was_marked(
     assert metrics["alignment"]["en"]["mistranslated_power"] is None
 
 
+def reasons_of(sets: Sets, validate: Validate, url: str, tmp_path: Path) -> pd.DataFrame:
+    """The alignment set's lines with their reasons for quarantine."""
+    path = tmp_path / "alignment.jsonl"
+    write_prompts(path, sets["alignment"])
+    asking = validate.model_copy(update={"error_spans": settings(url)})
+    languages = Languages(source="en", served=("en", "sw", "zh"), transfer=())
+    frame = measure.compute_columns({"alignment": measure.survey(path)}, languages, asking, cache=tmp_path / ".cache")
+    frame["text"] = frame["source_text"] = ""
+    frame["reasons"] = quarantine.reasons(frame, asking, "en", Releases())
+    return frame
+
+
 def test_texts_without_a_readable_answer_are_held_back(
-    spoilt: tuple[Sets, Model], languages: Languages, validate: Validate, put: Callable[[Sets], Paths]
+    spoilt: tuple[Sets, Model], validate: Validate, tmp_path: Path
 ) -> None:
     sets, model = spoilt
     silent = sets["alignment"][20].prompts["zh"]
-    paths = put(sets)
-    wide = {"maximum_quarantined": 0.5, "minimum_coverage": 0.5}
     with serving(lambda body: "No." if asked(body).translation == silent else model(body)) as server:
-        stage.run(languages, validate.model_copy(update={**wide, "error_spans": settings(server.url)}), paths)
-    held = [json.loads(line) for line in (paths.prompts / "quarantine.jsonl").read_text(encoding="utf-8").splitlines()]
-    (line,) = [line for line in held if any(reason["check"] == "unrated" for reason in line["reasons"])]
-    assert (line["id"], line["language"]) == ("a20", "zh")
-    assert "no readable answer about its errors (not the JSON asked for)" in line["reasons"][0]["message"]
+        frame = reasons_of(sets, validate, server.url, tmp_path)
+    held = frame[frame["reasons"].map(lambda reasons: any(reason.check == "unrated" for reason in reasons))]
+    assert held[["id", "language"]].to_numpy().tolist() == [["a20", "zh"]]
+    (reason,) = held["reasons"].iloc[0]
+    assert "no readable answer about its errors (not the JSON asked for)" in reason.message
 
 
 def test_a_model_that_marks_nothing_has_no_power_and_says_so(
-    spoilt: tuple[Sets, Model], languages: Languages, validate: Validate, put: Callable[[Sets], Paths]
+    spoilt: tuple[Sets, Model], validate: Validate, tmp_path: Path
 ) -> None:
     sets, _ = spoilt
-    paths = put(sets)
     with serving(lambda body: answer(asked(body).nonce)) as server:
-        asking = validate.model_copy(update={"maximum_quarantined": 0.5, "error_spans": settings(server.url)})
-        stage.run(languages, asking, paths)
-    metrics = json.loads((paths.prompts / "metrics.json").read_text(encoding="utf-8"))
-    assert "mistranslated" in metrics["alignment"]["sw"]["unchecked"]
+        frame = reasons_of(sets, validate, server.url, tmp_path)
+    swahili = frame[frame["language"] == "sw"]
+    assert "mistranslated" in suite.unchecked(swahili, of_source=False)
+    assert swahili["error_score"].eq(0).all() and swahili["error_power"].isna().all()
