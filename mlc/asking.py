@@ -5,12 +5,10 @@ An unfit answer is a try like any other, and one text that gets no answer is its
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import httpx
-import regex
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
 from tenacity.wait import wait_random_exponential
 
@@ -23,8 +21,6 @@ R = TypeVar("R")
 _HOPELESS = {401, 402, 404}  # key, money, address or model: no text will do better
 _DOWN = 10  # texts in a row that got no answer for all tries, after which the endpoint is taken for down
 _UNWILLING = 100  # texts in a row that it rejected: it may filter harmful ones, with 400 or 403, and answer others
-# What could be taken for a tag or a control token by whoever serves the model, and what cannot be seen.
-_ESCAPED = regex.compile(r"[<>|\[\]\p{C}\p{Zl}\p{Zp}]")
 
 
 class Unfit(Exception):
@@ -135,14 +131,3 @@ def content(reply: Any) -> str:
     if not isinstance(text, str) or not text.strip():
         raise Unfit("empty")
     return text
-
-
-def fenced(name: str, data: Mapping[str, str], nonce: str) -> str:
-    """Texts of others between tags that nobody can have foreseen, as JSON without a tag or control token in it."""
-    text = _ESCAPED.sub(_escape, json.dumps(dict(data), ensure_ascii=False))
-    return f"<{name} {nonce}>\n{text}\n</{name} {nonce}>"
-
-
-def _escape(match: regex.Match[str]) -> str:
-    units = match[0].encode("utf-16-be", "surrogatepass")
-    return "".join(f"\\u{units[i : i + 2].hex()}" for i in range(0, len(units), 2))

@@ -14,8 +14,7 @@ from typing import Any, Literal
 import httpx
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from mlc.asking import fenced
-from mlc.endpoint import Completion, Endpoint, Refused
+from mlc.endpoint import Completion, Endpoint, Refused, fenced
 from mlc.files import sha256_json
 from mlc.judges import Judgement, harmless
 from mlc.languages.identify import identify

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,12 +22,11 @@ import pandas as pd
 
 from mlc.languages import identify
 from mlc.prompts.schema import PromptRow
-from mlc.quality import duplicates, endings, error_spans, evidence, lengths, ngram_model, pair_checks, text_checks
-from mlc.quality.encoder import Encoder, fits, retrieved
-from mlc.quality.endings import Cuts
-from mlc.quality.error_spans import Rater
-from mlc.quality.lengths import Lengths
-from mlc.quality.ngram_model import Learned, language_margins, ngrams
+from mlc.quality import duplicates, error_spans, evidence, pair_checks, rating, text_checks
+from mlc.quality.encoder import Encoder
+from mlc.quality.lessons import Lessons, compared, learn
+from mlc.quality.ngram_model import language_margins, ngrams
+from mlc.quality.rating import Rater
 
 _HALF = 0.5  # of the faulty texts; a check that cannot find as many without false alarms says nothing
 _LINE = ("set", "id", "intent", "language")
@@ -51,32 +49,10 @@ def long_frame(sets: Mapping[str, Iterable[PromptRow]], tags: Sequence[str], sou
     return pd.DataFrame(lines, columns=[*_LINE, "text", "source_text", "back_translation"], dtype=object)
 
 
-@dataclass(frozen=True)
-class Lessons:
-    """What a sample of a set teaches."""
-
-    lengths: Lengths
-    cuts: Mapping[str, Cuts]
-    """Language -> how its texts look when they are cut off; only languages with enough texts."""
-    wording: Learned | None
-
-
 def learn_from(lines: pd.DataFrame, source: str) -> Lessons:
     """Learns from a sample of one set, as ``long_frame`` has it."""
     texts = {str(tag): _texts(group["text"]) for tag, group in lines.groupby("language", sort=False)}
-    ids = list(dict.fromkeys(lines["id"]))
-    known = lengths.learn(texts, source)
-    logs = lengths.log_lengths(texts)
-    spreads = known.spreads(logs)
-    surplus = (logs - known.expected(logs)) / spreads
-    cuts = {}
-    for place, (tag, column) in enumerate(texts.items()):
-        if tag == source or source not in texts:
-            continue
-        cut = endings.learn(ids, column, texts[source], surplus[:, place], spreads[:, place])
-        if cut is not None:
-            cuts[tag] = cut
-    return Lessons(known, cuts, ngram_model.learn(ids, texts))
+    return learn(list(dict.fromkeys(lines["id"])), texts, source)
 
 
 def _texts(column: pd.Series) -> list[str | None]:
@@ -116,63 +92,21 @@ def text_columns(
     hashes = np.zeros(len(lines), np.uint64)
     ids = list(lines["id"].iloc[of_tag[tags[0]]])
     margins = language_margins(lessons.wording, ids, counts) if lessons.wording else {}
-    compared = _compared(lessons, ids, usable, sources, source, counts, encoder)
+    columns_of = compared(lessons, ids, usable, sources, source, counts, encoder)
     for tag, at in of_tag.items():
         hashes[at] = duplicates.text_hash(usable[tag])
         if tag in margins:
             columns["language_margin"][at], rivals = margins[tag]
             columns["reads_like"][at] = np.array(rivals, dtype=object)
-        for name, values in compared.get(tag, {}).items():
+        for name, values in columns_of.get(tag, {}).items():
             columns[name][at] = values
-    for tag, rated in error_spans.columns(rater, usable, source) if rater else ():
+    for tag, rated in rating.columns(rater, usable, source) if rater else ():
         columns["error_score"][of_tag[tag]] = rated.error_score
         columns["errors"][of_tag[tag]] = np.array(rated.errors, dtype=object)
         columns["unrated"][of_tag[tag]] = np.array(rated.unrated, dtype=object)
     # As series, for pandas would take columns of texts and nulls for its own strings, whose null is NaN.
     series = {name: pd.Series(values, lines.index, dtype=values.dtype) for name, values in columns.items()}
     return lines[list(_LINE)].assign(present=lines["text"].notna(), **series, hash=hashes), marks
-
-
-def _compared(
-    lessons: Lessons,
-    ids: Sequence[str],
-    texts: Mapping[str, Sequence[str | None]],
-    sources: Sequence[str | None],
-    source: str,
-    counts: Mapping[str, Any],
-    encoder: Encoder | None,
-) -> dict[str, dict[str, Any]]:
-    """Language other than the source -> the columns that compare its texts with their rows.
-
-    ``length_deviation``: how much longer or shorter than by the row's other texts is usual, in robust deviations; fails
-    on rows most of whose texts are cut off alike. ``association``: the share of wrong pairs of a text and a row that
-    fit worse, by the n-grams of both, their lengths, and the encoder's opinion where there is one; near 1 for a
-    translation, uniform from 0 to 1 for a text that belongs elsewhere.
-    """
-    logs = lengths.log_lengths(texts)
-    expected, spreads = lessons.lengths.expected(logs), lessons.lengths.spreads(logs)
-    wording = ngram_model.fits(lessons.wording, ids, counts) if lessons.wording else {}
-    vectors = encoder.encode(texts) if encoder else {}
-    result: dict[str, dict[str, Any]] = {}
-    for place, tag in enumerate(lessons.lengths.tags):
-        if tag == source or tag not in texts:
-            continue
-        deviation = (logs[:, place] - expected[:, place]) / spreads[:, place]
-        result[tag] = {"length_deviation": deviation.astype(np.float32)}
-        if tag in lessons.cuts:
-            result[tag]["wholeness"] = lessons.cuts[tag].wholeness(ids, texts[tag], sources, deviation)
-        comparable = ~np.isnan(deviation)
-        signs = [lengths.fits(logs[:, place], expected[:, place], spreads[:, place])]
-        fewest = evidence.FEWEST
-        if tag in wording:
-            signs.append(evidence.standardised(wording[tag], comparable))
-        if vectors:
-            fewest = evidence.FEWEST_ENCODED
-            signs.append(evidence.standardised(fits(vectors, tag), comparable))
-            result[tag]["retrieved"] = retrieved(vectors, tag, source)
-        if len(signs) > 1:  # lengths alone tell texts apart too rarely
-            result[tag]["association"] = evidence.against_wrong_pairs(signs, comparable, fewest)
-    return result
 
 
 _OBJECTS = (

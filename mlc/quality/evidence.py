@@ -23,7 +23,7 @@ FEWEST_ENCODED = 20
 _WRONG_PAIRS = 50  # of each row; what they are compared with needs no more
 _LIMITS = np.linspace(0.01, 0.99, 99)
 _BEYOND_HALF = np.arange(0.55, 0.96, 0.05)
-_ERRORS = 1.5  # standard errors of the number of faulty texts, within which it is taken for the same
+_ERRORS = 2  # standard errors of the number of faulty texts, within which it is taken for the same
 _TIES = 0.1  # of the straight line beside curves, which have level parts
 
 

@@ -19,10 +19,11 @@ from threadpoolctl import threadpool_limits
 
 from mlc.progress import track
 from mlc.prompts.schema import PromptRow, iter_prompts
-from mlc.quality.checks import Lessons, learn_from, long_frame, set_columns, text_columns
+from mlc.quality.checks import learn_from, long_frame, set_columns, text_columns
 from mlc.quality.encoder import Encoder
-from mlc.quality.error_spans import Rater, wrong_scores
+from mlc.quality.lessons import Lessons
 from mlc.quality.ngram_model import SAMPLE
+from mlc.quality.rating import Rater, wrong_scores
 from mlc.settings import Languages, Validate
 
 Key = tuple[str, str, str]  # set, id, language

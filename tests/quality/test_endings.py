@@ -38,7 +38,7 @@ def test_cut_texts_look_cut_and_whole_ones_whole(tag: str, punctuation: bool) ->
         assert text
         given[tag][n] = text[: len(text) * 2 // 5]
     values = wholeness(given, tag)
-    assert (values[cut] < 0.95).mean() > 0.9
+    assert (values[cut] < 0.95).mean() >= 0.9
     assert np.delete(values, cut).mean() > 0.97
 
 

@@ -20,7 +20,8 @@ from mlc.paths import Paths
 from mlc.prompts.schema import write_prompts
 from mlc.quality import error_spans, measure, quarantine, stage, suite
 from mlc.quality.decisions import Releases
-from mlc.quality.error_spans import Pair, Rater
+from mlc.quality.error_spans import Pair
+from mlc.quality.rating import Rater, wrong_pairs
 from mlc.settings import ErrorSpans, Languages, Validate
 
 from .conftest import Sets, with_text
@@ -168,12 +169,12 @@ def test_wrong_pairs_are_wrong_and_half_of_them_negations() -> None:
     }
     texts["es"][5] = None
     texts["en"][6] = "How do I not do it?"
-    pairs = error_spans.wrong_pairs(texts, "en", 30)["es"]
+    pairs = wrong_pairs(texts, "en", 30)["es"]
     right = set(zip(texts["en"], texts["es"], strict=True))
     assert len(pairs) == 30 and not any((pair.source_text, pair.text) in right for pair in pairs)
     negated = [pair for pair in pairs if pair.source_text not in texts["en"]]
     assert 10 <= len(negated) <= 15 and all(" not " in pair.source_text for pair in negated)
-    assert error_spans.wrong_pairs({"de": texts["en"], "es": texts["es"]}, "de", 30)["es"]
+    assert wrong_pairs({"de": texts["en"], "es": texts["es"]}, "de", 30)["es"]
 
 
 @pytest.fixture
