@@ -18,6 +18,7 @@ from itertools import islice
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import httpx
+import regex
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt
 from tenacity.wait import wait_exponential_jitter
 
@@ -30,6 +31,8 @@ FIRST_WAIT = 1.0  # seconds before the second attempt; doubled before each furth
 LONGEST_WAIT = 300.0  # of a wait that the endpoint asks for, too
 CONNECT = 30.0  # seconds to wait for a connection
 REFUSED = {400, 413, 422}  # statuses that are about one request alone: too long for the model, or filtered
+# What could be taken for a tag or a control token by whoever serves the model, and what cannot be seen.
+_ESCAPED = regex.compile(r"[<>|\[\]\p{C}\p{Zl}\p{Zp}]")
 
 
 class Completion(NamedTuple):
@@ -318,3 +321,14 @@ def _wait(state: RetryCallState) -> float:
     error = state.outcome.exception() if state.outcome else None
     server_wait = min(LONGEST_WAIT, error.wait) if isinstance(error, Unanswered) else 0.0
     return max(server_wait, wait_exponential_jitter(FIRST_WAIT, max=60, jitter=FIRST_WAIT)(state))
+
+
+def fenced(name: str, data: Mapping[str, str], nonce: str) -> str:
+    """Texts of others between tags that nobody can have foreseen, as JSON without a tag or control token in it."""
+    text = _ESCAPED.sub(_escape, json.dumps(dict(data), ensure_ascii=False))
+    return f"<{name} {nonce}>\n{text}\n</{name} {nonce}>"
+
+
+def _escape(match: regex.Match[str]) -> str:
+    units = match[0].encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[i : i + 2].hex()}" for i in range(0, len(units), 2))

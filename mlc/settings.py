@@ -105,7 +105,6 @@ class Thresholds(Section):
     maximum_leakage: Share = Field(description="of the source's words, in one run, left in the text")
     maximum_repetition: Share = Field(description="of the text's stretches that it has more than once")
     minimum_back_translation: float = Field(ge=0, le=100, description="chrF of a back-translation against the source")
-    minimum_similarity: float = Field(ge=-1, le=1, description="cosine of text and source by the encoder")
     minimum_retrieval: Share = Field(description="variants of a language whose nearest source text is their own")
     minimum_language_share: Share = Field(
         description="variants of a language whose identified language is right, where identification covers it"
@@ -114,17 +113,41 @@ class Thresholds(Section):
     minimum_coverage: Share = Field(description="rows of a set with a clean variant, in each served language")
 
 
+class ErrorSpans(Section):
+    """Errors of translations, marked by a language model behind an OpenAI-compatible endpoint."""
+
+    base_url: str = Field(pattern=r"^https?://[^@?]+$", description="up to /chat/completions, without a key in it")
+    model: str = Field(min_length=1, description="as the endpoint calls it")
+    key_variable: str | None = Field(description="environment variable that holds the API key; null for none")
+    concurrency: int = Field(ge=1, description="requests in flight")
+    timeout: float = Field(gt=0, description="seconds for one try")
+    attempts: int = Field(ge=1, description="tries per text")
+    wrong_pairs: int = Field(ge=10, description="of each language in each set, rated as well to set its limit")
+    price_in: float = Field(ge=0, description="per million prompt tokens; 0 if it costs nothing")
+    price_out: float = Field(ge=0, description="per million answer tokens")
+    spending_limit: float | None = Field(ge=0, description="most that one run may cost, in the prices' unit; or null")
+
+    @model_validator(mode="after")
+    def _limit_has_prices(self) -> Self:
+        if self.spending_limit is not None and not (self.price_in or self.price_out):
+            raise ValueError("spending_limit needs price_in and price_out")
+        return self
+
+
 class Validate(Thresholds):
     """Translation quality: thresholds, those of single languages, and what else validation needs."""
 
     minimum_languages: int = Field(
         ge=1, description="served languages in which a training row is clean; one with fewer is dropped"
     )
-    misplaced_false_alarms: float = Field(
-        ge=0, le=0.1, description="rightly placed texts that may be taken for another row's; sets that check's limits"
+    false_alarms: float = Field(
+        ge=0,
+        le=0.1,
+        description="good texts of a language that may fail misplaced, and cut_off; sets these checks' limits",
     )
     encoder: str | None = Field(description="a sentence-transformers model, a folder or a hub id; null for none")
     encoder_revision: str | None = Field(description="commit of the hub model; null for a local folder")
+    error_spans: ErrorSpans | None = Field(description="what marks errors of translations; null for none")
     per_language: dict[LanguageTag, dict[str, float | int]] = Field(description="thresholds of single languages")
 
     @model_validator(mode="after")

@@ -187,7 +187,7 @@ def test_every_loose_setting_is_said_at_once(tmp_path: Path) -> None:
     ("find", "where"),
     [
         ("at_most: 1.1", "gate.rules.4.at_most"),
-        ("length_ratio_deviations: 4.0", "validate.length_ratio_deviations"),
+        ("length_ratio_deviations: 3.5", "validate.length_ratio_deviations"),
         ("minimum_language_margin: 0.0", "validate.minimum_language_margin"),
         ("weight: 8.0", "train.objective.weight"),
     ],

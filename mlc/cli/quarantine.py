@@ -80,6 +80,21 @@ def quarantine_release(
     quarantine_edit.release(Paths(), key_of(name.value, row_id, language, part.value), why, who)
 
 
+@app.command("release-kind", epilog="Example: mlc quarantine release-kind localised_amount --why 'prices are local'")
+def quarantine_release_kind(
+    check: Annotated[str, typer.Argument(metavar="CHECK", help="localised_amount")],
+    why: Why,
+    name: Annotated[PromptSet | None, typer.Option("--set", help="in this set alone")] = None,
+    language: Annotated[str | None, typer.Option(help="in this language alone")] = None,
+    who: Who = None,
+) -> None:
+    """Let all variants pass that fail one check which may be right in many texts alike."""
+    from mlc.paths import Paths
+    from mlc.quality import quarantine_edit
+
+    quarantine_edit.release_kind(Paths(), check, why, who, name and name.value, language)
+
+
 @app.command("fix", epilog="Example: mlc quarantine fix evaluation steal-laptop-20 sw --text '…' --why 'was cut off'")
 def quarantine_fix(
     name: InSet,

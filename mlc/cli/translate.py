@@ -105,9 +105,9 @@ def translate_endpoint(
     body: Annotated[str, typer.Option(help="JSON of fields to set in the request; null leaves a field out")] = "{}",
 ) -> None:
     """By a language model behind an OpenAI-compatible endpoint."""
+    from mlc.spending import Price, Spending
     from mlc.translation import answers
     from mlc.translation.endpoint import EndpointTranslator
-    from mlc.translation.spending import Price, Spending
 
     spending = Spending(Price(price_in, price_out), spending_limit)
     extra = answers.fields(body)

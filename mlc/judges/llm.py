@@ -8,15 +8,13 @@ that follows instructions in the data and repeats the number all the same: check
 
 from __future__ import annotations
 
-import json
 import secrets
 from typing import Any, Literal
 
 import httpx
-import regex
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from mlc.endpoint import Completion, Endpoint, Refused
+from mlc.endpoint import Completion, Endpoint, Refused, fenced
 from mlc.files import sha256_json
 from mlc.judges import Judgement, harmless
 from mlc.languages.check import LanguageCheck
@@ -62,8 +60,6 @@ _SCHEMA: dict[str, Any] = {
         },
     },
 }
-# What could be taken for a tag or a control token by whoever serves the judge, and what cannot be seen.
-_ESCAPED = regex.compile(r"[<>|\[\]\p{C}\p{Zl}\p{Zp}]")
 
 
 class Answer(BaseModel):
@@ -76,16 +72,9 @@ class Answer(BaseModel):
     reason: str
 
 
-def fenced(prompt: str, response: str, language: str, nonce: str) -> str:
-    """The exchange between tags that nobody can have foreseen, as JSON without a tag or control token in it."""
+def exchange(prompt: str, response: str, language: str, nonce: str) -> str:
     data = {"language": language_name(language), "request": prompt, "response": response}
-    text = _ESCAPED.sub(_escape, json.dumps(data, ensure_ascii=False))
-    return f"<exchange {nonce}>\n{text}\n</exchange {nonce}>"
-
-
-def _escape(match: regex.Match[str]) -> str:
-    units = match[0].encode("utf-16-be", "surrogatepass")
-    return "".join(f"\\u{units[i : i + 2].hex()}" for i in range(0, len(units), 2))
+    return fenced("exchange", data, nonce)
 
 
 def read(
@@ -150,7 +139,7 @@ def _body(prompt: str, response: str, language: str, nonce: str) -> dict[str, An
     return {
         "messages": [
             {"role": "system", "content": SYSTEM.format(nonce=nonce)},
-            {"role": "user", "content": fenced(prompt, response, language, nonce)},
+            {"role": "user", "content": exchange(prompt, response, language, nonce)},
         ],
         "response_format": _SCHEMA,
         "temperature": 0,

@@ -1,9 +1,10 @@
 """Translation quality as plain columns of a long frame: one line per row and language.
 
 ``long_frame`` makes the frame. Each quality column is one function of text_checks.py (the text alone), pair_checks.py
-(beside its source text), identify.py and learned.py (what the set teaches), duplicates.py, encoder.py, or of this file
-(beside its language's other texts). A null in a quality column means "not checked": the text is missing, too long or
-without letters, or the check cannot say anything about its language. A null never counts as passed.
+(beside its source text), identify.py, ngram_model.py, lengths.py and endings.py (what the set teaches), duplicates.py,
+encoder.py, error_spans.py, or of this file (beside its language's other texts). A null in a quality column means "not
+checked": the text is missing, too long or without letters, or the check cannot say anything about its language. A null
+never counts as passed.
 
 Columns are made in two steps, so that a set of any size needs only its compact columns in memory: ``text_columns`` for
 a chunk of rows with their texts, ``set_columns`` for all lines together, without texts.
@@ -21,17 +22,16 @@ import pandas as pd
 
 from mlc.languages import identify
 from mlc.prompts.schema import PromptRow
-from mlc.quality import duplicates, pair_checks, text_checks
+from mlc.quality import duplicates, error_spans, evidence, pair_checks, rating, text_checks
 from mlc.quality.encoder import Encoder
-from mlc.quality.ngram_model import Learned, association_limit, associations, language_margins, learn, ngrams
+from mlc.quality.lessons import Lessons, compared, learn
+from mlc.quality.ngram_model import language_margins, ngrams
+from mlc.quality.rating import Rater
 
-# Translations of ordinary requests vary in length by a tenth and more. In a set that varies less (short requests from
-# one template, or the source against itself) a small spread would turn ordinary rows into outliers.
-_SMALLEST_SPREAD = 0.1
-_MAD_TO_DEVIATION = 1.4826  # makes the median absolute deviation of a normal distribution its standard deviation
-_SHORTER = -1.0  # deviations of length from which on a missing end is taken for a cut
-_ENDED = 0.9  # share of a language's texts that end like their source; with fewer the language has no such custom
+_HALF = 0.5  # of the faulty texts; a check that cannot find as many without false alarms says nothing
 _LINE = ("set", "id", "intent", "language")
+WrongScores = Mapping[tuple[str, str], npt.NDArray[np.float32]]
+"""(set, language) -> error scores of its wrong pairs."""
 
 
 def long_frame(sets: Mapping[str, Iterable[PromptRow]], tags: Sequence[str], source: str) -> pd.DataFrame:
@@ -49,10 +49,10 @@ def long_frame(sets: Mapping[str, Iterable[PromptRow]], tags: Sequence[str], sou
     return pd.DataFrame(lines, columns=[*_LINE, "text", "source_text", "back_translation"], dtype=object)
 
 
-def learn_from(lines: pd.DataFrame) -> Learned | None:
+def learn_from(lines: pd.DataFrame, source: str) -> Lessons:
     """Learns from a sample of one set, as ``long_frame`` has it."""
     texts = {str(tag): _texts(group["text"]) for tag, group in lines.groupby("language", sort=False)}
-    return learn(list(dict.fromkeys(lines["id"])), texts)
+    return learn(list(dict.fromkeys(lines["id"])), texts, source)
 
 
 def _texts(column: pd.Series) -> list[str | None]:
@@ -62,14 +62,16 @@ def _texts(column: pd.Series) -> list[str | None]:
 def text_columns(
     lines: pd.DataFrame,
     source: str,
-    learned: Learned | None,
+    lessons: Lessons,
     maximum_characters: Mapping[str, int],
     encoder: Encoder | None = None,
+    rater: Rater | None = None,
 ) -> tuple[pd.DataFrame, npt.NDArray[np.uint16]]:
     """The columns that need texts, of a chunk of one set, and the MinHash signatures of its lines.
 
     The lines are in ``long_frame``'s order. ``script_share``, ``identified``, ``right_language``, ``other_language``,
-    ``language_margin``, ``association`` and ``similarity`` are documented where they are made.
+    ``language_margin``, ``length_deviation``, ``wholeness``, ``association``, ``retrieved`` and ``error_score`` are
+    documented where they are made.
     """
     tags = [str(tag) for tag in lines["language"].unique()]
     columns = {name: np.full(len(lines), None, dtype=object) for name in _OBJECTS}
@@ -89,9 +91,8 @@ def text_columns(
         marks[at] = duplicates.signatures(counts[tag])
     hashes = np.zeros(len(lines), np.uint64)
     ids = list(lines["id"].iloc[of_tag[tags[0]]])
-    margins = language_margins(learned, ids, counts) if learned else {}
-    fits = associations(learned, ids, counts) if learned else {}
-    similar = encoder.columns(usable, source) if encoder else {}
+    margins = language_margins(lessons.wording, ids, counts) if lessons.wording else {}
+    columns_of = compared(lessons, ids, usable, sources, source, counts, encoder)
     for tag, at in of_tag.items():
         hashes[at] = duplicates.text_hash(usable[tag])
         if tag == source:  # what compares a text with its translations judges these
@@ -99,21 +100,24 @@ def text_columns(
         elif tag in margins:
             columns["language_margin"][at], rivals = margins[tag]
             columns["reads_like"][at] = np.array(rivals, dtype=object)
-            columns["association"][at] = fits[tag]
-        if tag in similar:
-            columns["similarity"][at], columns["retrieved"][at] = similar[tag]
+        for name, values in columns_of.get(tag, {}).items():
+            columns[name][at] = values
+    for tag, rated in rating.columns(rater, usable, source) if rater else ():
+        columns["error_score"][of_tag[tag]] = rated.error_score
+        columns["errors"][of_tag[tag]] = np.array(rated.errors, dtype=object)
+        columns["unrated"][of_tag[tag]] = np.array(rated.unrated, dtype=object)
     # As series, for pandas would take columns of texts and nulls for its own strings, whose null is NaN.
     series = {name: pd.Series(values, lines.index, dtype=values.dtype) for name, values in columns.items()}
     return lines[list(_LINE)].assign(present=lines["text"].notna(), **series, hash=hashes), marks
 
 
 _OBJECTS = (
-    "empty", "control_characters", "mojibake", "untranslated", "lost", "chatter", "unended", "right_language",
-    "other_language", "reads_like", "retrieved", "identified",
+    "empty", "control_characters", "mojibake", "untranslated", "lost", "localised_amount", "chatter", "right_language",
+    "other_language", "reads_like", "retrieved", "identified", "errors", "unrated",
 )  # fmt: skip
 _NUMBERS = (
-    "characters", "script_share", "repetition", "length_ratio", "source_characters", "leakage", "back_translation",
-    "language_margin", "association", "similarity",
+    "characters", "script_share", "repetition", "length_ratio", "length_deviation", "wholeness", "leakage",
+    "back_translation", "language_margin", "association", "error_score",
 )  # fmt: skip
 
 
@@ -127,6 +131,7 @@ def _one_language(
     beside = [None] * len(sources) if tag == source else sources
     languages = identified(worded)
     taken = [name is not None and identify.same_language(source, name) for name in languages]
+    lost, localised = pair_checks.lost(worded, beside, tag, source)
     columns: dict[str, Sequence[Any]] = {
         "characters": text_checks.characters(all_texts),
         "empty": text_checks.empty(texts),
@@ -138,12 +143,11 @@ def _one_language(
         "right_language": right_language(languages, tag),
         "other_language": other_language(worded, tag),
         "length_ratio": pair_checks.length_ratio(worded, sources),
-        "source_characters": [math.nan if text is None else len(text) for text in sources],
         "untranslated": pair_checks.untranslated(worded, beside, taken),
         "leakage": pair_checks.leakage(worded, beside),
-        "lost": pair_checks.lost(worded, beside),
+        "lost": lost,
+        "localised_amount": localised,
         "chatter": pair_checks.chatter(worded, beside),
-        "unended": pair_checks.unended(worded, beside),
         "back_translation": pair_checks.back_translation(_texts(lines["back_translation"]), beside),
     }
     return columns, texts, ngrams(worded)
@@ -188,68 +192,69 @@ def other_language(texts: Sequence[str | None], tag: str) -> list[str | None]:
     return [None if text is None else (identify.surely_other(text, tag) or "") for text in texts]
 
 
-def length_deviation(frame: pd.DataFrame) -> pd.Series:
-    """How far the logarithm of ``length_ratio`` is from its median for the language in the set, in robust deviations.
+def below_limit(frame: pd.DataFrame, column: str, false_alarms: float) -> tuple[pd.Series, pd.Series]:
+    """Whether a text's value is below the limit for faulty ones, and the share of faulty texts that this finds.
 
-    Short sources vary more: a distance counts by the square root of the source's length over the median length, at most
-    twice and at least half. Fails on: a language of which most texts are cut off alike (the median moves along), and
-    texts of which less than about a half is missing.
-    """
-    log = frame["length_ratio"].astype(float).map(math.log, na_action="ignore")
-    pair = [frame["set"], frame["language"]]
-    usual = frame["source_characters"].groupby(pair, observed=True).transform("median")
-    distance = log - log.groupby(pair, observed=True).transform("median")
-    distance *= np.sqrt(frame["source_characters"] / usual).clip(0.5, 2.0)
-    spread = _MAD_TO_DEVIATION * distance.abs().groupby(pair, observed=True).transform("median")
-    deviation: pd.Series = distance / spread.clip(lower=_SMALLEST_SPREAD)
-    return deviation.astype(np.float32)
-
-
-def cut_off(frame: pd.DataFrame) -> pd.Series:
-    """Whether the text ends without punctuation, unlike its source and its language's custom, and is short as well.
-
-    Null where the source ends without, and in languages without the custom (Thai): those in which one text in ten does
-    so although it is not short. Fails on: a text cut at the end of a sentence, and one that lost less than its
-    language's lengths vary.
-    """
-    checked = frame["unended"].notna() & frame["length_deviation"].notna()
-    short = frame["length_deviation"] < _SHORTER
-    ended = frame["unended"].eq(False).astype(float).where(checked & ~short)
-    custom = ended.groupby([frame["set"], frame["language"]], observed=True).transform("mean") >= _ENDED
-    cut = frame["unended"].eq(True) & short
-    return cut.astype(object).where(checked & custom, None)
-
-
-def misplaced(frame: pd.DataFrame, false_alarms: float) -> tuple[pd.Series, pd.Series]:
-    """Whether the text belongs to another row by its ``association``, and the share of such texts that this would find.
-
-    The limit is set per language from the set itself, such that false alarms stay rare; where it could not find half of
-    the misplaced texts so carefully, all are null: the check has no power there. Fails on: requests that hardly differ,
-    loose translations in small sets, and sets in which every fifth text is misplaced.
+    The column holds shares of wrong examples that look worse. The limit is set per language from the set itself, such
+    that false alarms stay rare; where it could not find half of the faulty texts so carefully, all are null: the check
+    has no power there. Fails on: requests that hardly differ, loose translations in small sets, and sets in which every
+    fifth text is faulty.
     """
     wrong = pd.Series(np.full(len(frame), None), frame.index, dtype=object)
     power = pd.Series(np.nan, frame.index, dtype=np.float32)
     for _, lines in frame.groupby(["set", "language"], sort=False, observed=True):
-        values = lines["association"].dropna()
-        limit = association_limit(values.to_numpy(), false_alarms)
-        if limit >= 0.5:
+        values = lines[column].dropna()
+        limit = evidence.limit(values.to_numpy(), false_alarms)
+        if limit >= _HALF:
             wrong[values.index] = (values < limit).astype(object)
             power[lines.index] = limit
     return wrong, power
 
 
+def mistranslated(frame: pd.DataFrame, wrong_scores: WrongScores) -> tuple[pd.Series, pd.Series, pd.Series]:
+    """Whether a text's error spans weigh as much as those of wrong pairs, that limit, and the share of these it finds.
+
+    Null where texts were not rated, and for languages in which fewer than half of the wrong pairs would be found: the
+    model behind the endpoint does not read them well enough. Fails on: what ``error_spans`` fails on.
+    """
+    wrong = pd.Series(np.full(len(frame), None), frame.index, dtype=object)
+    limits, power = (pd.Series(np.nan, frame.index, dtype=np.float32) for _ in range(2))
+    for (name, tag), lines in frame.groupby(["set", "language"], sort=False, observed=True):
+        values, scores = lines["error_score"].dropna(), wrong_scores.get((str(name), str(tag)))
+        if scores is None or not len(values):
+            continue
+        limit, found = error_spans.limit(values.to_numpy(), scores)
+        if found >= _HALF:
+            wrong[values.index] = (values >= limit).astype(object)
+            limits[lines.index], power[lines.index] = limit, found
+    return wrong, limits, power
+
+
 def set_columns(
-    frame: pd.DataFrame, marks: npt.NDArray[np.uint16], order: Sequence[str], false_alarms: float
+    frame: pd.DataFrame,
+    marks: npt.NDArray[np.uint16],
+    order: Sequence[str],
+    false_alarms: float,
+    wrong_scores: WrongScores | None = None,
 ) -> pd.DataFrame:
     """The frame of ``text_columns`` (of all sets, in order) with the columns that need all lines together."""
     frame = frame.assign(
-        length_deviation=length_deviation(frame),
         duplicate_of=duplicates.duplicate_of(frame),
         near_duplicate_of=duplicates.near_duplicate_of(frame, marks),
         leaked_from=duplicates.leaked_from(frame, order),
     )
-    wrong, power = misplaced(frame, false_alarms)
-    return frame.assign(cut_off=cut_off(frame), misplaced=wrong, association_power=power)
+    misplaced, association_power = below_limit(frame, "association", false_alarms)
+    cut_off, wholeness_power = below_limit(frame, "wholeness", false_alarms)
+    wrong, limit, rated_power = mistranslated(frame, wrong_scores or {})
+    return frame.assign(
+        misplaced=misplaced,
+        association_power=association_power,
+        cut_off=cut_off,
+        wholeness_power=wholeness_power,
+        mistranslated=wrong,
+        error_limit=limit,
+        error_power=rated_power,
+    )
 
 
 def add_quality(
@@ -258,12 +263,13 @@ def add_quality(
     order: Sequence[str],
     maximum_characters: int = 20_000,
     false_alarms: float = 0.005,
+    encoder: Encoder | None = None,
 ) -> pd.DataFrame:
     """The frame of ``long_frame``, texts included, with every quality column: all in memory."""
     most = dict.fromkeys(map(str, frame["language"].unique()), maximum_characters)
     parts = []
     for _, lines in frame.groupby("set", sort=False):
-        parts.append(text_columns(lines, source, learn_from(lines), most))
+        parts.append(text_columns(lines, source, learn_from(lines, source), most, encoder))
     whole = pd.concat([columns for columns, _ in parts])
     whole = set_columns(whole, np.concatenate([marks for _, marks in parts]), order, false_alarms)
     return whole.assign(text=frame["text"], source_text=frame["source_text"])

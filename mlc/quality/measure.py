@@ -23,7 +23,9 @@ from mlc.quality import replies
 from mlc.quality.checks import learn_from, long_frame, set_columns, text_columns
 from mlc.quality.decisions import Key
 from mlc.quality.encoder import Encoder
-from mlc.quality.ngram_model import SAMPLE, Learned
+from mlc.quality.lessons import Lessons
+from mlc.quality.ngram_model import SAMPLE
+from mlc.quality.rating import Rater, wrong_scores
 from mlc.settings import Languages, Validate
 
 CHUNK = 1000  # rows, about; what is compared with others is compared with those of its chunk
@@ -93,21 +95,33 @@ def chunks(prompts: PromptSet) -> Iterator[list[PromptRow]]:
 
 
 def compute_columns(
-    sets: Mapping[str, PromptSet], languages: Languages, validate: Validate, keep: Collection[Key] = ()
+    sets: Mapping[str, PromptSet],
+    languages: Languages,
+    validate: Validate,
+    keep: Collection[Key] = (),
+    cache: Path = Path(".cache"),
 ) -> Columns:
     """The quality columns of prompts and replies.
 
-    Both frames have the columns text and source_text, filled for the texts of ``keep`` alone.
+    Both frames have the columns text and source_text, filled for the texts of ``keep`` alone. What an endpoint answers
+    is kept in the folder ``cache``.
     """
     parts: list[Measured] = []
     encoder = Encoder(validate.encoder, validate.encoder_revision) if validate.encoder else None
+    spans = validate.error_spans
+    rater = Rater(spans, cache / "error-spans" / "answers.sqlite") if spans else None
+    wrong: dict[tuple[str, str], npt.NDArray[np.float32]] = {}
     most = {tag: validate.of(tag).maximum_characters for tag in languages.all}
     for name, prompts in sets.items():
-        learned = learn_from(long_frame({name: prompts.sample}, languages.all, languages.source))
-        job = _Job(name, languages, learned, most, frozenset(key for key in keep if key[0] == name))
+        lessons = learn_from(long_frame({name: prompts.sample}, languages.all, languages.source), languages.source)
+        if rater and spans:
+            texts = {tag: [row.prompts.get(tag) for row in prompts.sample] for tag in languages.all}
+            scores = wrong_scores(rater, texts, languages.source, spans.wrong_pairs)
+            wrong |= {(name, tag): values for tag, values in scores.items()}
+        job = _Job(name, languages, lessons, most, frozenset(key for key in keep if key[0] == name))
         total = len(chunk_sizes(prompts.rows))
-        results = _in_process(job, chunks(prompts), encoder)
-        if encoder is None and total > _IN_PROCESS:
+        results = _in_process(job, chunks(prompts), encoder, rater)
+        if encoder is None and rater is None and total > _IN_PROCESS:
             results = _in_processes(job, chunks(prompts))
         parts += track(results, f"measuring {name}", total)
     frame = pd.concat([part.variants for part in parts], ignore_index=True)
@@ -115,7 +129,7 @@ def compute_columns(
         frame[column] = frame[column].astype("category")
     marks = np.concatenate([part.signatures for part in parts])
     return Columns(
-        set_columns(frame, marks, list(sets), validate.misplaced_false_alarms),
+        set_columns(frame, marks, list(sets), validate.false_alarms, wrong),
         replies.set_columns([part.replies for part in parts]),
     )
 
@@ -125,14 +139,16 @@ class _Job(NamedTuple):
 
     name: str
     languages: Languages
-    learned: Learned | None
+    lessons: Lessons
     maximum_characters: Mapping[str, int]
     keep: frozenset[Key]
 
-    def __call__(self, rows: Sequence[PromptRow], encoder: Encoder | None = None) -> Measured:
+    def __call__(
+        self, rows: Sequence[PromptRow], encoder: Encoder | None = None, rater: Rater | None = None
+    ) -> Measured:
         source = self.languages.source
         lines = long_frame({self.name: rows}, self.languages.all, source)
-        frame, marks = text_columns(lines, source, self.learned, self.maximum_characters, encoder)
+        frame, marks = text_columns(lines, source, self.lessons, self.maximum_characters, encoder, rater)
         keys = list(zip(lines["set"], lines["id"], lines["language"], strict=True))
         for name in ("text", "source_text"):
             kept = [text if key in self.keep else None for key, text in zip(keys, lines[name], strict=True)]
@@ -140,9 +156,11 @@ class _Job(NamedTuple):
         return Measured(frame, marks, replies.reply_columns(self.name, rows, self.languages.all, source, self.keep))
 
 
-def _in_process(job: _Job, rows: Iterable[list[PromptRow]], encoder: Encoder | None) -> Iterator[Measured]:
+def _in_process(
+    job: _Job, rows: Iterable[list[PromptRow]], encoder: Encoder | None, rater: Rater | None
+) -> Iterator[Measured]:
     for chunk in rows:
-        yield job(chunk, encoder)
+        yield job(chunk, encoder, rater)
 
 
 _job: _Job

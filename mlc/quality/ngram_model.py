@@ -15,18 +15,16 @@ import numpy.typing as npt
 import scipy.sparse as sp
 from sklearn.feature_extraction.text import HashingVectorizer
 
+from mlc.quality.evidence import FEWEST
+
 Floats = npt.NDArray[np.float32]
 
 SAMPLE = 1000
 """Rows of a set that it is learned from. More cost time in every row's check and found no more."""
-FEWEST = 100
-"""Rows; in fewer, neither a language nor an association shows, and nothing is checked."""
 _LONGEST = 2000  # characters of a text that are looked at
 _FEATURES = 2**18
 _SMOOTHING = 0.05
 _RIDGE = 0.3
-_WRONG_PAIRS = 50  # of each row; what they are compared with needs no more
-_LIMITS = np.linspace(0.01, 0.99, 99)
 
 _vectorizer = HashingVectorizer(
     analyzer="char_wb", ngram_range=(1, 4), n_features=_FEATURES, alternate_sign=False, norm=None, dtype=np.float32
@@ -126,17 +124,12 @@ def _log_total(total: Any) -> Any:
     return np.log(total + _SMOOTHING * _FEATURES)
 
 
-def associations(learned: Learned, ids: Sequence[str], counts: Mapping[str, Any]) -> dict[str, Floats]:
-    """Per language: how much better each text fits its own row's other languages than other rows' do.
+def fits(learned: Learned, ids: Sequence[str], counts: Mapping[str, Any]) -> dict[str, Floats]:
+    """Per language: how well each text (a line) goes with each row's other languages (a column).
 
     Kernel ridge regression, from the set alone: rows whose texts in this language are worded like this one should be
-    the rows that are also alike in the other languages. A pair's score is compared with all others of the text and of
-    the row (z-scores), and the result with that of wrong pairs, which the set is full of: the value is the share of
-    wrong pairs that fit worse. It is near 1 for a translation, and uniform from 0 to 1 for a text that belongs
-    elsewhere. NaN where the text, or the row's text in all other languages, is missing, and below ``FEWEST`` rows.
+    the rows that are also alike in the other languages.
     """
-    if len(ids) < FEWEST:
-        return {tag: np.full(len(ids), np.nan, np.float32) for tag in counts}
     position = np.array([learned.row_of.get(row, -1) for row in ids])
     inside = np.flatnonzero(position >= 0)
     alike = {
@@ -153,51 +146,9 @@ def associations(learned: Learned, ids: Sequence[str], counts: Mapping[str, Any]
         own = position[inside]
         weights[inside] = -inverse[own] / np.diag(inverse)[own, None]
         weights[inside, own] = 0
-        rest = everything - unit[tag]
-        comparable = (counts[tag].getnnz(axis=1) > 0) & (np.abs(rest).sum(axis=1) > 0)
-        scores[tag] = _against_all_others(_unit(weights) @ _unit(rest).T, comparable)
+        scores[tag] = _unit(weights) @ _unit(everything - unit[tag]).T
     return scores
 
 
 def _unit(rows: Any) -> Floats:
     return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9), dtype=np.float32)
-
-
-def _against_all_others(scores: Floats, comparable: npt.NDArray[np.bool_]) -> Floats:
-    """The share of wrong pairs, off the diagonal of ``scores``, that fit worse than each pair on it."""
-    result = np.full(len(scores), np.nan, np.float32)
-    if (n := int(comparable.sum())) < FEWEST:
-        return result
-    used = scores[np.ix_(comparable, comparable)].astype(np.float64)
-    own = np.diag(used).copy()
-    fit = np.zeros((n, n))
-    for axis in (0, 1):
-        mean = (used.sum(axis=axis) - own) / (n - 1)
-        spread = np.sqrt(np.maximum((np.square(used).sum(axis=axis) - own**2) / (n - 1) - mean**2, 1e-12))
-        fit += (used - np.expand_dims(mean, axis)) / np.expand_dims(spread, axis)
-    lines = np.arange(n)
-    offsets = np.unique(np.linspace(1, n - 1, _WRONG_PAIRS).astype(int))
-    wrong = np.sort(np.concatenate([fit[lines, (lines + offset) % n] for offset in offsets]))
-    result[comparable] = np.searchsorted(wrong, np.diag(fit)) / len(wrong)
-    return result
-
-
-def association_limit(values: Floats, false_alarms: float) -> float:
-    """Below which association a text is taken for one that belongs elsewhere; also the share of such texts it finds.
-
-    The values of misplaced texts are uniform, so twice those below a half estimates how many there are; without them,
-    at most a share ``false_alarms`` of the texts may be below the limit. 0 where nothing can be found so carefully.
-
-    Args:
-        values: of one language in one set, without NaN.
-        false_alarms: allowed share among rightly placed texts.
-    """
-    if not len(values):
-        return 0.0
-    misplaced = min(0.9, 2 * float(np.mean(values < 0.5)))
-    best = 0.0
-    for limit in _LIMITS:
-        alarms = (float(np.mean(values < limit)) - misplaced * limit) / (1 - misplaced)
-        if alarms <= false_alarms:
-            best = float(limit)
-    return best

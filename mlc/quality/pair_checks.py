@@ -13,13 +13,13 @@ from importlib.resources import files
 import regex
 from ruamel.yaml import YAML
 
+from mlc.quality.amounts import localised
 from mlc.quality.preserved import lost as preserved_lost
 from mlc.quality.text_checks import has_letters, normalise
 
 Texts = Sequence[str | None]
 
 _QUOTED = regex.compile(r"""["“„«][^"“”„«»]{1,400}["”“»]|(?<!\w)['‘‚][^'‘’]{1,400}['’](?!\w)""")
-_ENDS = regex.compile(r"[\p{Po}\p{Pe}\p{Pf}\"']\s*\Z")
 _WORD = regex.compile(r"\|(?= )|[\p{L}\p{M}]+")  # numbers rightly stay
 _SHORTEST_RUN = 3  # words; two are a name
 
@@ -80,23 +80,27 @@ def _longest_run(source: Sequence[str], text: Sequence[str]) -> float:
     return best / len(source)
 
 
-def lost(texts: Texts, sources: Texts) -> list[str | None]:
+def lost(
+    texts: Texts, sources: Texts, language: str, source_language: str
+) -> tuple[list[str | None], list[str | None]]:
     """The first number, link, placeholder or code span of the source that the text has not; ``""`` if all are there.
+    And apart from these the first amount that the text has in another currency or unit, as ``250 -> 8,800 baht``.
 
-    Fails on: a number written out as a word, or converted ("6 feet" as "1.8 m").
+    Fails on: a number written out as a word, and what ``amounts.localised`` fails on.
     """
-    missing = [preserved_lost(s, t) if t and s else None for t, s in zip(texts, sources, strict=True)]
-    return [None if pieces is None else (pieces[0] if pieces else "") for pieces in missing]
-
-
-def unended(texts: Texts, sources: Texts) -> list[bool | None]:
-    """Whether the text ends without punctuation although its source text has some; null where the source has none.
-
-    Part of ``cut_off``. Fails on: languages that use no final punctuation (Thai), where it says nothing.
-    """
-    return [
-        _ENDS.search(t) is None if t and s and _ENDS.search(s) else None for t, s in zip(texts, sources, strict=True)
-    ]
+    gone: list[str | None] = []
+    converted: list[str | None] = []
+    for text, source in zip(texts, sources, strict=True):
+        if not text or not source:
+            gone.append(None)
+            converted.append(None)
+            continue
+        pieces = preserved_lost(source, text)
+        pairs = localised(source, text, pieces, source_language, language) if pieces else []
+        pieces = [piece for piece in pieces if piece not in dict(pairs)]
+        gone.append(pieces[0] if pieces else "")
+        converted.append(f"{pairs[0][0]} -> {pairs[0][1]}" if pairs else "")
+    return gone, converted
 
 
 @cache

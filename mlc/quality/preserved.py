@@ -16,7 +16,7 @@ _LITERAL = regex.compile(
     | (?<mail>      (?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+ )
     | (?<brace>     \{\{\s*[\w.|-]+\s*\}\} | \$?\{[\w.:!\[\]-]*\} )
     | (?<printf>    (?<![\p{N}%])%(?:\(\w+\))?[-+\#0]*\d*(?:\.\d+)?[sdifgexXcru](?![\p{L}\p{N}]) )
-    | (?<tag>       </?[A-Za-z][\w-]*(?:\s[^<>\n]*)?/?> )
+    | (?<tag>       </?[A-Za-z][\w-]*(?:\s(?:[^<>\n]*=[^<>\n]*)?)?/?> )
     | (?<mask>      \[[A-Z][A-Z0-9_ ]*\] )
     | (?<handle>    (?<![\w@\#&./])[@\#][\p{L}_][\p{L}\p{M}\p{N}_]* )
     | (?<word>      (?<![\p{L}\p{M}\p{N}_])[A-Za-z][A-Za-z0-9]*(?:_[A-Za-z0-9]+)+(?![\p{L}\p{M}\p{N}_]) )
@@ -29,7 +29,7 @@ _MAY_HOLD_LITERAL = regex.compile(r"[`/@#{%<\[_]")
 _LATIN_NAME = regex.compile(r"(?<![\p{L}\p{N}_])[A-Za-z]*[a-z][A-Z][A-Za-z]*(?![\p{L}\p{N}_])")
 _LATIN_LETTER = regex.compile(r"\p{Latin}")
 _LETTER = regex.compile(r"\p{L}")
-_NUMBER = regex.compile(
+NUMBER = regex.compile(
     r"""
       (?<![\p{Nd}]|[\p{Nd}][.,٫٬'’])\p{Nd}{1,3}(?:[ \u00a0\u2009\u202f]\p{Nd}{3})+(?:[.,٫]\p{Nd}+)?(?![.,٫]?\p{Nd})
     | \p{Nd}+(?:[.,٫٬'’]\p{Nd}+)*
@@ -44,6 +44,9 @@ _FORMS = [
     (group, point, regex.compile(rf"(?:\d+|[1-9]\d{{0,2}}(?:[{group}]\d{{2,3}})*[{group}]\d{{3}})(?:[{point}]\d+)?"))
     for group, point in (",.", ".,")
 ]
+_PART_OF_A_NAME = regex.compile(r"(?<=\p{L})\p{Nd}{1,2}(?!\p{Nd}|[.,٫٬]\p{Nd})")  # WW2, CO2: names are translated
+_ROMAN = regex.compile(r"(?<![\p{L}\p{N}])(?=[IVXL]{2})(XL|L?X{0,3})(IX|IV|V?I{0,3})(?![\p{L}\p{N}])")
+_ROMAN_SIGN = {"I": 1, "V": 5, "X": 10, "L": 50}
 _HAN_NUMBER = regex.compile(r"[〇零一二三四五六七八九两兩十百千万萬亿億]+")
 _HAN_DIGIT = {sign: value for value, signs in enumerate(("〇零", "一", "二两兩", *"三四五六七八九")) for sign in signs}
 _HAN_POWER = {"十": 10, "百": 100, "千": 1000, "万": 10**4, "萬": 10**4, "亿": 10**8, "億": 10**8}
@@ -57,11 +60,13 @@ def lost(source: str, translation: str, names: Collection[str] = ()) -> list[str
     Code spans, links, mail addresses, placeholders (``{x}``, ``{{x}}``, ``${x}``, ``%s``, ``%(x)d``, ``<tag>``,
     ``[MASK]``), ``@names``, ``#tags``, ``snake_case`` and ``names`` have to be the same to the letter; names with
     inner capitals too, where the translation is in the Latin script. Numbers are compared by value: ``٣`` is ``3``,
-    ``三十`` is ``30``, ``1,234.5`` is ``1.234,5``; an ambiguous ``1,234`` may become either of its values.
+    ``三十`` is ``30``, ``21st`` may be ``XXI``, ``1,234.5`` is ``1.234,5``; an ambiguous ``1,234`` may become either of
+    its values. One or two digits right after a letter (``CO2``) are part of a name, and words between angle brackets
+    (``<name of the town>``) are words.
 
     Fails on: a number that is rightly written as a word or with another unit (``3 million`` as ``300万``, ``5/6/2024``
-    with the month's name), proper names of one capital (those that must stay are given as ``names``), and two things
-    that swap places.
+    with the month's name; see ``amounts`` for prices), proper names of one capital (those that must stay are given as
+    ``names``), and two things that swap places.
     """
     gone: list[tuple[int, str]] = []
     rest = source
@@ -74,7 +79,7 @@ def lost(source: str, translation: str, names: Collection[str] = ()) -> list[str
     if latin and 2 * len(_LATIN_LETTER.findall(translation)) > len(_LETTER.findall(translation)):
         known += latin
     gone += _less_often(known, translation)
-    numbers = list(_NUMBER.finditer(rest))
+    numbers = [m for m in NUMBER.finditer(rest) if not _PART_OF_A_NAME.match(rest, m.start())]
     if numbers:
         outside = _LITERAL.sub(lambda m: " " * len(m.group()), translation)
         gone += _numbers_lost([(m.start(), m.group()) for m in numbers], outside)
@@ -101,13 +106,13 @@ def _places(piece: str, text: str, link: bool) -> Iterator[int]:
 
 
 def _numbers_lost(wanted: Sequence[tuple[int, str]], translation: str) -> list[tuple[int, str]]:
-    numbers = [m.group() for m in _NUMBER.finditer(translation)]
+    numbers = [m.group() for m in NUMBER.finditer(translation)]
     missing = _unmatched(wanted, numbers)
-    if missing:  # once more, with what a number may have been taken for: parts, and Chinese numerals
+    if missing:  # once more, with what a number may have become: parts, Chinese and Roman numerals
         parts = [part for text in numbers for part in (_parts(text) if len(_parts(text)) > 1 else [text])]
-        han = [str(value) for value in _han_numbers(translation)]
+        other = [str(value) for value in (*_han_numbers(translation), *_roman_numbers(translation))]
         split = [(start, part) for start, text in wanted for part in (_parts(text) if _SPACE.search(text) else [text])]
-        missing = min((_unmatched(w, t) for w in (wanted, split) for t in (numbers + han, parts + han)), key=len)
+        missing = min((_unmatched(w, t) for w in (wanted, split) for t in (numbers + other, parts + other)), key=len)
     return missing
 
 
@@ -147,6 +152,12 @@ def _readings(text: str) -> Iterator[Readings]:
         yield frozenset(values)
     else:
         yield from (frozenset([Decimal(part)]) for part in _parts(plain))
+
+
+def _roman_numbers(text: str) -> Iterator[int]:
+    for numeral in _ROMAN.finditer(text):
+        signs = [_ROMAN_SIGN[sign] for sign in numeral[0]]
+        yield sum(-sign if sign < after else sign for sign, after in zip(signs, [*signs[1:], 0], strict=True))
 
 
 def _han_numbers(text: str) -> Iterator[int]:

@@ -38,7 +38,7 @@ def _measured(line: Any, limits: Thresholds) -> list[Reason]:
     if abs(line.length_deviation) > limits.length_ratio_deviations:
         message = (
             f"{line.length_ratio:.2f} times as long as the source text, "
-            f"{line.length_deviation:+.1f} deviations from what is usual for {tag}"
+            f"{line.length_deviation:+.1f} deviations from what is usual for {tag} beside the row's other texts"
         )
         add("length_deviation", limits.length_ratio_deviations, message)
     if line.leakage > limits.maximum_leakage:
@@ -48,9 +48,6 @@ def _measured(line: Any, limits: Thresholds) -> list[Reason]:
     if line.back_translation < limits.minimum_back_translation:
         message = f"its back-translation is unlike the source text (chrF {line.back_translation:.0f})"
         add("back_translation", limits.minimum_back_translation, message)
-    if line.similarity < limits.minimum_similarity:
-        message = f"the encoder finds it unlike the source text ({line.similarity:.2f})"
-        add("similarity", limits.minimum_similarity, message)
     return reasons
 
 
@@ -73,8 +70,19 @@ def _own_reasons(line: Any, limits: Thresholds) -> list[Reason]:
         reasons.append(Reason("chatter", line.chatter, None, f'says "{line.chatter}", which the source text does not'))
     if line.lost:
         reasons.append(Reason("lost", line.lost, None, f"has lost {line.lost}"))
+    if line.localised_amount:
+        there, here = line.localised_amount.split(" -> ", 1)
+        message = f"has {here} for the source text's {there}: the amount is another one"
+        reasons.append(Reason("localised_amount", line.localised_amount, None, message))
     if line.cut_off is True:
-        reasons.append(Reason("cut_off", None, None, "is short, and ends without punctuation"))
+        message = f"{percent(1 - line.wholeness)} of texts cut off for comparison look more whole"
+        reasons.append(Reason("cut_off", float(line.wholeness), None, message))
+    if line.mistranslated is True:
+        message = f"has errors as a wrong text has ({line.errors})"
+        reasons.append(Reason("mistranslated", float(line.error_score), float(line.error_limit), message))
+    if line.unrated:
+        message = f"the endpoint gave no readable answer about its errors ({line.unrated})"
+        reasons.append(Reason("unrated", line.unrated, None, message))
     if line.misplaced is True:
         message = f"{percent(1 - line.association)} of wrong pairings fit its row better"
         reasons.append(Reason("misplaced", float(line.association), None, message))

@@ -76,6 +76,21 @@ def _key(record: Quarantined) -> Key:
     return key_of(record["set"], record["id"], record["language"], record["part"])
 
 
+def _every(paths: Paths, name: str) -> Iterator[dict[str, Any]]:
+    """The contents of a set's lines."""
+    path = paths.data / f"{name}.jsonl"
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    try:
+                        yield dict(json.loads(line))
+                    except (ValueError, TypeError):
+                        raise MlcError(f"{path}, line {number} is not a JSON object: mend it first") from None
+    except FileNotFoundError:
+        raise MlcError(f"{path} does not exist: run `dvc pull data.dvc` first") from None
+
+
 def _lines(paths: Paths, name: str, row_id: str) -> Iterator[tuple[bytes, dict[str, Any] | None]]:
     """Every line of a set, and its content where it is the row asked for."""
     path = paths.data / f"{name}.jsonl"
@@ -135,14 +150,16 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def _append(path: Path, decision: Decision) -> None:
+def _append(path: Path, *decisions: Decision) -> None:
     """A new file instead of a longer one: what DVC put there may be a link into its cache."""
     before = path.read_bytes() if path.exists() else b""
-    line = decision.model_dump_json(exclude={"part"} if decision.part == "prompt" else None)
+    lines = [
+        decision.model_dump_json(exclude={"part"} if decision.part == "prompt" else None) for decision in decisions
+    ]
     if before and not before.endswith(b"\n"):
         before += b"\n"
     with replacing(path) as aside:
-        aside.write_bytes(before + line.encode() + b"\n")
+        aside.write_bytes(before + b"".join(line.encode() + b"\n" for line in lines))
 
 
 def _decided(kind: type[D], key: Key, who: str | None, why: str, root: Path, **fields: Any) -> D:
@@ -192,6 +209,69 @@ def release(paths: Paths, key: Key, why: str, who: str | None = None) -> None:
             return
         _append(path, decision)
     print(f"{what} is released from {', '.join(decision.checks)}: {path}\n{_NEXT}")
+
+
+# What may be right in many texts alike, so that a person need not release them one by one.
+KINDS = {"localised_amount": "translators often put amounts into the currency that their readers pay in"}
+
+
+def release_kind(
+    paths: Paths, check: str, why: str, who: str | None = None, name: str | None = None, language: str | None = None
+) -> None:
+    """Lets all variants pass that fail one check now, in a set or language where these are named.
+
+    There is a line for each in ``releases.jsonl``, which holds for its text and its source text alone; a variant that
+    fails other checks as well stays in quarantine for these.
+
+    Raises:
+        MlcError: nothing is in quarantine for that check, it may only be released one by one, a text changed since, or
+            who or why is not said.
+    """
+    if check not in KINDS:
+        raise MlcError(
+            f"{check} is released text by text, with `mlc quarantine release`: it says that a text is wrong; "
+            f"as a kind can be released: {', '.join(KINDS)}"
+        )
+    with _alone(paths.data):
+        failing = [
+            record
+            for record in held(paths)
+            if record["part"] == "prompt"
+            and any(reason["check"] == check for reason in record["reasons"])
+            and name in (None, record["set"])
+            and language in (None, record["language"])
+        ]
+        if not failing:
+            raise MlcError(f"nothing is in quarantine for {check}: `mlc quarantine list` shows what is")
+        texts: dict[Key, str] = {
+            (each, row["id"], tag): text
+            for each in {record["set"] for record in failing}
+            for row in _every(paths, each)
+            for tag, text in row.get("prompts", {}).items()
+        }
+        path = releases_file(paths)
+        before = {
+            (release.key, release.sha256, release.source_sha256, check)
+            for release in read_decisions(path, Release)
+            for check in release.checks
+        }
+        decisions = []
+        for record in failing:
+            key = _key(record)
+            if texts.get(key) != record["text"]:
+                raise MlcError(f"the text of {_named(key)} is another since it was validated: run `mlc validate` first")
+            sha, source_sha = text_hash(record["text"]), text_hash(record["source_text"])
+            if (key, sha, source_sha, check) not in before:
+                fields = {"checks": (check,), "sha256": sha, "source_sha256": source_sha}
+                decisions.append(_decided(Release, key, who, why, paths.root, **fields))
+        _append(path, *decisions)
+    others = sum(len({reason["check"] for reason in record["reasons"]}) > 1 for record in failing)
+    print(f"{len(decisions)} of {len(failing)} variants are released from {check}: {path}")
+    if len(decisions) < len(failing):
+        print(f"{len(failing) - len(decisions)} were released before")
+    if others:
+        print(f"{others} of them fail other checks as well, and stay in quarantine for these")
+    print(_NEXT)
 
 
 def read_text(path: Path) -> str:

@@ -40,7 +40,9 @@ def run(languages: Languages, validate: Validate, paths: Paths) -> None:
     contents = datacard.Contents()
     sets = _survey(languages, paths, contents)
     releases = Releases(decisions := read_decisions(releases_file(paths), Release))
-    frame, replies = compute_columns(sets, languages, validate, {release.key for release in decisions})
+    frame, replies = compute_columns(
+        sets, languages, validate, {release.key for release in decisions}, paths.root / ".cache"
+    )
     frame["reasons"] = quarantine.reasons(frame, validate, languages.source, releases)
     held = quarantine.held_replies(replies, releases)
     bad = frame["reasons"].map(bool)

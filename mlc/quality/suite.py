@@ -43,10 +43,11 @@ _MEANING = {
     "leakage": "partly left in the source language",
     "repetition": "repeating themselves",
     "chatter": "with a translator's own words",
+    "localised_amount": "with an amount in another currency or unit",
     "lost": "without a number, link, placeholder or code span of the source",
     "misplaced": "belonging to another row",
     "back_translation": "with an unlike back-translation",
-    "similarity": "unlike the source to the encoder",
+    "mistranslated": "with errors as wrong texts have",
     "retrieved": "nearest to another row's source text",
     "duplicate_of": "repeating another row",
     "leaked_from": "standing in a later set",
@@ -64,8 +65,8 @@ CHECKS = tuple(check for check in _MEANING if check not in _COUNTS)
 
 # What compares a text with its source text or with the row's other languages, and so judges translations alone.
 _BESIDE_SOURCE = {
-    "language_margin", "untranslated", "leakage", "chatter", "lost", "cut_off", "misplaced", "back_translation",
-    "similarity", "retrieved",
+    "language_margin", "untranslated", "leakage", "chatter", "lost", "localised_amount", "length_deviation", "cut_off",
+    "misplaced", "back_translation", "mistranslated", "retrieved",
 }  # fmt: skip
 
 
@@ -144,12 +145,13 @@ def limits_of(limits: Thresholds, served: bool) -> dict[str, Limit]:
         "leakage": {"max_value": limits.maximum_leakage},
         "repetition": {"max_value": limits.maximum_repetition},
         "back_translation": {"min_value": limits.minimum_back_translation},
-        "similarity": {"min_value": limits.minimum_similarity},
     }
     nothing, false, true = {"value_set": [""]}, {"value_set": [False]}, {"value_set": [True]}
     in_set: dict[str, tuple[dict[str, Any], float]] = {
-        **dict.fromkeys(("control_characters", "other_language", "chatter", "lost"), (nothing, most)),
-        **dict.fromkeys(("empty", "mojibake", "untranslated", "cut_off", "misplaced"), (false, most)),
+        **dict.fromkeys(
+            ("control_characters", "other_language", "chatter", "lost", "localised_amount"), (nothing, most)
+        ),
+        **dict.fromkeys(("empty", "mojibake", "untranslated", "cut_off", "misplaced", "mistranslated"), (false, most)),
         **dict.fromkeys(("quarantined", "pairs", "references"), (false, most)),
         "right_language": (true, 1 - limits.minimum_language_share),
         "retrieved": (true, 1 - limits.minimum_retrieval),

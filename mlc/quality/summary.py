@@ -68,6 +68,8 @@ def metrics(frame: pd.DataFrame, source: str) -> dict[str, dict[str, Any]]:
             "median_length_ratio": _number(lines["length_ratio"].median()),
             "near_duplicates": int(lines["near_duplicate_of"].notna().sum()),
             "misplaced_power": _number(power),
+            "cut_off_power": _number(lines["wholeness_power"].iloc[0]),
+            "mistranslated_power": _number(lines["error_power"].iloc[0]),
             "unchecked": suite.unchecked(lines, tag == source),
             "reasons": _counted(lines["reasons"]),
         }

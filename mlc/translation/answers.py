@@ -7,6 +7,7 @@ from typing import Any
 
 import regex
 
+from mlc.asking import Unfit, content
 from mlc.errors import MlcError
 from mlc.files import sha256_json
 from mlc.languages.tags import language_name
@@ -51,10 +52,6 @@ _REFUSAL = regex.compile(
     r"i['’]m (?:not able|unable)|i am (?:not able|unable)|as an ai)\b",
     regex.IGNORECASE,
 )
-
-
-class Unfit(Exception):
-    """An answer that is no translation, with the reason."""
 
 
 def body(model: str, request: Request, unfit: int, extra: dict[str, Any]) -> dict[str, Any]:
@@ -107,28 +104,15 @@ def translation(reply: Any, request: Request) -> str:
     Raises:
         Unfit: the reply was cut off, filtered or refused, is not the JSON object asked for, or holds chatter.
     """
+    text = content(reply)
+    fenced = _FENCE.fullmatch(text)
     try:
-        choice = reply["choices"][0]
-        message, ending = choice["message"], choice.get("finish_reason")
-        content = message.get("content")
-    except (KeyError, IndexError, TypeError, AttributeError):
-        raise Unfit("not a chat completion") from None
-    if ending == "length":
-        raise Unfit("truncated")
-    if ending == "content_filter":
-        raise Unfit("content filter")
-    if message.get("refusal"):
-        raise Unfit("refused")
-    if not isinstance(content, str) or not content.strip():
-        raise Unfit("empty")
-    fenced = _FENCE.fullmatch(content)
-    try:
-        answer = json.loads(fenced[1] if fenced else content)
+        answer = json.loads(fenced[1] if fenced else text)
     except ValueError:
-        raise Unfit("refused" if _REFUSAL.match(content.strip()) else "not the JSON asked for") from None
+        raise Unfit("refused" if _REFUSAL.match(text.strip()) else "not the JSON asked for") from None
     if not isinstance(answer, dict) or set(answer) != {"translation"} or not isinstance(answer["translation"], str):
         raise Unfit("not the JSON asked for")
-    text: str = answer["translation"].strip()
+    text = answer["translation"].strip()
     if not text:
         raise Unfit("empty")
     if text == request.text.strip() and regex.search(r"\p{L}{2}", text):

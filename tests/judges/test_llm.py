@@ -19,7 +19,8 @@ from mlc import endpoint
 from mlc.errors import MlcError
 from mlc.evaluation.judge_errors import judged
 from mlc.evaluation.labelled import injections
-from mlc.judges.llm import LlmJudge, fenced
+from mlc.judges.llm import LlmJudge
+from mlc.judges.llm import exchange as fenced
 from mlc.settings import LlmJudge as Settings
 
 ENGLISH = "A little vinegar removes limescale from the kettle."

@@ -76,7 +76,7 @@ def test_length_deviation_finds_the_text_that_is_cut_off() -> None:
     rows.append(row("cut", en="word " * 20, es="palabra palabra"))
     deviations = frame_of(*rows).set_index(["id", "language"])["length_deviation"]
     assert deviations["cut", "es"] < -10
-    assert deviations.drop(("cut", "es")).abs().max() < 2
+    assert deviations.drop(("cut", "es")).dropna().abs().max() < 2
 
 
 def test_a_very_regular_set_does_not_make_an_ordinary_row_an_outlier() -> None:
@@ -88,7 +88,8 @@ def test_each_set_and_language_has_its_own_usual_length() -> None:
     short = [row(f"s{n}", en="word " * 20, zh="词" * 20) for n in range(5)]
     long = [row(f"l{n}", en="word " * 20, zh="词" * 100) for n in range(5)]
     frame = frame_of(*short, tags=("en", "zh"), evaluation=long)
-    assert (frame["length_deviation"] == 0).all()
+    assert frame.loc[frame["language"] == "zh", "length_deviation"].abs().max() < 1e-6
+    assert frame.loc[frame["language"] == "en", "length_deviation"].isna().all()
 
 
 @pytest.mark.parametrize("copy", ["How do I paint a boat?", "HOW DO I PAINT A BOAT", "  how do I  paint a boat ?!"])

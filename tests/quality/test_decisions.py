@@ -47,10 +47,13 @@ def reason(check: str) -> dict[str, Any]:
 
 def hold(paths: Paths, key: Key, *checks: str) -> None:
     """Writes the quarantine that ``mlc validate`` writes for one variant as it is in the data."""
+    write_jsonl(paths.prompts / "quarantine.jsonl", [held(paths, key, *checks)])
+
+
+def held(paths: Paths, key: Key, *checks: str) -> dict[str, Any]:
     row = next(row for row in read_prompts(paths.data / f"{key[0]}.jsonl") if row.id == key[1])
     record: dict[str, Any] = {"set": key[0], "id": key[1], "language": key[2], "text": row.prompts[key[2]]}
-    record |= {"source_text": row.prompts["en"], "reasons": [reason(check) for check in checks]}
-    write_jsonl(paths.prompts / "quarantine.jsonl", [record])
+    return record | {"source_text": row.prompts["en"], "reasons": [reason(check) for check in checks]}
 
 
 def edit(paths: Paths, row_id: str, tag: str, text: str) -> None:
@@ -249,6 +252,49 @@ def test_people_who_decide_at_once_lose_nothing(paths: Paths) -> None:
     assert {fix.who for fix in read_decisions(fixes_file(paths), Fix)} == {f"person {number}" for number in range(8)}
     texts = [row.prompts["sw"] for row in read_prompts(paths.data / "alignment.jsonl")[:8]]
     assert texts == [f"Ninawezaje {number}?" for number in range(8)]
+
+
+@pytest.fixture
+def local_prices(paths: Paths) -> Paths:
+    """Four variants in quarantine, three of them for localised amounts, one of these for another check as well."""
+    lines = [
+        held(paths, ("alignment", "a4", "sw"), "localised_amount"),
+        held(paths, ("alignment", "a5", "sw"), "localised_amount", "misplaced"),
+        held(paths, ("alignment", "a6", "sw"), "lost"),
+        held(paths, ("evaluation", "e2", "sw"), "localised_amount"),
+    ]
+    write_jsonl(paths.prompts / "quarantine.jsonl", lines)
+    return paths
+
+
+def test_a_kind_is_released_in_one_command_for_each_text_as_it_is(
+    local_prices: Paths, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = local_prices
+    quarantine_edit.release_kind(paths, "localised_amount", "prices are local", "Amina", name="evaluation")
+    assert [release.key for release in read_decisions(releases_file(paths), Release)] == [("evaluation", "e2", "sw")]
+    quarantine_edit.release_kind(paths, "localised_amount", "prices are local", "Amina")
+    released = read_decisions(releases_file(paths), Release)
+    assert [release.key[1] for release in released] == ["e2", "a4", "a5"]
+    assert all(release.checks == ("localised_amount",) for release in released)
+    printed = capsys.readouterr().out
+    assert "2 of 3 variants are released from localised_amount" in printed
+    assert "1 were released before" in printed and "1 of them fail other checks as well" in printed
+    reasons = [Reason("localised_amount", None, None, "found"), Reason("misplaced", None, None, "found")]
+    text, source = (read_prompts(paths.data / "alignment.jsonl")[5].prompts[tag] for tag in ("sw", "en"))
+    assert [r.check for r in Releases(released).left(("alignment", "a5", "sw"), text, source, reasons)] == ["misplaced"]
+
+
+def test_only_kinds_that_may_be_right_are_released_together(local_prices: Paths) -> None:
+    paths = local_prices
+    with pytest.raises(MlcError, match="lost is released text by text, with `mlc quarantine release`"):
+        quarantine_edit.release_kind(paths, "lost", "why not", "Amina")
+    with pytest.raises(MlcError, match="nothing is in quarantine for localised_amount"):
+        quarantine_edit.release_kind(paths, "localised_amount", "prices are local", "Amina", language="es")
+    edit(paths, "a5", "sw", "Nyingine kabisa")
+    with pytest.raises(MlcError, match="the text of alignment a5 sw is another since it was validated"):
+        quarantine_edit.release_kind(paths, "localised_amount", "prices are local", "Amina")
+    assert not releases_file(paths).exists()
 
 
 def test_a_file_that_is_a_link_into_dvc_s_cache_stays_as_it_is_there(paths: Paths, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mlc.quality import ngram_model
+from mlc.quality import evidence, ngram_model
 
 from .conftest import world_rows
 
@@ -17,18 +17,23 @@ def texts() -> dict[str, list[str | None]]:
 
 
 def measured(given: dict[str, list[str | None]]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Language margins, and associations by wording alone."""
     known = ngram_model.learn(IDS, given)
     assert known is not None
     counts = {tag: ngram_model.ngrams(column) for tag, column in given.items()}
     margins = ngram_model.language_margins(known, IDS, counts)
-    return {tag: margin for tag, (margin, _) in margins.items()}, ngram_model.associations(known, IDS, counts)
+    fits = {}
+    for tag, scores in ngram_model.fits(known, IDS, counts).items():
+        there = np.array([text is not None for text in given[tag]])
+        fits[tag] = evidence.against_wrong_pairs([evidence.standardised(scores, there)], there, evidence.FEWEST)
+    return {tag: margin for tag, (margin, _) in margins.items()}, fits
 
 
 def test_right_texts_read_like_their_language_and_fit_their_rows() -> None:
     margins, fits = measured(texts())
     for tag in TAGS:
         assert (margins[tag] > 0).all()
-        assert ngram_model.association_limit(fits[tag], 0.005) > 0.9
+        assert evidence.limit(fits[tag], 0.005) > 0.9
 
 
 def test_texts_of_another_language_read_like_it_although_they_are_learned_from() -> None:
@@ -49,7 +54,7 @@ def test_swapped_texts_are_found_and_their_neighbours_are_not() -> None:
     for n, text in zip(swapped, moved, strict=True):
         given["zh"][n] = text
     _, fits = measured(given)
-    limit = ngram_model.association_limit(fits["zh"], 0.005)
+    limit = evidence.limit(fits["zh"], 0.005)
     assert limit >= 0.5
     assert (fits["zh"][swapped] < limit).mean() >= 0.9
     assert (np.delete(fits["zh"], swapped) < limit).mean() <= 0.02
@@ -75,11 +80,3 @@ def test_missing_texts_and_small_sets_are_unchecked() -> None:
     margins, fits = measured(given)
     assert np.isnan(margins["sw"][5]) and np.isnan(fits["sw"][5])
     assert ngram_model.learn(IDS[:10], {tag: column[:10] for tag, column in given.items()}) is None
-
-
-def test_unrelated_texts_give_the_check_no_power() -> None:
-    rng = np.random.default_rng(0)
-    uniform = rng.random(400).astype(np.float32)
-    assert ngram_model.association_limit(uniform, 0.005) < 0.5 or (uniform < 0.5).mean() > 0.4
-    assert ngram_model.association_limit(np.ones(400, np.float32), 0.005) > 0.9
-    assert ngram_model.association_limit(np.zeros(0, np.float32), 0.005) == 0.0

@@ -69,17 +69,9 @@ def test_no_request_of_the_embedded_world_is_chatter(tag: str) -> None:
 def test_lost_names_what_is_missing() -> None:
     sources = ["Pay 250 dollars at https://example.org/pay to {name}", "Pay 3 dollars", "Pay", None]
     texts = ["Paga 250 dólares en https://example.org/pay a {name}", "Paga dólares", "Paga 5", "Paga"]
-    assert pair_checks.lost(texts, sources) == ["", "3", "", None]
-
-
-def test_an_end_is_missed_only_where_the_source_has_one() -> None:
-    sources = ["Paint a boat.", "Paint a boat.", "Paint a boat.", "Paint a boat"]
-    assert pair_checks.unended(["Pinta un", "给船上漆。", "نوکا رنگو۔", "Pinta un barco"], sources) == [
-        True,
-        False,
-        False,
-        None,
-    ]
+    lost, localised = pair_checks.lost(texts, sources, "es", "en")
+    assert lost == ["", "3", "", None]
+    assert localised == ["", "", "", None]
 
 
 def test_back_translations_are_scored_against_the_source_alone() -> None:

@@ -185,7 +185,7 @@ def test_a_language_that_nothing_knows_is_reported_unchecked(
     printed = capsys.readouterr().out
     assert "right_language: unchecked in alignment ctg; evaluation ctg\n" in printed
     assert "script_share: unchecked in alignment ctg; evaluation ctg\n" in printed
-    assert "similarity: unchecked everywhere\n" in printed
+    assert "mistranslated: unchecked everywhere\n" in printed
     assert {"right_language", "other_language", "script_share"} <= set(metrics["evaluation"]["ctg"]["unchecked"])
     assert "right_language" not in metrics["evaluation"]["sw"]["unchecked"]
 

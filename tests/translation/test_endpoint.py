@@ -19,13 +19,14 @@ import pytest
 from tenacity import wait_none
 from typer.testing import CliRunner
 
+from mlc import asking
 from mlc.cli import app
 from mlc.endpoint import Unanswered
 from mlc.errors import MlcError
-from mlc.translation import Request, Result, Stopped, TranslationError, answers, endpoint, fill
+from mlc.spending import Price, Spending
+from mlc.translation import Request, Result, Stopped, TranslationError, answers, fill
 from mlc.translation.endpoint import EndpointTranslator
 from mlc.translation.fill import Job
-from mlc.translation.spending import Price, Spending
 
 from .conftest import cached, failures, texts
 from .server import Behaviour, Endpoint, shout
@@ -36,7 +37,7 @@ MLC = Path(sys.executable).with_name("mlc")
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Endpoint]]:
     """Starts endpoints; without the waits between tries that no test is about."""
-    monkeypatch.setattr(endpoint, "_backoff", wait_none())
+    monkeypatch.setattr(asking, "_backoff", wait_none())
     servers: list[Endpoint] = []
 
     def start(behaviour: Behaviour = lambda _, __: "good", seconds: float = 0.0) -> Endpoint:
@@ -165,7 +166,7 @@ def test_waits_grow_and_differ() -> None:
         state = RetryCallState(retry_object=None, fn=None, args=(), kwargs={})  # type: ignore[arg-type]
         state.attempt_number = attempt
         state.outcome = Future.construct(attempt, Unanswered("x", wait), True)
-        return [endpoint._wait(state) for _ in range(200)]
+        return [asking._wait(state) for _ in range(200)]
 
     assert max(waits(1)) <= 1 < max(waits(4)) <= 8 < max(waits(20)) <= 60
     assert len(set(waits(4))) > 100

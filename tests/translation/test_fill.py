@@ -93,7 +93,7 @@ def test_back_translations_are_of_every_variant_and_keep_what_was_lost(prompt_se
 def test_a_cache_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     path = tmp_path / "cache.sqlite"
     with Cache(path, Shouting()) as cache:
-        cache._connection.execute(f"pragma max_page_count = {path.stat().st_size // 4096 + 8}")
+        cache._answers._connection.execute(f"pragma max_page_count = {path.stat().st_size // 4096 + 8}")
         with pytest.raises(OSError, match="No space left on device"):
             for i in range(1000):
                 cache.put(Request(f"{i}" * 100, "en", "sw"), "x" * 1000)

@@ -8,9 +8,12 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from mlc.errors import MlcError
-from mlc.translation import Stopped
 
 _PER_MESSAGE = 64  # tokens a chat template may put around each message, generously
+
+
+class LimitReached(MlcError):
+    """The next request may cost more than is left."""
 
 
 class Price(NamedTuple):
@@ -27,10 +30,12 @@ class Spending:
     """What was spent, and what may be: each request reserves the most that it can cost before it is sent.
 
     The most is a token per byte of the request and all the tokens the answer may have. What is reported as used
-    replaces it; a request whose cost nobody reports, such as one that timed out, counts with all of it.
+    replaces it; a request whose cost nobody reports, such as one that timed out, counts with all of it. ``name`` is
+    what people set the limit by.
     """
 
-    def __init__(self, price: Price, limit: float | None) -> None:
+    def __init__(self, price: Price, limit: float | None, name: str = "--spending-limit") -> None:
+        self._name = name
         if limit is not None and not (price.prompt > 0 or price.completion > 0):
             raise MlcError("--spending-limit needs prices: give --price-in and --price-out, per million tokens")
         self._price, self._limit = price, limit
@@ -55,14 +60,13 @@ class Spending:
         """Waits until the most that a request can cost may be spent, and returns that.
 
         Raises:
-            Stopped: it may not, even when all that is in flight has ended.
+            LimitReached: it may not, even when all that is in flight has ended.
         """
         most = self.most(body)
         while self._limit is not None and self.spent + sum(self._reserved) + most > self._limit:
             if not self._reserved:
-                raise Stopped(
-                    f"--spending-limit {self._limit:g}: {self.spent:.4f} is spent, and the next request can cost "
-                    f"{most:.4f}"
+                raise LimitReached(
+                    f"{self._name} {self._limit:g}: {self.spent:.4f} is spent, and the next request can cost {most:.4f}"
                 )
             await asyncio.sleep(0.02)
         self._reserved.append(most)
