@@ -88,7 +88,7 @@ class Registry:
                 data={"data.dvc": "d" * 32, "prompts": "e" * 64},
                 git={"commit": f"{number:040x}", "dirty": False, "changed": []},
                 parameters={
-                    "languages": LANGUAGES.model_dump(mode="json"),
+                    "languages": LANGUAGES.model_dump(mode="json", include={"source", "served", "transfer"}),
                     "train": PARAMS.train.model_dump(mode="json") | {"seed": number},
                 },
                 libraries={"torch": "2", "peft": "1"},

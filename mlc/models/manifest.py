@@ -44,7 +44,7 @@ class DataHashes(JsonPart):
 
 
 class LanguageTags(JsonPart):
-    """The section ``languages`` of params.yaml, as it was."""
+    """The languages of params.yaml, as they were; how they are identified decides no training."""
 
     source: str
     served: list[str]
@@ -128,7 +128,9 @@ def write(
         dvc_lock=sha256(lock) if lock.exists() else None,
         git=git,
         parameters=Parameters(
-            languages=LanguageTags.model_validate(languages.model_dump(mode="json")),
+            languages=LanguageTags(
+                source=languages.source, served=list(languages.served), transfer=list(languages.transfer)
+            ),
             train=train.model_dump(mode="json"),
         ),
         libraries={name: version(name) for name in LIBRARIES},

@@ -299,7 +299,13 @@ def test_planted_replies_are_not_what_the_model_answers(project: Project) -> Non
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     refusal = {"verdict": "refused", "judge_raw": "refusal", "finished": True}
     planted = [
-        {**line, **refusal, "response": language(line["language"]).refusals[0], "response_language": line["language"]}
+        {
+            **line,
+            **refusal,
+            "response": language(line["language"]).refusals[0],
+            "response_language": line["language"],
+            "in_language": "yes",
+        }
         for line in lines
     ]
     write_jsonl(path, planted)
