@@ -45,6 +45,7 @@ _FORMS = [
     for group, point in (",.", ".,")
 ]
 _PART_OF_A_NAME = regex.compile(r"(?<=\p{L})\p{Nd}{1,2}(?!\p{Nd}|[.,٫٬]\p{Nd})")  # WW2, CO2: names are translated
+_WORD_BEFORE = regex.compile(r"\p{L}+\Z")
 _ROMAN = regex.compile(r"(?<![\p{L}\p{N}])(?=[IVXL]{2})(XL|L?X{0,3})(IX|IV|V?I{0,3})(?![\p{L}\p{N}])")
 _ROMAN_SIGN = {"I": 1, "V": 5, "X": 10, "L": 50}
 _HAN_NUMBER = regex.compile(r"[〇零一二三四五六七八九两兩十百千万萬亿億]+")
@@ -62,7 +63,7 @@ def lost(source: str, translation: str, names: Collection[str] = ()) -> list[str
     inner capitals too, where the translation is in the Latin script. Numbers are compared by value: ``٣`` is ``3``,
     ``三十`` is ``30``, ``21st`` may be ``XXI``, ``1,234.5`` is ``1.234,5``; an ambiguous ``1,234`` may become either of
     its values. One or two digits right after a letter (``CO2``) are part of a name, and words between angle brackets
-    (``<name of the town>``) are words.
+    (``<name of the town>``) are words; the digits are lost where the name's letters are there without them.
 
     Fails on: a number that is rightly written as a word or with another unit (``3 million`` as ``300万``, ``5/6/2024``
     with the month's name; see ``amounts`` for prices), proper names of one capital (those that must stay are given as
@@ -79,11 +80,19 @@ def lost(source: str, translation: str, names: Collection[str] = ()) -> list[str
     if latin and 2 * len(_LATIN_LETTER.findall(translation)) > len(_LETTER.findall(translation)):
         known += latin
     gone += _less_often(known, translation)
-    numbers = [m for m in NUMBER.finditer(rest) if not _PART_OF_A_NAME.match(rest, m.start())]
+    numbers = [m for m in NUMBER.finditer(rest) if not _in_translated_name(rest, m.start(), translation)]
     if numbers:
         outside = _LITERAL.sub(lambda m: " " * len(m.group()), translation)
         gone += _numbers_lost([(m.start(), m.group()) for m in numbers], outside)
     return [text for _, text in sorted(gone)]
+
+
+def _in_translated_name(source: str, start: int, translation: str) -> bool:
+    """Whether a number is part of a name (WW2) whose letters the translation has not either."""
+    if not _PART_OF_A_NAME.match(source, start):
+        return False
+    letters = _WORD_BEFORE.search(source[:start])
+    return letters is not None and letters[0].casefold() not in translation.casefold()
 
 
 def _less_often(pieces: Sequence[tuple[int, str, bool]], text: str) -> list[tuple[int, str]]:

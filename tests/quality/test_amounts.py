@@ -54,5 +54,6 @@ def test_localised_amounts_and_lost_numbers_are_two_reasons() -> None:
 def test_names_with_digits_words_in_brackets_and_roman_numerals_are_no_lost_numbers() -> None:
     assert lost("A film about WW2.", "Une histoire de la Seconde Guerre mondiale.") == []
     assert lost("Less CO2 in the 21st century", "Menos dióxido de carbono en el siglo XXI") == []
+    assert lost("Less CO2, please", "Menos CO, por favor") == ["2"]
     assert lost("Go to <name of the town>.", "Ve a <nombre de la ciudad>.") == []
     assert lost("Click <a href='x'>here</a> on page 21", "Haz clic aquí, página XIX") == ["<a href='x'>", "</a>", "21"]

@@ -12,7 +12,7 @@ from mlc.quality.preserved import lost
 
 PIECES = ["{name}", "{{ user }}", "${HOME}", "{0:.2f}", "%s", "%(count)d", "%.2f", "<b>", "</b>", "<br/>", "[NAME]"]
 PIECES += ["`rm -i x1`", "```\ncode 7\n```", "https://example.org/a?b=1", "me@example.org", "@alice", "#tag", "my_file"]
-NUMBERS = ["3", "1,234", "1,234.5", "0.25", "12,34,567", "2024", "3.11.2", "10:30"]
+NUMBERS = ["5", "1,234", "1,234.5", "0.25", "12,34,567", "2024", "3.11.2", "10:30"]
 WORDS = st.lists(
     st.sampled_from(["how", "to", "repair", "a", "bicycle,", "wie", "mtu?", "কী", "怎么"]), max_size=4
 ).map(" ".join)
