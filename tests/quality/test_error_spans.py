@@ -222,7 +222,8 @@ def reasons_of(sets: Sets, validate: Validate, url: str, tmp_path: Path) -> pd.D
     write_prompts(path, sets["alignment"])
     asking = validate.model_copy(update={"error_spans": settings(url)})
     languages = Languages(source="en", served=("en", "sw", "zh"), transfer=())
-    frame = measure.compute_columns({"alignment": measure.survey(path)}, languages, asking, cache=tmp_path / ".cache")
+    surveyed, cache = {"alignment": measure.survey(path)}, tmp_path / ".cache"
+    frame = measure.compute_columns(surveyed, languages, asking, cache=cache).variants
     frame["text"] = frame["source_text"] = ""
     frame["reasons"] = quarantine.reasons(frame, asking, "en", Releases())
     return frame

@@ -83,7 +83,7 @@ def test_poor_quality_stops_the_pipeline_and_explains_itself(
     assert raised.value.exit_code == 4
     listed = "mlc quarantine list --set evaluation --language zh"
     assert "\n  evaluation, zh, untranslated: 10 of 40 left in the source language (25.0%, 95% interval 12.7" in message
-    three = "for leakage 10, script_share 10, untranslated 10"
+    three = "for leakage 10, length_deviation 10, script_share 10"
     for end in (
         rf"untranslated: .*; 5\.0% allowed\); for untranslated 10, leakage 10, \w+ 10: `{listed} --check untranslated`",
         rf"quarantined: 10 of 40 in quarantine for any reason .*; 5\.0% allowed\); {three}: `{listed}`",
