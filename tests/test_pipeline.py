@@ -98,7 +98,9 @@ def test_the_flow_runs_every_stage_and_the_gate_refuses_a_random_model(project: 
     assert len(lines) == 24 * 4
 
 
+@pytest.mark.slow
 def test_a_second_run_does_nothing_and_dvc_agrees(project: Path) -> None:
+    run(project, "mlc", "run", check=False)
     samples = project / "artifacts/evaluation/candidate/samples.jsonl"
     before = samples.stat().st_mtime_ns
     done = run(project, "mlc", "run", check=False)

@@ -55,6 +55,7 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return folders
 
 
+@pytest.mark.slow
 def test_what_the_base_was_asked_is_not_asked_again(paths: Paths, loaded: list[str]) -> None:
     tuning.run(LANGUAGES, EVALUATE, paths)
     whole = sample_lines(paths.tuning / "base.jsonl")
