@@ -18,9 +18,9 @@ Floats = npt.NDArray[np.float64]
 
 TO_DEVIATION = 1.4826  # makes the median absolute deviation of a normal distribution its standard deviation
 _MOST_APART = 0.3  # in log length, of one text from its row's others; what is further off may be a fault of its own
-# Translations of ordinary requests vary in length by a tenth and more. In a set that varies less (short requests from
-# one template) a small spread would turn ordinary rows into outliers.
-_SMALLEST_SPREAD = 0.1
+# Translations of ordinary requests vary in length by a seventh and more (MultiJail). In a set that varies less (short
+# requests from one template) a small spread would turn ordinary rows into outliers; half of a text is one in any set.
+_SMALLEST_SPREAD = 0.14
 _PRIOR = 5.0  # rows that say: all other languages count alike
 _ROUNDS = 15
 _TAIL = 4  # degrees of freedom of Student's t: some translations are far longer than the others
