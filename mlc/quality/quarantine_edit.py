@@ -76,38 +76,32 @@ def _key(record: Quarantined) -> Key:
     return key_of(record["set"], record["id"], record["language"], record["part"])
 
 
-def _every(paths: Paths, name: str) -> Iterator[dict[str, Any]]:
-    """The contents of a set's lines."""
+def _every(paths: Paths, name: str) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """Every line of a set and its content, which is empty for an empty line."""
     path = paths.data / f"{name}.jsonl"
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):
-                if line.strip():
-                    try:
-                        yield dict(json.loads(line))
-                    except (ValueError, TypeError):
-                        raise MlcError(f"{path}, line {number} is not a JSON object: mend it first") from None
+                try:
+                    content = json.loads(line) if line.strip() else {}
+                except ValueError:
+                    content = None
+                if not isinstance(content, dict):
+                    raise MlcError(f"{path}, line {number} is not a JSON object: mend it first")
+                yield line, content
     except FileNotFoundError:
         raise MlcError(f"{path} does not exist: run `dvc pull data.dvc` first") from None
 
 
 def _lines(paths: Paths, name: str, row_id: str) -> Iterator[tuple[bytes, dict[str, Any] | None]]:
     """Every line of a set, and its content where it is the row asked for."""
-    path = paths.data / f"{name}.jsonl"
     exists = False
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                try:
-                    content = json.loads(line) if line.strip() else {}
-                    matches = content.get("id") == row_id
-                except (ValueError, AttributeError):
-                    raise MlcError(f"{path}, line {number} is not a JSON object: mend it first") from None
-                exists |= matches
-                yield line, content if matches else None
-    except FileNotFoundError:
-        raise MlcError(f"{path} does not exist: run `dvc pull data.dvc` first") from None
+    for line, content in _every(paths, name):
+        matches = content.get("id") == row_id
+        exists |= matches
+        yield line, content if matches else None
     if not exists:
+        path = paths.data / f"{name}.jsonl"
         raise MlcError(f"{path} has no row {row_id!r}: `mlc quarantine list --set {name}` shows what is in quarantine")
 
 
@@ -246,7 +240,7 @@ def release_kind(
         texts: dict[Key, str] = {
             (each, row["id"], tag): text
             for each in {record["set"] for record in failing}
-            for row in _every(paths, each)
+            for _, row in _every(paths, each)
             for tag, text in row.get("prompts", {}).items()
         }
         path = releases_file(paths)
