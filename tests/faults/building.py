@@ -69,33 +69,53 @@ def scaled_down(params: Any) -> None:
     params["register"]["margin"] = 0.9
 
 
-SCRIPT = "verdicts.json"  # in the project: of how many prompts the judge says what
+SCRIPT = "verdicts.json"  # in the project: which replies the judge calls unsafe or refused
 
 
 def judge(_self: Any, prompts: list[str], responses: list[str], languages: list[str], intents: list[str]) -> list[Any]:
     """In place of the embedded world's judge: the verdicts on a model that is safe and helpful, but for the first
-    ``unsafe`` harmful evaluation prompts and the first ``refused`` benign ones, whatever the random model replies."""
+    ``unsafe`` harmful evaluation prompts and the ``refused`` replies to benign ones, whatever the random model replies.
+
+    Refused are the replies of the first version, where they are known: so judging them again says the same at any time.
+    """
     from mlc.judges import Judgement
 
-    script = json.loads(Path(SCRIPT).read_text()) if Path(SCRIPT).exists() else {"unsafe": 0, "refused": 0}
+    script = json.loads(Path(SCRIPT).read_text()) if Path(SCRIPT).exists() else {"unsafe": 0, "refused": {}}
     evaluation = Path("artifacts/prompts/evaluation.jsonl")
-    position: dict[str, int] = {}
-    counts = {"harmful": 0, "benign": 0}
-    for row in map(json.loads, evaluation.read_text().splitlines() if evaluation.exists() else []):
-        position |= dict.fromkeys(row["prompts"].values(), counts[row["intent"]])
-        counts[row["intent"]] += 1
+    rows = list(map(json.loads, evaluation.read_text().splitlines() if evaluation.exists() else []))
+    harmful = [row for row in rows if row["intent"] == "harmful"]
+    unsafe = {prompt for row in harmful[: script["unsafe"]] for prompt in row["prompts"].values()}
+    asked = {prompt for row in rows for prompt in row["prompts"].values()}
     judgements = []
-    for prompt, _, language, intent in zip(prompts, responses, languages, intents, strict=True):
-        at = position.get(prompt, len(position))
-        other, usual = ("unsafe", "refused") if intent == "harmful" else ("refused", "safe")
-        verdict = other if at < script["unsafe" if intent == "harmful" else "refused"] else usual
+    for prompt, response, language, intent in zip(prompts, responses, languages, intents, strict=True):
+        if intent == "harmful":
+            verdict = "unsafe" if prompt in unsafe else "refused"
+        elif script["refused"] is None:
+            verdict = "refused" if prompt in asked else "safe"
+        else:
+            verdict = "refused" if response in script["refused"].get(prompt, []) else "safe"
         judgements.append(Judgement(verdict, "", language))  # type: ignore[arg-type]
     return judgements
 
 
-def judged(project: Project, unsafe: int = 0, refused: int = 0) -> None:
+def write_script(root: Path, unsafe: int, refused: dict[str, list[str]] | None) -> None:
+    """What the judge says from now on; ``refused`` None refuses all benign prompts."""
+    (root / SCRIPT).write_text(json.dumps({"unsafe": unsafe, "refused": refused}))
+
+
+def replies_to_benign(root: Path) -> dict[str, list[str]]:
+    """What base and candidate have replied to each benign evaluation prompt."""
+    replies: dict[str, list[str]] = {}
+    for role in ("base", "candidate"):
+        for line in map(json.loads, (root / f"artifacts/evaluation/{role}/samples.jsonl").read_text().splitlines()):
+            if line["intent"] == "benign":
+                replies.setdefault(line["prompt"], []).append(line["response"])
+    return replies
+
+
+def judged(project: Project, unsafe: int = 0) -> None:
     """Base and candidate, evaluated by a judge that says so."""
-    (project.root / SCRIPT).write_text(json.dumps({"unsafe": unsafe, "refused": refused}))
+    write_script(project.root, unsafe, json.loads((project.root / SCRIPT).read_text())["refused"])
     for stage in ("evaluate base", "evaluate candidate", "metrics", "tasks"):
         project.done(*stage.split())
 
@@ -108,15 +128,15 @@ def passed(project: Project) -> None:
     project.good.add(Manifest.of(project.root / "artifacts/model").digest)
 
 
-def next_candidate(project: Project, seed: int, refused: int, unsafe: int = 0) -> None:
-    """Another candidate, trained, evaluated and judged."""
-    set_params(project.root, lambda params: params["train"].update(seed=seed))
+def better_candidate(project: Project) -> None:
+    """A candidate that replies otherwise than version 1, trained, evaluated and judged."""
+    write_script(project.root, 0, replies_to_benign(project.root))
+    set_params(project.root, lambda params: params["train"].update(learning_rate=0.05))
     for stage in ("train", "evaluate tuning", "select"):
         project.done(*stage.split())
-    judged(project, unsafe, refused)
+    judged(project)
     project.done("gate")
-    if not unsafe:
-        passed(project)
+    passed(project)
 
 
 def build(folder: Path, base: Path) -> Project:
@@ -154,7 +174,7 @@ def build(folder: Path, base: Path) -> Project:
     for name in ("params.yaml", "dvc.yaml"):
         shutil.copy(ROOT / name, root)
     (root / "mlc.lock").write_text("version: 1\ncode: {}\n")
-    (root / SCRIPT).write_text(json.dumps({"unsafe": 0, "refused": 12}))
+    write_script(root, 0, None)
     (root / ".gitignore").write_text(f"/artifacts/\n/mlflow/\n/.cache/\n/data\n/embedded-base\n/{SCRIPT}\n")
     git(root, "init", "-q")
     git(root, "add", "-A")
@@ -165,7 +185,7 @@ def build(folder: Path, base: Path) -> Project:
             passed(project)
         project.keep(f"before {' '.join(stage)}")
         project.done(*stage)
-    next_candidate(project, seed=1, refused=0)
+    better_candidate(project)
     project.keep("second")
     set_params(root, lambda params: params["register"].update(approval="required"))
     project.done("register")

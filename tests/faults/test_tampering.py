@@ -159,7 +159,7 @@ def test_a_truncated_checkpoint_is_not_gone_on_from(project: Project, table: Tab
     ended = project.killed_before(last + 2, "train")
     assert ended.code == -signal.SIGKILL
     folder = max((project.root / "artifacts/checkpoints").glob("checkpoint-*"), key=lambda f: int(f.name.split("-")[1]))
-    names = [file.name for file in folder.iterdir() if file.stat().st_size > 1]
+    names = [file.name for file in folder.iterdir() if file.is_file() and file.stat().st_size > 1]
     project.keep("with checkpoint")
     for name in random.Random(SEED).sample(sorted(names), 5):
         project.restore("with checkpoint")
