@@ -88,6 +88,7 @@ def init(
         print(json.dumps(done, indent=2, ensure_ascii=False))
         return
     print(f"{done['folder']}: {done['model']} in {', '.join(done['languages']['served'])}")
+    print("\n".join(f"  {choice}" for choice in done["settings"]))
     for warning in done["warnings"]:
         print(f"  WARNING: {warning}.\n  Name a guard or llm judge in evaluate.judges before a model is released.")
     print("\n".join([*(f"  {lack}" for lack in done["lacks"]), "next:", *(f"  {step}" for step in done["next"])]))

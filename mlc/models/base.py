@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 from mlc.errors import MlcError
 from mlc.files import replacing
 from mlc.settings import Base
+from mlc.text import one_line
 
 # Weights without pickle, configuration, tokenizer, the card with its licence: no code is ever fetched.
 PATTERNS = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "README.md")
 NEEDED = ("config.json", "tokenizer_config.json")
+INDEX = "model.safetensors.index.json"  # names the file of every tensor, where there are several
+LFS = b"version https://git-lfs"  # how a file begins that Git LFS has not fetched
 
 
 def place(base: Base, root: Path, target: Path) -> None:
@@ -62,12 +67,75 @@ def _fetch(base: Base, folder: Path) -> None:
 
 
 def check_files(name: str, folder: Path) -> None:
-    """Raises ``MlcError`` when the folder lacks weights, configuration, tokenizer or chat template."""
+    """Opens what a model's folder holds: every file, the header of every weights file, the tokenizer with its template.
+
+    Raises:
+        MlcError: something is missing, was not fetched, is cut off or cannot be read.
+    """
     for needed in NEEDED:
         if not (folder / needed).is_file():
             raise MlcError(f"base.model = {name}: {needed} is missing; a model with its tokenizer is needed")
-    if not list(folder.glob("*.safetensors")):
+    for file in sorted({file for pattern in PATTERNS for file in folder.glob(pattern)}):
+        with file.open("rb") as opened:
+            if opened.read(len(LFS)) == LFS:
+                raise MlcError(
+                    f"base.model = {name}: {file.name} is a pointer of Git LFS, not the file: run `git lfs pull` where"
+                    " it was cloned"
+                )
+    config = _json(name, folder / "config.json")
+    if not config.get("model_type"):
+        raise MlcError(f"base.model = {name}: config.json names no model_type: it is no model of transformers'")
+    for config_file in ("tokenizer_config.json", "generation_config.json"):
+        if (folder / config_file).is_file():
+            _json(name, folder / config_file)
+    parameters(name, folder)
+    from mlc.models.chat_template import check_chat_template
+
+    check_chat_template(name, folder)
+
+
+def _json(name: str, path: Path) -> Any:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise MlcError(f"base.model = {name}: {path.name} is no JSON: {one_line(error)}") from None
+    if not isinstance(content, dict):
+        raise MlcError(f"base.model = {name}: {path.name} holds no object")
+    return content
+
+
+def parameters(name: str, folder: Path) -> int:
+    """How many parameters a model's weights files hold, by their headers; nothing else of them is read.
+
+    Raises:
+        MlcError: there are none, one that the index names is missing, or one is cut off.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
         raise MlcError(f"base.model = {name}: no *.safetensors; pickled weights are not loaded, convert them first")
-    in_config = "chat_template" in (folder / "tokenizer_config.json").read_text(encoding="utf-8")
-    if not (in_config or (folder / "chat_template.jinja").is_file()):
-        raise MlcError(f"base.model = {name}: the tokenizer has no chat template; an instruct model is needed")
+    if (folder / INDEX).is_file():
+        weight_map = _json(name, folder / INDEX).get("weight_map") or {}
+        if missing := sorted({str(file) for file in weight_map.values()} - {file.name for file in files}):
+            raise MlcError(
+                f"base.model = {name}: {len(missing)} of the weights files that {INDEX} names are missing, such as"
+                f" {missing[0]}: fetch the model again"
+            )
+    count = 0
+    for file in files:
+        try:
+            with safe_open(file, framework="np") as tensors:
+                for tensor in tensors.keys():  # noqa: SIM118 (no mapping)
+                    size = 1
+                    for width in tensors.get_slice(tensor).get_shape():
+                        size *= width
+                    count += size
+        except (SafetensorError, OSError) as error:
+            raise MlcError(
+                f"base.model = {name}: {file.name} ({file.stat().st_size:,} bytes) holds no whole weights:"
+                f" {one_line(error)}; fetch it again"
+            ) from None
+    if not count:
+        raise MlcError(f"base.model = {name}: the weights files hold no tensor")
+    return count

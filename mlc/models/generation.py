@@ -138,7 +138,9 @@ def reference_ids(
     tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], references: Sequence[str]
 ) -> tuple[list[list[int]], list[list[int]]]:
     """Token ids of the prompts' chats, and of the reference replies with the end of turn."""
-    tails = [tokenizer(r, add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id] for r in references]
+    turn_end = inference.end_of_turn(tokenizer)
+    end = [token for token in (turn_end if turn_end is not None else tokenizer.eos_token_id,) if token is not None]
+    tails = [tokenizer(r, add_special_tokens=False)["input_ids"] + end for r in references]
     return [chat_ids(tokenizer, p) for p in prompts], tails
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
+from jinja2 import TemplateError
 from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
@@ -75,12 +76,35 @@ def chat_ids(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping[str,
     return ids
 
 
-def stop_tokens(settings: GenerationConfig | None, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """The tokens that end a reply: those of the model's generation settings, which can be several, and the
-    tokenizer's."""
+def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """The special token with which the chat template ends a reply, None where it writes none.
+
+    Training teaches the model to end its replies so, whatever end of text the tokenizer names.
+    """
+    if not tokenizer.chat_template:
+        return None
+    turns = [{"role": "user", "content": "Question?"}, {"role": "assistant", "content": "Answer."}]
+    try:
+        text = str(tokenizer.apply_chat_template(turns, tokenize=False))
+    except (TemplateError, TypeError, ValueError):  # a guard's template, which takes other turns
+        return None
+    _, _, after = text.rpartition("Answer.")
+    special = {token for token, added in tokenizer.added_tokens_decoder.items() if added.special}
+    ids = tokenizer(after, add_special_tokens=False)["input_ids"]
+    return next((token for token in ids if token in special or token in tokenizer.all_special_ids), None)
+
+
+def generation_stops(settings: GenerationConfig | None, tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """The tokens that end a reply by the model's generation settings, which can be several, and the tokenizer's."""
     own = settings.eos_token_id if settings else None
     stops = own if isinstance(own, list) else [own]
-    return sorted({token for token in (*stops, tokenizer.eos_token_id) if token is not None})
+    return {token for token in (*stops, tokenizer.eos_token_id) if token is not None}
+
+
+def stop_tokens(settings: GenerationConfig | None, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The tokens that end a reply: the model's own, and the one that its chat template ends a reply with."""
+    end = end_of_turn(tokenizer)
+    return sorted(generation_stops(settings, tokenizer) | ({end} if end is not None else set()))
 
 
 def pad_token(tokenizer: PreTrainedTokenizerBase) -> int:

@@ -26,6 +26,7 @@ from mlc.models import base
 from mlc.paths import Paths
 from mlc.project import lock
 from mlc.project.configure import TEMPLATES, changing_settings, merge, recipe_settings, write_over
+from mlc.project.defaults import defaults
 from mlc.project.devices import gpus
 from mlc.prompts.changing import changing
 from mlc.prompts.schema import SETS, languages_of
@@ -81,12 +82,14 @@ class ProjectLanguages(TypedDict):
 
 
 class NewProject(TypedDict):
-    """What was set up, what its prompt sets lack, what to be warned of, and the commands that come next."""
+    """What was set up, which settings follow from the base and why, what the prompt sets lack, what to be warned of,
+    and the commands that come next."""
 
     folder: str
     model: str
     languages: ProjectLanguages
     recipes: list[str]
+    settings: list[str]
     lacks: list[str]
     warnings: list[str]
     next: list[str]
@@ -119,13 +122,14 @@ class Answers:
         return Path(self.model).is_dir()
 
 
-def _params(answers: Answers, path: Path) -> Settings:
+def _params(answers: Answers, chosen: dict[str, Any], path: Path) -> Settings:
+    """Writes params.yaml: the template's settings, then those ``chosen`` for the base, the recipes', the answers'."""
     lines = (TEMPLATES / "params.yaml").read_text(encoding="utf-8").splitlines(keepends=True)
     while lines[0].startswith("#"):
         lines.pop(0)
     path.write_text("# The settings of this project. recipes/ are overlays: `mlc configure NAME`.\n" + "".join(lines))
     values = deepcopy(OWN) | {"evaluate": {"judges": [GUARD if gpus() else REFUSAL]}}
-    for over in (recipe_settings(answers.recipes), answers.settings):
+    for over in (chosen, recipe_settings(answers.recipes), answers.settings):
         merge(values, over)
     if values["evaluate"]["judges"] == [REFUSAL]:
         gate = values.setdefault("gate", {})
@@ -340,7 +344,8 @@ def run(folder: Path, answers: Answers) -> NewProject:
     with tempfile.TemporaryDirectory() as scratches:
         made, scratch = Path(scratches) / "settings", Path(scratches) / "project"
         made.mkdir()
-        settings = _params(answers, made / "params.yaml")
+        fitting = defaults(answers.model, answers.revision, answers.source, answers.data or folder / "data")
+        settings = _params(answers, fitting.settings, made / "params.yaml")
         _copy(made / "params.yaml", scratch / "params.yaml")
         model = settings.base.model if answers.is_folder else None
         lock.write(scratch / LOCK, _pipeline(scratch / "dvc.yaml", model))
@@ -375,6 +380,7 @@ def run(folder: Path, answers: Answers) -> NewProject:
             "transfer": list(languages.transfer),
         },
         "recipes": list(answers.recipes),
+        "settings": fitting.said,
         "lacks": lacks,
         "warnings": [ONLY_REFUSALS] if "only_refusal_judge" in settings.gate.unsafe_settings else [],
         "next": list(_next(lacks, folder, has_data)),

@@ -60,7 +60,7 @@ def fake_gpu(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A program nvidia-smi that names one GPU."""
     folder.mkdir()
     tool = folder / "nvidia-smi"
-    tool.write_text("#!/bin/sh\necho 'NVIDIA H200, 143771 MiB'\n")
+    tool.write_text("#!/bin/sh\ncase $1 in *compute_cap*) echo 9.0;; *) echo 'NVIDIA H200, 143771 MiB';; esac\n")
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
 
@@ -78,12 +78,12 @@ def test_without_a_gpu_the_refusal_judge_decides_and_everybody_is_told(project: 
 
 def test_where_there_is_a_gpu_a_guard_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_gpu(tmp_path / "bin", monkeypatch)
-    settings = init._params(answers(), tmp_path / "params.yaml")
+    settings = init._params(answers(), {}, tmp_path / "params.yaml")
     assert [judge.name for judge in settings.evaluate.judges] == ["guard"] and settings.gate.unsafe_settings == ()
 
 
 def test_a_recipes_own_judge_is_kept(tmp_path: Path) -> None:
-    settings = init._params(answers(recipes=("qwen2.5-7b-published",)), tmp_path / "params.yaml")
+    settings = init._params(answers(recipes=("qwen2.5-7b-published",)), {}, tmp_path / "params.yaml")
     assert [judge.name for judge in settings.evaluate.judges] == ["guard"] and settings.gate.unsafe_settings == ()
 
 
@@ -181,7 +181,7 @@ def test_a_wrong_prompt_writes_nothing_and_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("recipe", configure.shipped_recipes())
 def test_every_recipe_gives_valid_settings_and_the_answers_win(recipe: str, tmp_path: Path) -> None:
-    settings = init._params(answers(recipes=(recipe,)), tmp_path / "params.yaml")
+    settings = init._params(answers(recipes=(recipe,)), {}, tmp_path / "params.yaml")
     assert settings.languages.served == ("en", "zh") and settings.base.model == "someone/model"
 
 
