@@ -131,7 +131,12 @@ def passed(project: Project) -> None:
 def better_candidate(project: Project) -> None:
     """A candidate that replies otherwise than version 1, trained, evaluated and judged."""
     write_script(project.root, 0, replies_to_benign(project.root))
-    set_params(project.root, lambda params: params["train"].update(learning_rate=0.05))
+
+    def change(params: Any) -> None:
+        params["train"] |= {"paradigm": "sft", "learning_rate": 0.05}
+        params["train"]["objective"]["weight"] = 0.0  # nothing that holds the model to its base
+
+    set_params(project.root, change)
     for stage in ("train", "evaluate tuning", "select"):
         project.done(*stage.split())
     judged(project)
