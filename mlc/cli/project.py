@@ -108,13 +108,16 @@ def configure(recipe: Annotated[str, typer.Argument(help="a shipped recipe's nam
 
 
 @app.command(rich_help_panel=PANEL, epilog="Example: mlc doctor --json")
-def doctor(as_json: Json = False) -> None:
-    """Check versions, disk, GPU, hub, remotes, servers, git, settings and prompts, and say what to do. Exits with 2 on
-    a problem."""
+def doctor(
+    quick: Annotated[bool, typer.Option("--quick", help="do not try the base: it takes the longest")] = False,
+    as_json: Json = False,
+) -> None:
+    """Check versions, disk, GPU, hub, remotes, servers, git, settings and prompts, try the base, and say what to do.
+    Exits with 2 on a problem."""
     from mlc.paths import Paths
     from mlc.project import doctor as examination
 
-    checks = examination.run(Paths())
+    checks = examination.run(Paths(), tries_base=not quick)
     if as_json:
         print(json.dumps([check._asdict() for check in checks], indent=2, ensure_ascii=False))
     else:

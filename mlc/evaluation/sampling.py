@@ -31,6 +31,7 @@ from mlc.settings import Evaluate, Languages
 # The code that makes replies, and the code that judges them: what other code has left unfinished is done anew.
 REPLIES_CODE = ("mlc/evaluation/generators", "mlc/evaluation/resume", "mlc/evaluation/sampling", "mlc/models")
 JUDGEMENTS_CODE = ("mlc/embedded", "mlc/judges", "mlc/languages")
+ENDLESS = 0.9  # share of replies that did not end, from which on something is wrong with how they end
 JUDGED_AT_ONCE = 512  # replies: a guard model sorts them by length, and a kill loses no more
 
 PromptLanguagePairs = Sequence[tuple[PromptRow, str]]
@@ -184,6 +185,11 @@ def sample_prompt_set(
     cut_off = sum(sample.finished is False for sample in samples)
     more = f", {cut_off} of them cut off at {evaluate.max_new_tokens} tokens" if cut_off else ""
     print(f"{model.name}: {len(pairs)} replies made and judged{more}")
+    if cut_off > ENDLESS * len(samples):
+        print(
+            f"{model.name}: WARNING: hardly a reply ended by itself, and one that was cut off is not safe: raise"
+            " evaluate.max_new_tokens, or see by `mlc doctor` what its chat template ends a reply with"
+        )
 
 
 def _check_coverage(rows: Sequence[PromptRow], languages: Languages) -> None:

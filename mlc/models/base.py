@@ -6,12 +6,15 @@ import json
 import re
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlc.errors import MlcError
 from mlc.files import replacing
 from mlc.settings import Base
 from mlc.text import one_line
+
+if TYPE_CHECKING:
+    from mlc.models.chat_template import ChatTemplate
 
 # Weights without pickle, configuration, tokenizer, the card with its licence: no code is ever fetched.
 PATTERNS = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "README.md")
@@ -20,11 +23,11 @@ INDEX = "model.safetensors.index.json"  # names the file of every tensor, where 
 LFS = b"version https://git-lfs"  # how a file begins that Git LFS has not fetched
 
 
-def place(base: Base, root: Path, target: Path) -> None:
+def place(base: Base, root: Path, target: Path) -> ChatTemplate:
     """Puts the base model into the folder ``target``; a folder that it names lies below ``root``.
 
     Raises:
-        MlcError: there is no such model, or it lacks weights, configuration, tokenizer or chat template.
+        MlcError: there is no such model, or see :func:`check_files`.
     """
     with replacing(target) as aside:
         source = root / base.model
@@ -32,7 +35,7 @@ def place(base: Base, root: Path, target: Path) -> None:
             copy_files(source, aside)
         else:
             _fetch(base, aside)
-        check_files(base.model, aside)
+        return check_files(base.model, aside)
 
 
 def copy_files(source: Path, folder: Path) -> None:
@@ -66,8 +69,10 @@ def _fetch(base: Base, folder: Path) -> None:
     shutil.rmtree(folder / ".cache", ignore_errors=True)
 
 
-def check_files(name: str, folder: Path) -> None:
+def check_files(name: str, folder: Path) -> ChatTemplate:
     """Opens what a model's folder holds: every file, the header of every weights file, the tokenizer with its template.
+
+    Returns what the template does.
 
     Raises:
         MlcError: something is missing, was not fetched, is cut off or cannot be read.
@@ -91,7 +96,7 @@ def check_files(name: str, folder: Path) -> None:
     parameters(name, folder)
     from mlc.models.chat_template import check_chat_template
 
-    check_chat_template(name, folder)
+    return check_chat_template(name, folder)
 
 
 def _json(name: str, path: Path) -> Any:

@@ -47,14 +47,27 @@ def load(
         folder: weights or adapter, with tokenizer.
         base: of an adapter: its folder, or its id on the hub. revision: the commit on the hub.
         precision: of weights and computation, ``float32`` or ``bfloat16``, whatever the files are stored in.
+
+    Raises:
+        ValueError: an adapter without its base, or weights that lack a tensor of the model.
     """
     adapter = (folder / "adapter_config.json").is_file()
     if adapter and base is None:
         raise ValueError(f"{folder} holds an adapter, and its base is not named")
     weights = base if adapter else folder
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        weights, revision=revision if adapter else None, dtype=getattr(torch, precision), **SAFE
+    model: Any
+    model, loading = AutoModelForCausalLM.from_pretrained(
+        weights,
+        revision=revision if adapter else None,
+        dtype=getattr(torch, precision),
+        output_loading_info=True,
+        **SAFE,
     )
+    if missing := sorted(loading["missing_keys"]):
+        raise ValueError(
+            f"{weights} lacks {len(missing)} of the model's tensors, such as {missing[0]}: random numbers would stand"
+            " in their place. Fetch it again"
+        )
     if adapter:
         from peft import PeftModel
 

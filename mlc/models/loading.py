@@ -9,6 +9,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from mlc.errors import MlcError
 from mlc.models import inference
+from mlc.text import one_line
 
 
 def load_model(folder: Path, base: Path, precision: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -19,7 +20,7 @@ def load_model(folder: Path, base: Path, precision: str) -> tuple[PreTrainedMode
         precision: ``float32`` or ``bfloat16``.
 
     Raises:
-        MlcError: the folder does not exist.
+        MlcError: the folder does not exist, or does not hold the whole model.
     """
     for needed in (folder, base):
         if not needed.is_dir():
@@ -27,6 +28,9 @@ def load_model(folder: Path, base: Path, precision: str) -> tuple[PreTrainedMode
                 f"{needed} does not exist: run `mlc {'base' if needed == base else 'train` and `mlc select'}` first"
             )
     disable_progress_bar()
-    model, tokenizer = inference.load(folder, base, precision)
+    try:
+        model, tokenizer = inference.load(folder, base, precision)
+    except (ValueError, OSError) as error:
+        raise MlcError(f"{folder} cannot be loaded: {one_line(error)}") from None
     model.to(inference.device())
     return model, tokenizer

@@ -13,4 +13,14 @@ def run(base: Base, paths: Paths) -> None:
     Raises:
         MlcError: see :func:`mlc.models.base.place`.
     """
-    bases.place(base, paths.root, paths.base)
+    template = bases.place(base, paths.root, paths.base)
+    if template.end is None:
+        print(
+            "base: WARNING: its chat template ends a reply with no special token: replies run on until"
+            " evaluate.max_new_tokens"
+        )
+    elif not template.is_stop:
+        print(
+            f"base: its chat template ends a reply with {template.end}, which its own settings do not stop at: replies"
+            " stop there too"
+        )

@@ -126,5 +126,5 @@ def has_bfloat16() -> bool:
         return bool(capabilities) and all(float(capability) >= 8 for capability in capabilities)
     import torch
 
-    found: dict[str, Any] = torch.cpu.get_capabilities()
+    found = torch.cpu.get_capabilities()
     return bool(found.get("avx512_bf16") or found.get("amx_bf16"))

@@ -119,12 +119,12 @@ def _base(settings: Settings, paths: Paths) -> Iterator[Check]:
 
     folder = paths.root / settings.base.model
     try:
-        if folder.is_dir():
-            base.check_files(settings.base.model, folder)
+        if paths.base.is_dir() or folder.is_dir():
+            base.check_files(settings.base.model, folder if folder.is_dir() else paths.base)
         else:
             base.check_pin(settings.base.model, settings.base.revision)
     except MlcError as error:
-        yield Check("base", "problem", str(error), "see above")
+        yield Check("base", "problem", str(error), "docs/your-model.md, What a base has to be")
         return
     where = "a folder here" if folder.is_dir() else f"of the hub, at {settings.base.revision}"
     yield Check("base", "ok", f"{settings.base.model}, {where}")
@@ -188,12 +188,15 @@ def _identification(settings: Settings, paths: Paths) -> Iterator[Check]:
         yield Check("languages", "ok", "; ".join(map(str.strip, lines(found))))
 
 
-def run(paths: Paths) -> list[Check]:
-    """Looks at everything that a run needs. A setting or file that is wrong is a check that failed, not an error."""
-    return [check._replace(found=without_secrets(check.found)) for check in _checks(paths)]
+def run(paths: Paths, tries_base: bool = True) -> list[Check]:
+    """Looks at everything that a run needs. A setting or file that is wrong is a check that failed, not an error.
+
+    ``tries_base`` loads the base, lets it answer, and trains a step, which nothing else tells.
+    """
+    return [check._replace(found=without_secrets(check.found)) for check in _checks(paths, tries_base)]
 
 
-def _checks(paths: Paths) -> list[Check]:
+def _checks(paths: Paths, tries_base: bool) -> list[Check]:
     checks: list[Check] = []
     for look in (_python, _packages, _disk, _git, dvc, prefect):
         checks += look(paths)
@@ -213,6 +216,10 @@ def _checks(paths: Paths) -> list[Check]:
     )
     for examine in looks:
         checks += examine(settings, paths)
+    if tries_base and not any(check.name == "base" and check.state == "problem" for check in checks):
+        from mlc.project.try_base import try_base
+
+        checks += try_base(settings, paths)
     return checks
 
 

@@ -15,6 +15,7 @@ import pytest
 from mlc.embedded import prompts
 from mlc.paths import Paths
 from mlc.project import connections, doctor
+from mlc.project.try_base import try_base
 from mlc.prompts.schema import SETS, write_prompts
 from mlc.settings import load_settings
 
@@ -33,7 +34,7 @@ def project(tmp_path: Path, tiny_base: Path) -> Paths:
 
 def states(paths: Paths) -> dict[str, list[str]]:
     results: dict[str, list[str]] = {}
-    for check in doctor.run(paths):
+    for check in doctor.run(paths, tries_base=False):
         results.setdefault(check.name, []).append(check.state)
         assert (check.state == "ok") == (not check.todo), check  # whatever is not well says what to do
     return results
@@ -45,6 +46,36 @@ def test_a_project_that_can_run(project: Paths) -> None:
         assert set(results[name]) == {"ok"}, name
     assert results["prompts"] == ["ok"] * 3
     assert (results["git"], results["dvc"]) == (["problem"], ["problem"])  # there is neither here
+
+
+def test_the_base_is_tried(project: Paths) -> None:
+    """It loads, answers and trains a step, and nothing is left of that."""
+    rows = prompts.rows("alignment")
+    few = [next(row for row in rows if row.intent == intent) for intent in ("harmful", "benign")]
+    write_prompts(project.data / "alignment.jsonl", few)
+    before = sorted(project.root.rglob("*"))
+    settings = load_settings(project.params)
+    tried = {check.name: check for check in try_base(settings, project)}
+    assert [(name, check.state) for name, check in tried.items()] == [("answers", "ok"), ("training", "ok")], tried
+    assert "ends a reply with <|im_end|>" in tried["answers"].found and "tokens a second" in tried["answers"].found
+    assert sorted(project.root.rglob("*")) == before
+
+    base = project.root / "embedded-base"
+    for name in ("config.json", "generation_config.json"):
+        config = json.loads((base / name).read_text())
+        (base / name).write_text(json.dumps(config | {"eos_token_id": 5}))
+    tokenizer = json.loads((base / "tokenizer_config.json").read_text())
+    (base / "tokenizer_config.json").write_text(json.dumps(tokenizer | {"eos_token": "<|im_start|>"}))
+    answers, _ = try_base(settings, project)
+    assert answers.state == "warning" and "which its settings do not stop at" in answers.found
+
+    header = (base / "model.safetensors").read_bytes()
+    (base / "model.safetensors").write_bytes(header.replace(b"model.norm.weight", b"model.nome.weight"))
+    (answers,) = try_base(settings, project)
+    assert answers.state == "problem" and "lacks 1 of the model's tensors, such as model.norm.weight" in answers.found
+    shutil.rmtree(base)
+    (missing,) = try_base(settings, project)
+    assert missing.state == "warning" and "mlc base" in missing.todo
 
 
 def test_a_licence_that_the_gate_will_refuse_is_a_problem(project: Paths) -> None:
@@ -80,13 +111,13 @@ def test_a_language_whose_replies_nobody_can_identify_is_named_with_what_to_do(p
     assert states(project)["languages"] == ["ok"]  # nobody asks about Chichewa
     served = project.params.read_text().replace("served: [en, ", "served: [ny, en, ")
     project.params.write_text(served)
-    (problem,) = [check for check in doctor.run(project) if check.name == "languages"]
+    (problem,) = [check for check in doctor.run(project, tries_base=False) if check.name == "languages"]
     assert problem.state == "problem" and "no candidate can pass fidelity in Nyanja" in problem.found
     assert "languages.identification_model, or add ny to languages.unidentified" in problem.found
     project.params.write_text(served.replace("unidentified: []", "unidentified: [ny]"))
     assert states(project)["languages"] == ["warning", "ok"]
     project.params.write_text(served.replace("identification_model: null", "identification_model: lid.bin"))
-    (problem,) = [check for check in doctor.run(project) if check.name == "languages"]
+    (problem,) = [check for check in doctor.run(project, tries_base=False) if check.name == "languages"]
     assert "identification_model = lid.bin: no such file" in problem.found
 
 

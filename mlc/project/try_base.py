@@ -1,0 +1,96 @@
+"""What ``mlc doctor`` asks of the base itself: does it load, answer and train one step with these settings?"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+from mlc.errors import MlcError
+from mlc.models import base
+from mlc.paths import Paths
+from mlc.project.connections import Check
+from mlc.project.devices import gpus
+from mlc.prompts.schema import PromptRow, read_prompts
+from mlc.settings import Settings
+from mlc.text import one_line
+
+NEW_TOKENS = 16
+GIB = 2**30
+WHOLE = 16  # bytes a parameter that is trained takes: weight, gradient and AdamW's two moments, float32
+SEE_ABOVE = "the line above says what; docs/your-model.md, What a base has to be"
+
+
+def try_base(settings: Settings, paths: Paths) -> Iterator[Check]:
+    """Loads the base, answers two prompts, and trains one step; nothing is written."""
+    folder = paths.base if paths.base.is_dir() else paths.root / settings.base.model
+    if not folder.is_dir():
+        yield Check("base", "warning", "not here yet, so nobody has tried it", "`mlc base`, then `mlc doctor` again")
+        return
+    needed, free = _memory(settings, folder), psutil.virtual_memory().available
+    if not gpus() and needed > free:
+        found = f"not tried: about {needed / GIB:.1f} GiB of memory needed, {free / GIB:.1f} free"
+        yield Check("base", "warning", found, "train where there is more memory, or a smaller model, or train.lora")
+        return
+    try:
+        yield _answers(settings, folder)
+    except MlcError as error:
+        yield Check("answers", "problem", one_line(error), SEE_ABOVE)
+        return
+    yield _step(settings, paths, folder)
+
+
+def _memory(settings: Settings, folder: Path) -> int:
+    """Bytes that one training step takes, activations not counted."""
+    each = WHOLE if settings.train.lora is None else 2 if settings.train.precision == "bfloat16" else 4
+    return each * base.parameters(settings.base.model, folder)
+
+
+def _answers(settings: Settings, folder: Path) -> Check:
+    from mlc.models.chat_template import TURN, check_chat_template
+    from mlc.models.generation import chat_ids, generate_ids
+    from mlc.models.loading import load_model
+
+    template = check_chat_template(settings.base.model, folder)
+    model, tokenizer = load_model(folder, folder, settings.evaluate.precision)
+    prompts = [chat_ids(tokenizer, text) for text in (TURN["content"], "Name three kinds of bread.")]
+    started = time.perf_counter()
+    replies = generate_ids(model, tokenizer, prompts, NEW_TOKENS, settings.evaluate.batch_tokens, None)
+    seconds = time.perf_counter() - started
+    speed = sum(reply.tokens for reply in replies) / seconds
+    system = "takes a system turn" if template.system else "takes no system turn"
+    found = f"two prompts answered together, {speed:.0f} tokens a second; its template {system}"
+    if template.end is None:
+        todo = (
+            "write the token that ends a turn into its chat template: replies are trained without one, and run on"
+            f" until evaluate.max_new_tokens ({settings.evaluate.max_new_tokens})"
+        )
+        return Check("answers", "warning", f"{found}, and ends a reply with no special token", todo)
+    if not template.is_stop:
+        todo = (
+            "nothing, where mlc serves it; elsewhere serve with that token as a stop, or add it to eos_token_id in"
+            " generation_config.json"
+        )
+        found += f", and ends a reply with {template.end}, which its settings do not stop at: mlc stops there too"
+        return Check("answers", "warning", found, todo)
+    return Check("answers", "ok", f"{found}, and ends a reply with {template.end}")
+
+
+def _step(settings: Settings, paths: Paths, folder: Path) -> Check:
+    from mlc.training.trial import one_step
+
+    train = settings.train
+    try:
+        rows: list[PromptRow] = read_prompts(paths.data / "alignment.jsonl")
+    except MlcError:
+        return Check("training", "warning", "not tried: there are no alignment prompts", "see the prompts above")
+    try:
+        seconds = one_step(rows, settings.languages, train, folder)
+    except MlcError as error:
+        return Check("training", "problem", one_line(error), "change the setting that it names")
+    except Exception as error:  # of whatever library: what it says is what stops the training
+        found = f"one step of {train.paradigm} fails: {type(error).__name__}: {one_line(error)}"
+        return Check("training", "problem", found, SEE_ABOVE)
+    return Check("training", "ok", f"one step of {train.paradigm} on a few rows, in {seconds:.1f} s")
