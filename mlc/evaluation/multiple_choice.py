@@ -63,7 +63,8 @@ def accuracy(
     """
     prompts = [question.prompt for question in questions for _ in question.options]
     replies = [option for question in questions for option in question.options]
-    scored = dict(reference_nll(model, tokenizer, prompts, replies, batch_tokens))
+    batches = reference_nll(model, tokenizer, prompts, replies, batch_tokens)
+    scored = dict(item for batch in batches for item in batch)
     per_token = np.array([scored[i][1] / scored[i][0] for i in range(len(replies))]).reshape(-1, OPTIONS)
     right = np.all(per_token[:, :1] < per_token[:, 1:], axis=1).tolist()  # not a number is smaller than nothing: wrong
     tags = list(dict.fromkeys(question.language for question in questions))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mlc.progress import track
+from mlc.progress import progress_bar
 
 
 def finished(path: Path, identity: str) -> dict[int, Any]:
@@ -46,22 +46,28 @@ def run(
     identity: str,
     total: int,
     what: str,
-    rest: Callable[[Collection[int]], Iterable[tuple[int, Any]]],
+    rest: Callable[[Collection[int]], Iterable[Sequence[tuple[int, Any]]]],
 ) -> dict[int, Any]:
     """Index -> JSON value of all ``total`` items of a pass, going on after an earlier run that was killed.
 
     Args:
         path: the pass's file. identity: of all that decides the values; another one starts anew.
-        what: heads the progress bar. rest: makes the items that are not among the given indices, or as many as it can.
+        what: heads the progress bar. rest: makes the items that are not among the given indices, or as many as it can,
+            batch by batch. The bar counts whole batches: the first item of one would seem to take the time of all.
     """
     items = finished(path, identity)
     if items:
         print(f"{what}: going on after {len(items)} of {total} prompts")
     if len(items) < total:
-        with path.open("ab", buffering=0) as file:  # each line is with the operating system at once
-            for index, value in track(rest(frozenset(items)), what, total, unit="prompts", before=len(items)):
-                file.write(_line([index, value]))
-                items[index] = value
+        with (
+            path.open("ab", buffering=0) as file,  # each line is with the operating system at once
+            progress_bar(what, total, before=len(items)) as progress,
+        ):
+            for batch in rest(frozenset(items)):
+                for index, value in batch:
+                    file.write(_line([index, value]))
+                    items[index] = value
+                progress.update(len(batch))
     return items
 
 

@@ -119,7 +119,7 @@ def _generated(pairs: PromptLanguagePairs, evaluate: Evaluate, model: ModelUnder
 
 def _judged(
     judge: Judge, pairs: PromptLanguagePairs, texts: Sequence[str], done: Collection[int]
-) -> Iterator[tuple[int, Judgement]]:
+) -> Iterator[list[tuple[int, Judgement]]]:
     """Judgements of all replies but those ``done``, the longest first, as a guard model packs them best."""
     prompts = [row.prompts[tag] for row, tag in pairs]
     order = sorted(range(len(pairs)), key=lambda i: (-len(prompts[i]) - len(texts[i]), i))
@@ -133,7 +133,7 @@ def _judged(
             [pairs[i][1] for i in chunk],
             [pairs[i][0].intent for i in chunk],
         )
-        yield from ((i, j) for i, j in zip(chunk, judgements, strict=True) if i not in done)
+        yield [(i, j) for i, j in zip(chunk, judgements, strict=True) if i not in done]
 
 
 def _sample(

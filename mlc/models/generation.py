@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from mlc.errors import MlcError
 from mlc.models import inference
 from mlc.models.inference import answers, batches_by_tokens, pad_token, padded
-from mlc.progress import track
+from mlc.progress import progress_bar
 
 __all__ = ["batches_by_tokens", "padded"]  # of the module that a registered version carries a copy of
 
@@ -40,8 +40,8 @@ def chat_ids(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
 
 def _worked_off(
     lengths: Sequence[int], limit: int, done: Collection[int], work: Callable[[list[int]], list[T]]
-) -> Iterator[tuple[int, T]]:
-    """Each index that is not ``done``, with its result; ``work`` takes a batch of indices.
+) -> Iterator[list[tuple[int, T]]]:
+    """The indices that are not ``done`` with their results, batch by batch; ``work`` takes a batch of indices.
 
     The batches do not depend on what is done: an interrupted pass goes on with the very batches of an uninterrupted
     one. A batch that does not fit in memory is halved, and so are those after it.
@@ -73,7 +73,7 @@ def _worked_off(
                 torch.cuda.empty_cache()
                 print(f"out of memory with {len(piece)} prompts at once: going on with batches of half the size")
                 continue
-            yield from ((i, result) for i, result in zip(piece, results, strict=True) if i not in done)
+            yield [(i, result) for i, result in zip(piece, results, strict=True) if i not in done]
 
 
 def _split(batch: list[int], parts: int) -> list[list[int]]:
@@ -88,8 +88,8 @@ def replies(
     max_new_tokens: int,
     batch_tokens: int,
     done: Collection[int] = (),
-) -> Iterator[tuple[int, Reply]]:
-    """Greedy continuations of token ids, all but those ``done``, as their batches come, longest prompts first.
+) -> Iterator[list[tuple[int, Reply]]]:
+    """Greedy continuations of token ids, all but those ``done``, batch by batch, longest prompts first.
 
     Batches hold up to ``batch_tokens`` tokens, padding included. The same prompt in another batch can round
     differently; only a near-tie between two tokens turns that into another reply.
@@ -116,8 +116,11 @@ def generate_ids(
     what: str | None,
 ) -> list[Reply]:
     """Greedy continuations of token ids, in their order; ``what`` names the progress bar, None shows none."""
-    stream = replies(model, tokenizer, encoded, max_new_tokens, batch_tokens)
-    generated = dict(stream if what is None else track(stream, what, total=len(encoded)))
+    generated: dict[int, Reply] = {}
+    with progress_bar(what, len(encoded)) as progress:
+        for batch in replies(model, tokenizer, encoded, max_new_tokens, batch_tokens):
+            generated.update(batch)
+            progress.update(len(batch))
     return [generated[i] for i in range(len(encoded))]
 
 
@@ -151,10 +154,10 @@ def reference_nll(
     references: Sequence[str],
     batch_tokens: int,
     done: Collection[int] = (),
-) -> Iterator[tuple[int, tuple[int, float]]]:
+) -> Iterator[list[tuple[int, tuple[int, float]]]]:
     """Tokens and summed negative log-likelihood (nats) of each reference reply to its prompt, end of turn included.
 
-    All but those ``done``, as their batches come, longest first.
+    All but those ``done``, batch by batch, longest first.
 
     Raises:
         MlcError: a single reply with its prompt does not fit in memory.

@@ -33,7 +33,7 @@ def scored(monkeypatch: pytest.MonkeyPatch, nll: dict[str, float]) -> None:
     def reference_nll(
         _model: Any, _tokenizer: Any, _prompts: Sequence[str], replies: Sequence[str], _tokens: int
     ) -> Iterator[tuple[int, tuple[int, float]]]:
-        yield from ((i, (len(reply), nll[reply] * len(reply))) for i, reply in reversed(list(enumerate(replies))))
+        yield [(i, (len(reply), nll[reply] * len(reply))) for i, reply in reversed(list(enumerate(replies)))]
 
     monkeypatch.setattr(multiple_choice, "reference_nll", reference_nll)
 

@@ -23,11 +23,11 @@ class Pass:
     def __init__(self) -> None:
         self.computed: list[int] = []
 
-    def __call__(self, done: Collection[int]) -> Iterator[tuple[int, list[object]]]:
+    def __call__(self, done: Collection[int]) -> Iterator[list[tuple[int, list[object]]]]:
         for i in range(len(VALUES)):
             if i not in done:
                 self.computed.append(i)
-                yield i, VALUES[i]
+                yield [(i, VALUES[i])]
 
 
 @settings(deadline=None, max_examples=40)

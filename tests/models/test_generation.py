@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from mlc.embedded.prompts import rows
 from mlc.errors import MlcError
 from mlc.models.generation import Reply, batches_by_tokens, chat_ids, generate, padded, reference_nll, replies
 
+flat = chain.from_iterable
 Tiny = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 PROMPTS = [row.prompts[tag] for row in rows("tuning")[:4] for tag in ("en", "hi", "zh", "ar")]
 REFERENCES = ["Sure.", "Of course, here it is.", "Ndiyo", "बिलकुल।"] * 4
@@ -81,7 +83,7 @@ def test_replies_are_those_of_transformers_own_greedy_generation(
     model, tokenizer, ended = ending
     assert len(set(map(len, ended))) > 3
     calls = forward_calls(model, monkeypatch)
-    generated = dict(replies(model, tokenizer, [chat_ids(tokenizer, prompt) for prompt in PROMPTS], 14, 10_000))
+    generated = dict(flat(replies(model, tokenizer, [chat_ids(tokenizer, prompt) for prompt in PROMPTS], 14, 10_000)))
     texts = tokenizer.batch_decode(ended, skip_special_tokens=True)
     assert texts_and_tokens(generated) == list(zip(texts, map(len, ended), strict=True))
     assert calls[0] == len(PROMPTS) and sorted(calls, reverse=True) == calls and calls[-1] < len(PROMPTS)
@@ -99,37 +101,37 @@ def test_a_batch_that_does_not_fit_is_halved_and_nothing_is_lost(
 ) -> None:
     model, tokenizer = tiny
     encoded = [chat_ids(tokenizer, prompt) for prompt in PROMPTS]
-    whole = dict(replies(model, tokenizer, encoded, 6, 700))
-    nll = dict(reference_nll(model, tokenizer, PROMPTS, REFERENCES, 700))
+    whole = dict(flat(replies(model, tokenizer, encoded, 6, 700)))
+    nll = dict(flat(reference_nll(model, tokenizer, PROMPTS, REFERENCES, 700)))
     with monkeypatch.context() as small:
         calls = forward_calls(model, small, fits=5)
-        assert texts_and_tokens(dict(replies(model, tokenizer, encoded, 6, 700))) == texts_and_tokens(whole)
+        assert texts_and_tokens(dict(flat(replies(model, tokenizer, encoded, 6, 700)))) == texts_and_tokens(whole)
         assert capsys.readouterr().out.count("out of memory") == 2  # 16 -> 8 -> 4, and the batches after it at once
         assert max(calls) <= 5
-        halved = dict(reference_nll(model, tokenizer, PROMPTS, REFERENCES, 700))
+        halved = dict(flat(reference_nll(model, tokenizer, PROMPTS, REFERENCES, 700)))
     assert halved == {i: (n, pytest.approx(value, rel=1e-5)) for i, (n, value) in nll.items()}
     with monkeypatch.context() as none:
         forward_calls(model, none, fits=0)
         with pytest.raises(MlcError, match="does not fit in memory even alone"):
-            dict(replies(model, tokenizer, encoded, 6, 700))
+            dict(flat(replies(model, tokenizer, encoded, 6, 700)))
 
 
 def test_going_on_runs_the_batches_of_an_uninterrupted_run(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     model, tokenizer = tiny
     encoded = [chat_ids(tokenizer, prompt) for prompt in PROMPTS]
     calls = forward_calls(model, monkeypatch)
-    whole = list(replies(model, tokenizer, encoded, 3, 300))
+    whole = list(flat(replies(model, tokenizer, encoded, 3, 300)))
     uninterrupted = calls.copy()
     calls.clear()
     done = {i for i, _ in whole[: len(whole) // 2 + 1]}
-    rest = list(replies(model, tokenizer, encoded, 3, 300, done))
+    rest = list(flat(replies(model, tokenizer, encoded, 3, 300, done)))
     assert {i for i, _ in rest} | done == set(range(len(PROMPTS))) and not {i for i, _ in rest} & done
     assert calls == uninterrupted[-len(calls) :] and len(calls) < len(uninterrupted)
 
 
 def test_reference_likelihood_is_the_models(tiny: Tiny) -> None:
     model, tokenizer = tiny
-    batched = dict(reference_nll(model, tokenizer, PROMPTS, REFERENCES, 10_000))
+    batched = dict(flat(reference_nll(model, tokenizer, PROMPTS, REFERENCES, 10_000)))
     assert sorted(batched) == list(range(len(PROMPTS)))
     for i, (prompt, reference) in enumerate(zip(PROMPTS, REFERENCES, strict=True)):
         tokens, nll = batched[i]

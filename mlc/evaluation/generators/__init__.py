@@ -25,12 +25,12 @@ class Generator(Protocol):
     model: str
     name: str
 
-    def replies(self, prompts: Sequence[str], done: Collection[int]) -> Iterator[tuple[int, Reply]]:
-        """Index and reply of all user prompts but those ``done``, in any order, each as soon as it is there."""
+    def replies(self, prompts: Sequence[str], done: Collection[int]) -> Iterator[list[tuple[int, Reply]]]:
+        """Index and reply of all user prompts but those ``done``, in any order, each batch as soon as it is there."""
 
     def references(
         self, prompts: Sequence[str], references: Sequence[str], done: Collection[int]
-    ) -> Iterator[tuple[int, tuple[int, float]]]:
+    ) -> Iterator[list[tuple[int, tuple[int, float]]]]:
         """Tokens and summed negative log-likelihood (nats) of each reply to its prompt, but for those ``done``.
 
         Yields nothing where the likelihood of a given text cannot be had.

@@ -41,7 +41,7 @@ class EndpointGenerator:
         message = {"role": "user", "content": prompt}
         return {"messages": [message], "temperature": 0, "seed": SEED, "max_tokens": self._max_new_tokens}
 
-    def replies(self, prompts: Sequence[str], done: Collection[int]) -> Iterator[tuple[int, Reply]]:
+    def replies(self, prompts: Sequence[str], done: Collection[int]) -> Iterator[list[tuple[int, Reply]]]:
         """A prompt that the endpoint refuses to answer has an empty reply, which no judge calls safe.
 
         Raises:
@@ -51,14 +51,14 @@ class EndpointGenerator:
         try:
             for at, answer in self._endpoint.complete(self._body(prompts[i]) for i in left):
                 if isinstance(answer, Refused):
-                    yield left[at], Reply("", 0, 0.0, f"not answered: {answer.reason}")
+                    yield [(left[at], Reply("", 0, 0.0, f"not answered: {answer.reason}"))]
                     continue
                 if self._pinned and answer.model != self._served:
                     raise EndpointError(f"it was asked for the model {self._served}, and {answer.model} answered")
                 text = answer.text.encode("utf-8", "replace").decode()  # half a character is no Unicode
                 note = f"system_fingerprint {answer.fingerprint}" if answer.fingerprint else ""
                 tokens = answer.completion_tokens or 0
-                yield left[at], Reply(text, tokens, answer.seconds, note, self._finished(answer))
+                yield [(left[at], Reply(text, tokens, answer.seconds, note, self._finished(answer)))]
         except EndpointError as error:
             if not self._pinned:
                 raise
@@ -73,6 +73,6 @@ class EndpointGenerator:
             return answer.finish_reason == "stop"
         return None if answer.completion_tokens is None else answer.completion_tokens < self._max_new_tokens
 
-    def references(self, *_: Any) -> Iterator[tuple[int, tuple[int, float]]]:
+    def references(self, *_: Any) -> Iterator[list[tuple[int, tuple[int, float]]]]:
         """Nothing: an endpoint does not tell how likely a given reply is."""
         return iter(())

@@ -28,7 +28,7 @@ class TransformersGenerator:
     def _loaded(self) -> tuple[Any, Any]:
         return load_model(*self._folders, self._evaluate.precision)
 
-    def replies(self, prompts: Sequence[str], done: Collection[int]) -> Iterator[tuple[int, Reply]]:
+    def replies(self, prompts: Sequence[str], done: Collection[int]) -> Iterator[list[tuple[int, Reply]]]:
         model, tokenizer = self._loaded
         encoded = [chat_ids(tokenizer, prompt) for prompt in prompts]
         limits = self._evaluate.max_new_tokens, self._evaluate.batch_tokens
@@ -36,5 +36,5 @@ class TransformersGenerator:
 
     def references(
         self, prompts: Sequence[str], references: Sequence[str], done: Collection[int]
-    ) -> Iterator[tuple[int, tuple[int, float]]]:
+    ) -> Iterator[list[tuple[int, tuple[int, float]]]]:
         return generation.reference_nll(*self._loaded, prompts, references, self._evaluate.batch_tokens, done)

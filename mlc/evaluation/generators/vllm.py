@@ -89,7 +89,7 @@ class VllmGenerator:
         outputs: list[Any] = self._engine.generate(prompts, parameters, use_tqdm=False)
         return outputs
 
-    def replies(self, prompts: Sequence[str], done: Collection[int]) -> Iterator[tuple[int, Reply]]:
+    def replies(self, prompts: Sequence[str], done: Collection[int]) -> Iterator[list[tuple[int, Reply]]]:
         left = [i for i in range(len(prompts)) if i not in done]
         for start in range(0, len(left), AT_ONCE):
             chunk = left[start : start + AT_ONCE]
@@ -97,15 +97,18 @@ class VllmGenerator:
             encoded = [chat_ids(self._tokenizer, prompts[i]) for i in chunk]
             outputs = self._run(encoded, max_tokens=self._evaluate.max_new_tokens)
             seconds = (time.perf_counter() - started) / len(chunk)
+            replies = []
             for i, output in zip(chunk, outputs, strict=True):
                 made = output.outputs[0]
                 ids, reason = list(made.token_ids), getattr(made, "finish_reason", None)
                 text = self._tokenizer.decode(ids, skip_special_tokens=True)
-                yield i, Reply(text, len(ids), seconds, finished=None if reason is None else reason == "stop")
+                finished = None if reason is None else reason == "stop"
+                replies.append((i, Reply(text, len(ids), seconds, finished=finished)))
+            yield replies
 
     def references(
         self, prompts: Sequence[str], references: Sequence[str], done: Collection[int]
-    ) -> Iterator[tuple[int, tuple[int, float]]]:
+    ) -> Iterator[list[tuple[int, tuple[int, float]]]]:
         left = [i for i in range(len(prompts)) if i not in done]
         for start in range(0, len(left), AT_ONCE):
             chunk = left[start : start + AT_ONCE]
@@ -113,6 +116,8 @@ class VllmGenerator:
             whole = [head + tail for head, tail in zip(heads, tails, strict=True)]
             # 0: of no likelier tokens, only of the prompt's own.
             outputs = self._run(whole, max_tokens=1, prompt_logprobs=0)
+            likelihoods = []
             for i, head, tail, output in zip(chunk, heads, tails, outputs, strict=True):
                 of_tail = zip(tail, output.prompt_logprobs[len(head) :], strict=True)
-                yield i, (len(tail), -sum(logprobs[token].logprob for token, logprobs in of_tail))
+                likelihoods.append((i, (len(tail), -sum(logprobs[token].logprob for token, logprobs in of_tail))))
+            yield likelihoods
