@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mlc.models.generation import padded
+from mlc.models.inference import ALONE
 
 PADDING = 0.1
 
@@ -42,11 +44,28 @@ def collate_variants(
     )
 
 
+def causal(model: nn.Module) -> Any:
+    """The causal language model beneath any adapter."""
+    # An adapter by its method: importing peft takes as long as all the rest of a stage that has none.
+    return model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
+
+
 def decoder(model: nn.Module) -> Any:
     """The decoder stack of a causal language model, beneath any adapter."""
-    # An adapter by its method: importing peft takes as long as all the rest of a stage that has none.
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
-    return inner.get_decoder()  # type: ignore[operator]
+    return causal(model).get_decoder()
+
+
+def layers(stack: Any) -> nn.ModuleList:
+    """The decoder's layers, whatever the architecture calls their list: ``layers``, ``h``, ``blocks``, ``block``.
+
+    Raises:
+        ValueError: it has no such list.
+    """
+    depth = getattr(stack.config, "num_hidden_layers", None)
+    for child in stack.children():
+        if isinstance(child, nn.ModuleList) and len(child) == depth and not isinstance(child[0], nn.Embedding):
+            return child
+    raise ValueError(f"{type(stack).__name__} has no list of its {depth} layers")
 
 
 def left_padded(ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -74,24 +93,30 @@ def encode(model: nn.Module, ids: Tensor, mask: Tensor, layer: int) -> tuple[Ten
         ValueError: the model has no such layer.
     """
     stack = decoder(model)
-    depth = len(stack.layers)
+    blocks = layers(stack)
+    depth = len(blocks)
     if layer not in (-1, *range(1, depth + 1)):
         raise ValueError(f"mlc_layer = {layer}: the model has layers 1 to {depth}, and -1 for the last")
     ids, mask = left_padded(ids, mask)
+    inner = causal(model)
+    if inner.config.model_type in ALONE and not bool(mask.all() and len(mask) == 1):
+        alone = [encode(model, row[None, -n:], mask[None, i, -n:], layer) for i, (row, n) in enumerate(zip(ids, mask.sum(-1).tolist(), strict=True))]
+        return torch.cat([hidden for hidden, _ in alone]), torch.cat([logits for _, logits in alone])
+    places = {"position_ids": (mask.cumsum(-1) - 1).clamp(min=0), "logits_to_keep": 1}
+    taken = inspect.signature(inner.forward).parameters
     kept: list[Tensor] = []
 
     def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
         hidden = getattr(output, "last_hidden_state", output)
         kept.append((hidden[0] if isinstance(hidden, tuple) else hidden)[:, -1])
 
-    hook = (stack if layer in (-1, depth) else stack.layers[layer - 1]).register_forward_hook(keep)
+    hook = (stack if layer in (-1, depth) else blocks[layer - 1]).register_forward_hook(keep)
     try:
         logits: Tensor = model(
             input_ids=ids,
             attention_mask=mask,
-            position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
             use_cache=False,
-            logits_to_keep=1,
+            **{name: value for name, value in places.items() if name in taken},
         ).logits[:, -1]
     finally:
         hook.remove()  # gradient checkpointing runs the layer again in the backward pass: nothing to keep then
