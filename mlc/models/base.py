@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mlc.errors import MlcError
 from mlc.files import replacing
+from mlc.models.architecture import check_architecture
 from mlc.settings import Base
 
 # Weights without pickle, configuration, tokenizer, the card with its licence: no code is ever fetched.
@@ -71,3 +72,4 @@ def check_files(name: str, folder: Path) -> None:
     in_config = "chat_template" in (folder / "tokenizer_config.json").read_text(encoding="utf-8")
     if not (in_config or (folder / "chat_template.jinja").is_file()):
         raise MlcError(f"base.model = {name}: the tokenizer has no chat template; an instruct model is needed")
+    check_architecture(folder, name)

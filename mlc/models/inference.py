@@ -26,12 +26,7 @@ SAFE: dict[str, Any] = {"trust_remote_code": False, "use_safetensors": True}  # 
 ENDED = 0.1
 # Architectures in which the rows of a batch change one another, by their padding or their states: one row at a time.
 # tests/models/test_architectures.py says so of every architecture of the installed transformers.
-ALONE = frozenset(
-    {
-        "deepseek_v4", "dots3_note", "dots3_note_text", "recurrent_gemma", "reformer", "roformer", "rwkv", "xlnet",
-        "xlstm",
-    }
-)  # fmt: skip
+ALONE = frozenset({"deepseek_v4", "dots3_note", "dots3_note_text", "recurrent_gemma", "rwkv", "xlstm"})
 
 
 class Answer(NamedTuple):
@@ -147,12 +142,10 @@ def greedy(
     return new
 
 
-def _likeliest(
-    model: Any, input_ids: Tensor, generation_config: GenerationConfig, **inputs: Any
-) -> list[list[int]]:
+def _likeliest(model: Any, input_ids: Tensor, generation_config: GenerationConfig, **inputs: Any) -> list[list[int]]:
     """Greedy decoding by ``generate``'s own steps, but that rows that have ended leave the batch, and the cache."""
     inputs = {name: value for name, value in inputs.items() if name not in ("logits_processor", "stopping_criteria")}
-    steps: int = generation_config.max_new_tokens  # type: ignore[assignment]
+    steps: int = generation_config.max_new_tokens
     ids, pad = input_ids, generation_config.pad_token_id
     new = torch.full((len(ids), steps), pad, device=ids.device)
     counts = torch.full((len(ids),), steps, device=ids.device)

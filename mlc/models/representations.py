@@ -51,21 +51,36 @@ def causal(model: nn.Module) -> Any:
 
 
 def decoder(model: nn.Module) -> Any:
-    """The decoder stack of a causal language model, beneath any adapter."""
-    return causal(model).get_decoder()
+    """The decoder stack of a causal language model, beneath any adapter.
+
+    Raises:
+        ValueError: no module of the model has a list of all decoder layers.
+    """
+    inner = causal(model)
+    given = inner.get_decoder()
+    for stack in (given, getattr(given, "model", None), inner.base_model):  # some give the head, or the whole model
+        if stack is not None and _layers(stack) is not None:
+            return stack
+    raise ValueError(f"{type(inner).__name__} has no list of its decoder layers")
 
 
 def layers(stack: Any) -> nn.ModuleList:
-    """The decoder's layers, whatever the architecture calls their list: ``layers``, ``h``, ``blocks``, ``block``.
+    """A decoder's layers, whatever the architecture calls their list: ``layers``, ``h``, ``blocks``, ``block``."""
+    found = _layers(stack)
+    assert found is not None
+    return found
 
-    Raises:
-        ValueError: it has no such list.
-    """
-    depth = getattr(stack.config, "num_hidden_layers", None)
-    for child in stack.children():
-        if isinstance(child, nn.ModuleList) and len(child) == depth and not isinstance(child[0], nn.Embedding):
-            return child
-    raise ValueError(f"{type(stack).__name__} has no list of its {depth} layers")
+
+def _layers(stack: Any) -> nn.ModuleList | None:
+    config = getattr(stack, "config", None)
+    depths = {getattr(config, name, None) for name in ("num_hidden_layers", "num_layers")}
+    lists = (child for child in stack.children() if isinstance(child, nn.ModuleList))
+    # Embeddings of its own for every layer (Gemma 3n, Gemma 4) are no layers, nor are XLM's loose attentions.
+    return next((each for each in lists if len(each) in depths and _hidden_to_hidden(each[0])), None)
+
+
+def _hidden_to_hidden(layer: nn.Module) -> bool:
+    return not isinstance(layer, nn.Embedding) and len(list(layer.children())) > 1
 
 
 def left_padded(ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -100,27 +115,28 @@ def encode(model: nn.Module, ids: Tensor, mask: Tensor, layer: int) -> tuple[Ten
     ids, mask = left_padded(ids, mask)
     inner = causal(model)
     if inner.config.model_type in ALONE and not bool(mask.all() and len(mask) == 1):
-        alone = [encode(model, row[None, -n:], mask[None, i, -n:], layer) for i, (row, n) in enumerate(zip(ids, mask.sum(-1).tolist(), strict=True))]
-        return torch.cat([hidden for hidden, _ in alone]), torch.cat([logits for _, logits in alone])
+        rows = [row[None, -n:] for row, n in zip(ids, mask.sum(-1).tolist(), strict=True)]
+        hidden, logits = zip(*(encode(model, row, torch.ones_like(row), layer) for row in rows), strict=True)
+        return torch.cat(hidden), torch.cat(logits)
     places = {"position_ids": (mask.cumsum(-1) - 1).clamp(min=0), "logits_to_keep": 1}
     taken = inspect.signature(inner.forward).parameters
     kept: list[Tensor] = []
 
     def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
         hidden = getattr(output, "last_hidden_state", output)
-        kept.append((hidden[0] if isinstance(hidden, tuple) else hidden)[:, -1])
+        kept.append((hidden[0] if isinstance(hidden, tuple | list) else hidden)[:, -1])
 
     hook = (stack if layer in (-1, depth) else blocks[layer - 1]).register_forward_hook(keep)
     try:
-        logits: Tensor = model(
+        output: Any = model(
             input_ids=ids,
             attention_mask=mask,
             use_cache=False,
             **{name: value for name, value in places.items() if name in taken},
-        ).logits[:, -1]
+        )
     finally:
         hook.remove()  # gradient checkpointing runs the layer again in the backward pass: nothing to keep then
-    return kept[0], logits
+    return kept[0], output.logits[:, -1]
 
 
 def chunks(lengths: Sequence[int], tokens: int | None) -> Iterator[list[int]]:
