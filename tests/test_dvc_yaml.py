@@ -109,6 +109,7 @@ IGNORED = {
     "mlc.errors": Ignored("an error ends a stage without a result"),
     "mlc.files": Ignored("it reads and writes whole files, whatever is in them"),
     "mlc.git": Ignored("what it says is written down, and decided about by register", ("register",)),
+    "mlc.models.architecture": Ignored("it refuses a base, and changes nothing about one that it lets pass"),
     "mlc.models.manifest": Ignored(
         "a record of what was made, whose older versions can be read", ("select", "gate", "register", "report")
     ),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlc.errors import MlcError
 from mlc.files import replacing
+from mlc.models.architecture import check_architecture
 from mlc.settings import Base
 from mlc.text import one_line
 
@@ -70,12 +71,12 @@ def _fetch(base: Base, folder: Path) -> None:
 
 
 def check_files(name: str, folder: Path) -> ChatTemplate:
-    """Opens what a model's folder holds: every file, the header of every weights file, the tokenizer with its template.
+    """Opens what a model's folder holds: its files, the headers of its weights, its architecture and its chat template.
 
     Returns what the template does.
 
     Raises:
-        MlcError: something is missing, was not fetched, is cut off or cannot be read.
+        MlcError: something is missing, was not fetched, is cut off, cannot be read or is not supported.
     """
     for needed in NEEDED:
         if not (folder / needed).is_file():
@@ -87,13 +88,11 @@ def check_files(name: str, folder: Path) -> ChatTemplate:
                     f"base.model = {name}: {file.name} is a pointer of Git LFS, not the file: run `git lfs pull` where"
                     " it was cloned"
                 )
-    config = _json(name, folder / "config.json")
-    if not config.get("model_type"):
-        raise MlcError(f"base.model = {name}: config.json names no model_type: it is no model of transformers'")
-    for config_file in ("tokenizer_config.json", "generation_config.json"):
+    for config_file in ("config.json", "tokenizer_config.json", "generation_config.json"):
         if (folder / config_file).is_file():
             _json(name, folder / config_file)
     parameters(name, folder)
+    check_architecture(folder, name)
     from mlc.models.chat_template import check_chat_template
 
     return check_chat_template(name, folder)

@@ -170,7 +170,8 @@ def reference_nll(
         ids, mask = (t.to(model.device) for t in tensors)
         # Only the references' positions get logits: the vocabulary of a large model does not fit otherwise.
         longest = ids.shape[1] - min(len(heads[i]) for i in batch) + 1
-        logits = model(input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=longest).logits
+        fewer = {"logits_to_keep": longest} if model._supports_logits_to_keep() else {}
+        logits = model(input_ids=ids, attention_mask=mask, use_cache=False, **fewer).logits[:, -longest:]
         log_probs = logits[:, :-1].float().log_softmax(-1)
         targets = ids[:, 1 - longest :]
         nll = -log_probs.gather(-1, targets[..., None])[..., 0]

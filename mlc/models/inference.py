@@ -25,6 +25,9 @@ from transformers import (
 SAFE: dict[str, Any] = {"trust_remote_code": False, "use_safetensors": True}  # no code and no pickle comes with weights
 # Rows that have ended leave the batch when they are more than this share of it. Measured: docs/evaluation.md.
 ENDED = 0.1
+# Architectures in which the rows of a batch change one another, by their padding or their states: one row at a time.
+# tests/models/test_architectures.py says so of every architecture of the installed transformers.
+ALONE = frozenset({"deepseek_v4", "dots3_note", "dots3_note_text", "recurrent_gemma", "rwkv", "xlstm"})
 
 
 class Answer(NamedTuple):
@@ -159,26 +162,39 @@ def greedy(
 ) -> list[list[int]]:
     """The likeliest next token, again and again: the new token ids of each row, its stop token included.
 
-    Rows that have ended leave the batch, with their part of the cache. Nothing of the model's generation settings
-    applies: no sampling, no repetition penalty, no beams, no forbidden or forced tokens.
+    transformers' ``generate`` prepares inputs and cache for the architecture, and :func:`_likeliest` takes the place
+    of its loop. Nothing of the model's generation settings applies: no sampling, no repetition penalty, no beams, no
+    forbidden or forced tokens.
     """
-    ids, mask = (t.to(model.device) for t in padded(encoded, pad, "left"))
-    positions = (mask.cumsum(1) - 1).clamp(min=0)
-    new = torch.full((len(encoded), max_new_tokens), pad, device=ids.device)
-    counts = torch.full((len(encoded),), max_new_tokens, device=ids.device)
-    rows = torch.arange(len(encoded), device=ids.device)  # of the batch as it is now, where they were
+    settings = GenerationConfig(
+        max_new_tokens=max_new_tokens, eos_token_id=list(stops), pad_token_id=pad, do_sample=False, num_beams=1,
+        num_return_sequences=1, use_cache=True,
+    )  # fmt: skip
+    generate: Any = model.generate
+    batches = [[row] for row in encoded] if model.config.model_type in ALONE else [encoded]
+    new: list[list[int]] = []
+    for batch in batches:
+        ids, mask = (t.to(model.device) for t in padded(batch, pad, "left"))
+        new += generate(ids, attention_mask=mask, generation_config=settings, custom_generate=_likeliest)
+    return new
+
+
+def _likeliest(model: Any, input_ids: Tensor, generation_config: GenerationConfig, **inputs: Any) -> list[list[int]]:
+    """Greedy decoding by ``generate``'s own steps, but that rows that have ended leave the batch, and the cache."""
+    inputs = {name: value for name, value in inputs.items() if name not in ("logits_processor", "stopping_criteria")}
+    steps: int = generation_config.max_new_tokens
+    ids, pad = input_ids, generation_config.pad_token_id
+    new = torch.full((len(ids), steps), pad, device=ids.device)
+    counts = torch.full((len(ids),), steps, device=ids.device)
+    rows = torch.arange(len(ids), device=ids.device)  # of the batch as it is now, where they were
     live = torch.ones_like(rows, dtype=torch.bool)
-    ends = torch.tensor(stops, device=ids.device)
-    cache = DynamicCache(config=model.config)
-    for step in range(max_new_tokens):
-        output: Any = model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
+    ends = torch.tensor(generation_config.eos_token_id, device=ids.device)
+    for step in range(steps):
+        now = model.prepare_inputs_for_generation(
+            ids, next_sequence_length=1 if step else None, is_first_iteration=not step, **inputs
         )
+        output = model(**now, return_dict=True)
+        inputs = model._update_model_kwargs_for_generation(output, inputs)
         tokens = output.logits[:, -1].argmax(-1)
         new[rows, step] = torch.where(live, tokens, pad)
         ending = live & torch.isin(tokens, ends)
@@ -187,14 +203,31 @@ def greedy(
         left = int(live.sum())
         if not left:
             break
-        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
-        positions = positions[:, -1:] + 1
-        if left < (1 - ENDED) * len(live):
+        ids = torch.cat([ids, tokens[:, None]], 1)
+        if left < (1 - ENDED) * len(live) and _can_leave(inputs, len(live)):
             kept = live.nonzero()[:, 0]
-            cache.batch_select_indices(kept)
-            rows, live, tokens, mask, positions = (t[kept] for t in (rows, live, tokens, mask, positions))
-        ids = tokens[:, None]
+            rows, live, ids = rows[kept], live[kept], ids[kept]
+            inputs = {name: _rows(value, kept) for name, value in inputs.items()}
     return [row[:count] for row, count in zip(new.tolist(), counts.tolist(), strict=True)]
+
+
+def _can_leave(inputs: Mapping[str, Any], rows: int) -> bool:
+    """Whether everything that the next step needs can be had for some of the rows."""
+    for value in inputs.values():
+        if isinstance(value, Tensor):
+            if value.dim() < 2 or value.shape[-2] != rows:
+                return False
+        elif not (value is None or isinstance(value, bool | int) or type(value) is DynamicCache):
+            return False
+    return True
+
+
+def _rows(value: Any, kept: Tensor) -> Any:
+    if isinstance(value, Tensor):
+        return value.index_select(-2, kept)
+    if isinstance(value, DynamicCache):
+        value.reorder_cache(kept)
+    return value
 
 
 def answers(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mlc.models.generation import padded
+from mlc.models.inference import ALONE
 
 PADDING = 0.1
 
@@ -42,11 +44,43 @@ def collate_variants(
     )
 
 
-def decoder(model: nn.Module) -> Any:
-    """The decoder stack of a causal language model, beneath any adapter."""
+def causal(model: nn.Module) -> Any:
+    """The causal language model beneath any adapter."""
     # An adapter by its method: importing peft takes as long as all the rest of a stage that has none.
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
-    return inner.get_decoder()  # type: ignore[operator]
+    return model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
+
+
+def decoder(model: nn.Module) -> Any:
+    """The decoder stack of a causal language model, beneath any adapter.
+
+    Raises:
+        ValueError: no module of the model has a list of all decoder layers.
+    """
+    inner = causal(model)
+    given = inner.get_decoder()
+    for stack in (given, getattr(given, "model", None), inner.base_model):  # some give the head, or the whole model
+        if stack is not None and _layers(stack) is not None:
+            return stack
+    raise ValueError(f"{type(inner).__name__} has no list of its decoder layers")
+
+
+def layers(stack: Any) -> nn.ModuleList:
+    """A decoder's layers, whatever the architecture calls their list: ``layers``, ``h``, ``blocks``, ``block``."""
+    found = _layers(stack)
+    assert found is not None
+    return found
+
+
+def _layers(stack: Any) -> nn.ModuleList | None:
+    config = getattr(stack, "config", None)
+    depths = {getattr(config, name, None) for name in ("num_hidden_layers", "num_layers")}
+    lists = (child for child in stack.children() if isinstance(child, nn.ModuleList))
+    # Embeddings of its own for every layer (Gemma 3n, Gemma 4) are no layers, nor are XLM's loose attentions.
+    return next((each for each in lists if len(each) in depths and _hidden_to_hidden(each[0])), None)
+
+
+def _hidden_to_hidden(layer: nn.Module) -> bool:
+    return not isinstance(layer, nn.Embedding) and len(list(layer.children())) > 1
 
 
 def left_padded(ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -74,28 +108,35 @@ def encode(model: nn.Module, ids: Tensor, mask: Tensor, layer: int) -> tuple[Ten
         ValueError: the model has no such layer.
     """
     stack = decoder(model)
-    depth = len(stack.layers)
+    blocks = layers(stack)
+    depth = len(blocks)
     if layer not in (-1, *range(1, depth + 1)):
         raise ValueError(f"mlc_layer = {layer}: the model has layers 1 to {depth}, and -1 for the last")
     ids, mask = left_padded(ids, mask)
+    inner = causal(model)
+    if inner.config.model_type in ALONE and not bool(mask.all() and len(mask) == 1):
+        rows = [row[None, -n:] for row, n in zip(ids, mask.sum(-1).tolist(), strict=True)]
+        hidden, logits = zip(*(encode(model, row, torch.ones_like(row), layer) for row in rows), strict=True)
+        return torch.cat(hidden), torch.cat(logits)
+    places = {"position_ids": (mask.cumsum(-1) - 1).clamp(min=0), "logits_to_keep": 1}
+    taken = inspect.signature(inner.forward).parameters
     kept: list[Tensor] = []
 
     def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
         hidden = getattr(output, "last_hidden_state", output)
-        kept.append((hidden[0] if isinstance(hidden, tuple) else hidden)[:, -1])
+        kept.append((hidden[0] if isinstance(hidden, tuple | list) else hidden)[:, -1])
 
-    hook = (stack if layer in (-1, depth) else stack.layers[layer - 1]).register_forward_hook(keep)
+    hook = (stack if layer in (-1, depth) else blocks[layer - 1]).register_forward_hook(keep)
     try:
-        logits: Tensor = model(
+        output: Any = model(
             input_ids=ids,
             attention_mask=mask,
-            position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
             use_cache=False,
-            logits_to_keep=1,
-        ).logits[:, -1]
+            **{name: value for name, value in places.items() if name in taken},
+        )
     finally:
         hook.remove()  # gradient checkpointing runs the layer again in the backward pass: nothing to keep then
-    return kept[0], logits
+    return kept[0], output.logits[:, -1]
 
 
 def chunks(lengths: Sequence[int], tokens: int | None) -> Iterator[list[int]]:
