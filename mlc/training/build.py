@@ -92,8 +92,8 @@ def build_trainer(
     """The trainer over the base in ``artifacts/base``, ready to train, and the tokenizer as the base has it.
 
     Raises:
-        MlcError: no prompts to train on, too many that are too long (see :func:`fitting`), an adapter that changes another model when it is merged, or a way to split the
-            model that does not work.
+        MlcError: no prompts to train on, too many that are too long (see :func:`fitting`), an adapter in 4 bits without
+            bitsandbytes, or a way to split the model that does not work.
     """
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")  # about TRL's own calls
     no_datasets_bars()

@@ -68,7 +68,7 @@ def sequence_tokens(tokenizer: PreTrainedTokenizerBase, prompt: str, reply: str,
         return len(ids)
     # These two add what the template has not.
     begin, end = tokenizer.bos_token_id, tokenizer.eos_token_id
-    return len(ids) + (begin is not None and ids[0] != begin) + (ids[-1] != end)
+    return len(ids) + int(begin is not None and ids[0] != begin) + int(ids[-1] != end)
 
 
 def _counted(lengths: list[int], limit: int) -> Fitting:

@@ -49,16 +49,17 @@ BASE_TOKENS = 1024
 class VariantCollator:
     """Collates the objective's columns beside whatever the parent's collator makes of the rest."""
 
-    def __init__(self, parent: Callable[[list[dict[str, Any]]], dict[str, Any]], pad: int) -> None:
+    def __init__(self, parent: Callable[[list[dict[str, Any]]], dict[str, Any]], pad: int, with_variants: bool) -> None:
         self.parent = parent
         self.pad = pad
+        self.with_variants = with_variants
 
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
         own = [{name: example.pop(name) for name in COLUMNS if name in example} for example in examples]
         batch = self.parent(examples)
         if all("row" in columns for columns in own):  # evaluation rows have none, and need none
             batch["mlc_row"] = torch.tensor([columns["row"] for columns in own])
-        if all(len(columns) == len(COLUMNS) for columns in own):
+        if "mlc_row" in batch and self.with_variants:
             variants, harmful, row = ([columns[name] for columns in own] for name in COLUMNS)
             # As a mapping, so that the trainer moves the tensors to the device with the rest of the batch.
             batch["mlc_variants"] = collate_variants(variants, harmful, row, self.pad)._asdict()
@@ -112,7 +113,7 @@ class MLCMixin(FiniteMixin):
         if isinstance(self.train_dataset, Dataset):
             # Here, because a parent may have dropped rows that are too long.
             self.train_dataset = self.train_dataset.add_column("row", list(range(len(self.train_dataset))))
-            self.data_collator = VariantCollator(self.data_collator, self._pad)
+            self.data_collator = VariantCollator(self.data_collator, self._pad, bool(args.mlc_weight))
         if args.mlc_weight:
             if (head := self._head(self.model)) is not None:
                 head.float()  # a parent makes all that is trained over a base in 4 bits bfloat16

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 import torch
-from test_lengths import LANGUAGES, PARADIGMS, SETTINGS, train
 
 from mlc.errors import MlcError
 from mlc.paths import Paths
 from mlc.prompts.schema import PromptRow, write_prompts
 from mlc.training import candidates, stage
 from mlc.training.build import build_trainer
+
+from .test_lengths import LANGUAGES, PARADIGMS, SETTINGS, train
 
 
 @pytest.fixture

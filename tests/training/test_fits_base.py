@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from test_lengths import LANGUAGES, PARADIGMS, SETTINGS, train
 from tiny_model import write_tiny_base
 
 from mlc.errors import MlcError
 from mlc.files import sha256_folder
+from mlc.project.trial import one_step
 from mlc.prompts.schema import PromptRow
 from mlc.settings import Lora
 from mlc.training import fits_base
-from mlc.training.trial import one_step
+
+from .test_lengths import LANGUAGES, PARADIGMS, SETTINGS, train
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_one_step_is_taken_and_nothing_is_left(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     settings = train(paradigm, {"trusted_languages": "auto"}, lora=Lora(r=2))
     assert one_step(alignment_rows, LANGUAGES, settings, tiny_base) > 0
-    assert os.listdir(tmp_path) == [] and sha256_folder(tiny_base) == before
+    assert not list(tmp_path.iterdir()) and sha256_folder(tiny_base) == before
 
 
 def test_a_step_that_cannot_be_taken_is_an_error(tiny_base: Path, alignment_rows: list[PromptRow]) -> None:
