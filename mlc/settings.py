@@ -202,19 +202,38 @@ class Objective(Section):
 
     @model_validator(mode="after")
     def _trusted(self) -> Self:
-        if (self.name == "direction" or self.refusal_weight) and not self.trusted_languages:
+        needed = self.name == "direction" or self.refusal_weight or (self.weight and self.retain_weight)
+        if needed and not self.trusted_languages:
             raise ValueError("trusted_languages is empty: name the languages in which the base passes, or write auto")
+        return self
+
+    @model_validator(mode="after")
+    def _centres_are_the_models(self) -> Self:
+        if self.weight and self.centred and self.projection is not None and self.name != "direction":
+            raise ValueError(
+                "centred is of the model's own representations, and projection trains a head over them: set"
+                " projection to null, or centred to false"
+            )
         return self
 
 
 class Lora(Section):
-    """A low-rank adapter instead of full weights (peft.LoraConfig)."""
+    """A low-rank adapter instead of full weights (peft.LoraConfig). The defaults of alpha and dropout are TRL's."""
 
-    r: int = Field(ge=1)
-    alpha: int = Field(ge=1)
-    dropout: Share
-    target_modules: tuple[str, ...] | Literal["all-linear"]
-    load_in_4bit: bool = Field(description="QLoRA: the base is held in 4 bits (NF4) while training; not when it serves")
+    r: int = Field(ge=1, description="rank")
+    alpha: int = Field(
+        default_factory=lambda given: 2 * given.get("r", 1),
+        ge=1,
+        description="its product counts alpha / r; default 2 r",
+    )
+    dropout: Share = Field(default=0.05, description="of the adapter's input")
+    target_modules: Annotated[tuple[str, ...], Field(min_length=1)] | Literal["all-linear"] = Field(
+        default="all-linear",
+        description="ends of the names of the base's layers; all-linear is all but the output layer",
+    )
+    load_in_4bit: bool = Field(
+        default=False, description="QLoRA: the base is held in 4 bits (NF4) while training; not when it serves"
+    )
 
 
 class Train(Section):
@@ -232,7 +251,10 @@ class Train(Section):
     )
     sft_weight: float = Field(ge=0, description="dpo, simpo: weight of the chosen reply's negative log-likelihood")
     simpo_gamma: float = Field(ge=0, description="simpo: target margin between the rewards")
-    max_length: int = Field(ge=8, description="tokens of prompt and reply")
+    max_length: int = Field(ge=8, description="tokens of prompt and reply, and of a variant")
+    maximum_left_out: Share = Field(
+        default=0.02, description="alignment rows, and variants of a language, that may be longer than max_length"
+    )
     precision: Literal["float32", "bfloat16"]
     gradient_checkpointing: bool
     save_steps: int = Field(ge=1, description="optimizer steps between checkpoints")
@@ -248,6 +270,21 @@ class Train(Section):
     def _launchable(self) -> Self:
         if self.processes > 1 and self.accelerate is None:
             raise ValueError("several processes need accelerate, such as recipes/accelerate/ddp.yaml")
+        return self
+
+    @model_validator(mode="after")
+    def _batches_are_large_enough(self) -> Self:
+        if self.batch_size > 1:
+            return self
+        if self.paradigm == "kto":
+            raise ValueError(
+                "batch_size is 1, and kto compares each prompt with another's reply: set batch_size to 2 or more"
+            )
+        if self.objective.weight and self.objective.contrast_weight and self.objective.name != "direction":
+            raise ValueError(
+                "batch_size is 1, and objective.contrast_weight tells the prompts of a batch apart: set batch_size to"
+                " 2 or more, or objective.contrast_weight to 0"
+            )
         return self
 
 

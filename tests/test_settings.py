@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 
 from mlc.errors import MlcError
 from mlc.project.configure import overlay
-from mlc.settings import LEAST, LEAST_RATE, MOST, MOST_ACROSS, MOST_RATE, UnsafeSetting, load_settings
+from mlc.settings import LEAST, LEAST_RATE, MOST, MOST_ACROSS, MOST_RATE, Lora, UnsafeSetting, load_settings
 
 ROOT = Path(__file__).parents[1]
 DEFAULT = (ROOT / "params.yaml").read_text(encoding="utf-8")
@@ -255,3 +255,30 @@ def _named(folder: Path, name: str) -> Path:
     line = "  model_name: mlc-embedded"
     assert line in DEFAULT
     return written(folder, DEFAULT.replace(line, f"  model_name: {json.dumps(name)}"))
+
+
+@pytest.mark.parametrize(
+    ("train", "message"),
+    [
+        ({"paradigm": "kto", "batch_size": 1}, "batch_size is 1, and kto"),
+        ({"batch_size": 1, "objective": {"name": "mlc", "contrast_weight": 0.5}}, "objective.contrast_weight tells"),
+        ({"objective": {"name": "mlc", "centred": True, "projection": 8}}, "train.objective: centred is of"),
+        ({"objective": {"name": "mlc", "refusal_weight": 0.0, "trusted_languages": []}}, "trusted_languages is empty"),
+        ({"lora": {"r": 16, "target_modules": []}}, "train.lora.target_modules"),
+        ({"maximum_left_out": 1.5}, "train.maximum_left_out = 1.5"),
+    ],
+)
+def test_training_settings_that_exclude_each_other_are_refused(
+    train: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "recipe.yaml").write_text(json.dumps({"train": train}))
+    with pytest.raises(MlcError) as error:
+        overlay(written(tmp_path, DEFAULT), tmp_path / "recipe.yaml")
+    assert message in str(error.value).replace(f" = {json.dumps(train)}", "")
+
+
+def test_a_rank_is_enough_for_an_adapter(tmp_path: Path) -> None:
+    path = written(tmp_path, DEFAULT.replace("lora: null", "lora: {r: 16}"))
+    assert load_settings(path).train.lora == Lora(
+        r=16, alpha=32, dropout=0.05, target_modules="all-linear", load_in_4bit=False
+    )

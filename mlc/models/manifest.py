@@ -58,11 +58,43 @@ class Parameters(JsonPart):
     train: dict[str, JsonValue]
 
 
+class Fitting(JsonPart):
+    """How many of a kind were trained on and how many were too long for it, and the longest one's tokens."""
+
+    used: int
+    left_out: int
+    longest: int
+
+    @property
+    def total(self) -> int:
+        return self.used + self.left_out
+
+
+class TrainedOn(JsonPart):
+    """What of the alignment prompts was trained on: rows by intent, and variants by language in those rows.
+
+    A row is counted with its prompt and its longer reply. ``variants`` is empty where the objective has no weight.
+    """
+
+    max_length: int
+    rows: dict[str, Fitting]
+    variants: dict[str, Fitting]
+
+    @property
+    def text(self) -> str:
+        """One line for people."""
+        rows = ", ".join(f"{one.used} of {one.total} {intent}" for intent, one in self.rows.items())
+        out = {tag: one.left_out for tag, one in self.variants.items() if one.left_out}
+        text = f"{rows} rows fit max_length {self.max_length}"
+        return text + (f"; variants left out: {', '.join(f'{n} in {tag}' for tag, n in out.items())}" if out else "")
+
+
 class Manifest(JsonFile):
     """Where a model comes from.
 
     ``files`` and ``base.files`` are relative path -> sha256. ``step`` is the training step that it is of. ``dvc_lock``
-    is the sha256 of dvc.lock, null without one; ``libraries`` are package -> version.
+    is the sha256 of dvc.lock, null without one; ``libraries`` are package -> version. ``trained_on`` is null in those
+    of before it was counted.
     """
 
     files: dict[str, str]
@@ -74,6 +106,7 @@ class Manifest(JsonFile):
     parameters: Parameters
     libraries: dict[str, str]
     python: str
+    trained_on: TrainedOn | None = None
 
     @classmethod
     def of(cls, model_folder: Path) -> Self:
@@ -105,6 +138,7 @@ def write(
     base_revision: str | None,
     paths: Paths,
     git: GitState,
+    trained_on: TrainedOn,
     step: int | None = None,
     base_files: dict[str, str] | None = None,
 ) -> Manifest:
@@ -135,6 +169,7 @@ def write(
         ),
         libraries={name: version(name) for name in LIBRARIES},
         python=platform.python_version(),
+        trained_on=trained_on,
     )
     manifest.write(model_folder / NAME)
     return manifest

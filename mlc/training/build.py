@@ -25,6 +25,7 @@ from mlc.paths import Paths
 from mlc.prompts.schema import PromptRow
 from mlc.settings import Languages, Lora, Objective, Train
 from mlc.training.config import MLCCPOConfig, MLCDPOConfig, MLCKTOConfig, MLCORPOConfig, MLCSFTConfig
+from mlc.training.lengths import fitting
 from mlc.training.trainers import (
     MLCCPOTrainer,
     MLCDPOTrainer,
@@ -44,6 +45,7 @@ class Message(TypedDict):
 class Example(TypedDict):
     """A row of the training set: the prompt, the objective's columns, and the replies as the paradigm has them."""
 
+    id: str
     prompt: list[Message]
     variants: dict[str, str | None]
     harmful: bool
@@ -69,6 +71,7 @@ def training_set(rows: list[PromptRow], languages: Languages, train: Train) -> D
     for row in rows:
         chosen, rejected = ([Message(role="assistant", content=getattr(row, name))] for name in ("chosen", "rejected"))
         common: Example = {
+            "id": row.id,
             "prompt": [{"role": "user", "content": row.prompts[languages.source]}],
             "variants": {tag: row.prompts.get(tag) for tag in languages.served},
             "harmful": row.intent == "harmful",
@@ -89,8 +92,8 @@ def build_trainer(
     """The trainer over the base in ``artifacts/base``, ready to train, and the tokenizer as the base has it.
 
     Raises:
-        MlcError: no prompts to train on, an adapter that changes another model when it is merged, or a way to split the
-            model that does not work.
+        MlcError: no prompts to train on, too many that are too long (see :func:`fitting`), an adapter in 4 bits without
+            bitsandbytes, or a way to split the model that does not work.
     """
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")  # about TRL's own calls
     no_datasets_bars()
@@ -103,8 +106,8 @@ def build_trainer(
         trust_remote_code=False,
         use_safetensors=True,  # never a pickle
     )
-    _check_adapter(model, train.lora)
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(paths.base)
+    rows, _ = fitting(rows, languages, train, tokenizer)
     dataset = training_set(rows, languages, train)
     common: dict[str, Any] = {
         "output_dir": str(paths.checkpoints),
@@ -151,6 +154,8 @@ def build_trainer(
             {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, train.sft_weight]} if train.sft_weight else {}
         )
         trainer = MLCDPOTrainer(model, MLCDPOConfig(**common, beta=train.beta, **losses), **rest)
+    if len(trainer.train_dataset) != len(dataset):
+        raise RuntimeError(f"of {len(dataset)} rows that fit, TRL trains on {len(trainer.train_dataset)}")
     _check_split(trainer.accelerator.state, train)
     return trainer, tokenizer
 
@@ -174,31 +179,6 @@ def _adapter(lora: Lora | None) -> LoraConfig | None:
         target_modules=modules if isinstance(modules, str) else list(modules),
         task_type="CAUSAL_LM",
     )
-
-
-def _check_adapter(model: PreTrainedModel, lora: Lora | None) -> None:
-    """Refuses an adapter on an embedding that is the output layer too.
-
-    Training adds its product to one of the two; merged, it changes both, and that is neither what was trained nor what
-    an unmerged adapter answers.
-
-    Raises:
-        MlcError: ``lora.target_modules`` names such a layer.
-    """
-    if lora is None or lora.target_modules == "all-linear":  # PEFT leaves out the output layer there
-        return
-    tied = model.get_input_embeddings(), model.get_output_embeddings()
-    if tied[1] is None or tied[0].weight is not tied[1].weight:
-        return
-    names = [name for name, module in model.named_modules() if any(module is one for one in tied)]
-    targets = lora.target_modules
-    named = [target for target in targets if any(n == target or n.endswith(f".{target}") for n in names)]
-    if named:
-        raise MlcError(
-            f"train.lora.target_modules holds {', '.join(named)}, and the base's embedding and output layer are one"
-            " (tie_word_embeddings): merged, the adapter would change both, and training changes one. Leave it out, or"
-            " set train.lora to null and train whole weights"
-        )
 
 
 def _quantization(train: Train) -> BitsAndBytesConfig | None:

@@ -10,7 +10,6 @@ from typing import Any
 from peft import PeftModel
 from transformers import (
     PreTrainedTokenizerBase,
-    Trainer,
     TrainerCallback,
     TrainerControl,
     TrainerState,
@@ -20,6 +19,7 @@ from transformers import (
 from mlc.files import read_json, replacing, write_json
 from mlc.models.weights import ADAPTER
 from mlc.paths import candidate_name
+from mlc.training.build import AnyTrainer
 
 
 class CandidatesCallback(TrainerCallback):
@@ -28,7 +28,7 @@ class CandidatesCallback(TrainerCallback):
     So a training that goes on from a checkpoint finds the candidates up to it there, and makes the later ones again.
     """
 
-    def __init__(self, trainer: Trainer, folder: Path, tokenizer: PreTrainedTokenizerBase, every: int) -> None:
+    def __init__(self, trainer: AnyTrainer, folder: Path, tokenizer: PreTrainedTokenizerBase, every: int) -> None:
         self.trainer = trainer
         self.folder = folder
         self.tokenizer = tokenizer
@@ -45,11 +45,15 @@ class CandidatesCallback(TrainerCallback):
             save(self.trainer, self.folder / candidate_name(state.global_step), self.tokenizer)
 
 
-def save(trainer: Trainer, folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+def save(trainer: AnyTrainer, folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
     """Saves weights or adapter, without the training's projection head, and the tokenizer; training can go on.
 
     All processes call it, as a split model's weights are gathered from all; the main one writes.
+
+    Raises:
+        MlcError: a weight is not a finite number.
     """
+    trainer.check_weights()
     split = trainer.deepspeed if trainer.is_deepspeed_enabled else trainer.model
     weights = trainer.accelerator.get_state_dict(split)
     if not trainer.is_world_process_zero():

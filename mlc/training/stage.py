@@ -9,7 +9,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import (
+    AutoTokenizer,
+    PrinterCallback,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
 from mlc import tracking
 from mlc.errors import MlcError
@@ -20,9 +27,11 @@ from mlc.paths import Paths, candidate_name
 from mlc.prompts.schema import read_prompts
 from mlc.provenance import code
 from mlc.settings import Base, Languages, Section, Train, flat
+from mlc.training import fits_base
 from mlc.training.build import AnyTrainer, build_trainer, training_set
 from mlc.training.candidates import CandidatesCallback, save
 from mlc.training.checkpoints import IDENTITY, SizesCallback, prepare_checkpoints
+from mlc.training.lengths import fitting
 
 # The code that decides what is trained: checkpoints of other code are not gone on from.
 CODE = ("mlc/languages", "mlc/models", "mlc/training")
@@ -51,11 +60,12 @@ def run(languages: Languages, base: Base, train: Train, paths: Paths) -> None:
     candidates up to there are kept beside the checkpoints. A manifest names the commit at the training's start.
 
     Raises:
-        MlcError: prompts, base or accelerate's configuration are missing, the prompts do not fit the method, or
-            one of several processes failed.
+        MlcError: prompts, base or accelerate's configuration are missing, the prompts do not fit the method or the
+            settings the base, a loss or gradient is not finite, or one of several processes failed.
     """
     started, package = code.state(paths.root), code.package_hash()
-    training_set(read_prompts(paths.prompts / "alignment.jsonl", made_by="mlc validate"), languages, train)
+    rows = read_prompts(paths.prompts / "alignment.jsonl", made_by="mlc validate")
+    training_set(rows, languages, train)
     if not paths.base.is_dir():
         raise MlcError(f"{paths.base} does not exist: run `mlc base` first")
     if train.objective.trusted_languages == "auto":
@@ -64,6 +74,9 @@ def run(languages: Languages, base: Base, train: Train, paths: Paths) -> None:
         train = train.model_copy(update={"objective": measured})
     if train.processes > 1 and train.accelerate and not (paths.root / train.accelerate).is_file():
         raise MlcError(f"train.accelerate: {paths.root / train.accelerate} does not exist")
+    fits_base.check(train, paths.base)
+    _, trained_on = fitting(rows, languages, train, AutoTokenizer.from_pretrained(paths.base))
+    print(f"training: {trained_on.text}", flush=True)
     base_files = sha256_folder(paths.base)
     prompts = sha256(paths.prompts / "alignment.jsonl")
     identity = sha256_json(
@@ -108,6 +121,7 @@ def run(languages: Languages, base: Base, train: Train, paths: Paths) -> None:
                 step=int(candidate.name.removeprefix("step-")),
                 base_files=base_files,
                 git=started,
+                trained_on=trained_on,
             )
         tracking.log_artifacts(paths, run_id, paths.training, "training")
     link_folder(candidates_folder, paths.candidates)

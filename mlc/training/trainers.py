@@ -26,6 +26,7 @@ from trl.experimental.orpo import ORPOTrainer
 from mlc.models.generation import batches_by_tokens, chat_ids, padded
 from mlc.models.representations import Variants, collate_variants, decoder, encode, encode_chunks
 from mlc.training.config import MLCArguments
+from mlc.training.finite import FiniteMixin
 from mlc.training.objectives import (
     Anchors,
     anchors,
@@ -48,14 +49,17 @@ BASE_TOKENS = 1024
 class VariantCollator:
     """Collates the objective's columns beside whatever the parent's collator makes of the rest."""
 
-    def __init__(self, parent: Callable[[list[dict[str, Any]]], dict[str, Any]], pad: int) -> None:
+    def __init__(self, parent: Callable[[list[dict[str, Any]]], dict[str, Any]], pad: int, with_variants: bool) -> None:
         self.parent = parent
         self.pad = pad
+        self.with_variants = with_variants
 
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
         own = [{name: example.pop(name) for name in COLUMNS if name in example} for example in examples]
         batch = self.parent(examples)
         if all("row" in columns for columns in own):  # evaluation rows have none, and need none
+            batch["mlc_row"] = torch.tensor([columns["row"] for columns in own])
+        if "mlc_row" in batch and self.with_variants:
             variants, harmful, row = ([columns[name] for columns in own] for name in COLUMNS)
             # As a mapping, so that the trainer moves the tensors to the device with the rest of the batch.
             batch["mlc_variants"] = collate_variants(variants, harmful, row, self.pad)._asdict()
@@ -76,7 +80,7 @@ class BaseReference(NamedTuple):
     probabilities: Tensor | None
 
 
-class MLCMixin:
+class MLCMixin(FiniteMixin):
     """Adds the consistency objective to a TRL trainer; see [`MLCArguments`] for its settings.
 
     Raises:
@@ -106,6 +110,10 @@ class MLCMixin:
                         *(kwargs["peft_config"].modules_to_save or []), "mlc_head",
                     ]  # fmt: skip
         super().__init__(model=model, args=args, train_dataset=train_dataset, **kwargs)  # type: ignore[call-arg]
+        if isinstance(self.train_dataset, Dataset):
+            # Here, because a parent may have dropped rows that are too long.
+            self.train_dataset = self.train_dataset.add_column("row", list(range(len(self.train_dataset))))
+            self.data_collator = VariantCollator(self.data_collator, self._pad, bool(args.mlc_weight))
         if args.mlc_weight:
             if (head := self._head(self.model)) is not None:
                 head.float()  # a parent makes all that is trained over a base in 4 bits bfloat16
@@ -114,9 +122,6 @@ class MLCMixin:
                     "mlc_chunk_tokens runs the model inside the backward pass, which FSDP does not support: set it to "
                     "None and use gradient_checkpointing"
                 )
-            # Here, because a parent may have dropped rows that are too long.
-            self.train_dataset = self.train_dataset.add_column("row", list(range(len(self.train_dataset))))
-            self.data_collator = VariantCollator(self.data_collator, self._pad)
             reference: list[BaseReference | None] = [self._cache_base() if self.accelerator.is_main_process else None]
             self._base = broadcast_object_list(reference)[0]
 
@@ -155,8 +160,8 @@ class MLCMixin:
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()  # type: ignore[misc]
-        if self.args.mlc_weight:
-            self._signature_columns += [name for name in COLUMNS if name not in self._signature_columns]
+        own = COLUMNS if self.args.mlc_weight else ("row",)
+        self._signature_columns += [name for name in own if name not in self._signature_columns]
 
     def _of(self, tags: list[str]) -> Tensor:
         """(K,) bool: which of the languages are among ``tags``."""

@@ -17,6 +17,11 @@ from mlc.paths import Paths
 from mlc.settings import load_settings
 
 SETTINGS = load_settings(Path("params.yaml"))
+TRAINED_ON = manifest.TrainedOn(
+    max_length=256,
+    rows={"harmful": manifest.Fitting(used=9, left_out=1, longest=300)},
+    variants={"hi": manifest.Fitting(used=7, left_out=2, longest=280)},
+)
 
 
 def git(root: Path, *arguments: str) -> str:
@@ -54,6 +59,7 @@ def write(paths: Paths) -> Manifest:
         base_revision=None,
         paths=paths,
         git=state(paths.root),
+        trained_on=TRAINED_ON,
     )
 
 
@@ -73,6 +79,8 @@ def test_it_holds_everything_the_model_was_made_from(paths: Paths) -> None:
     assert written["git"] == {"commit": head, "dirty": False, "changed": []}
     assert written["parameters"]["train"]["objective"]["name"] == SETTINGS.train.objective.name
     assert tuple(model_manifest.parameters.languages.served) == SETTINGS.languages.served
+    assert model_manifest.trained_on == TRAINED_ON
+    assert TRAINED_ON.text == "9 of 10 harmful rows fit max_length 256; variants left out: 2 in hi"
     assert set(model_manifest.libraries) == {"torch", "transformers", "trl", "peft", "datasets", "mlc-pipeline"}
 
 
@@ -145,3 +153,11 @@ def test_verify_names_every_difference(paths: Paths) -> None:
 def test_a_model_without_manifest_is_an_error(paths: Paths) -> None:
     with pytest.raises(MlcError, match=r"manifest\.json does not exist: run `mlc train` and `mlc select` first"):
         manifest.verify(paths.model)
+
+
+def test_a_manifest_from_before_rows_were_counted_can_be_read(paths: Paths) -> None:
+    content = write(paths).content()
+    del content["trained_on"]
+    (paths.model / manifest.NAME).write_text(json.dumps(content))
+    older = Manifest.of(paths.model)
+    assert older.trained_on is None and older.content() == content

@@ -21,7 +21,7 @@ from mlc.models.loading import load_model
 from mlc.paths import Paths
 from mlc.prompts.schema import PromptRow, read_prompts, write_prompts
 from mlc.settings import Languages, Lora, Settings, load_settings
-from mlc.training import build, candidates, stage
+from mlc.training import candidates, fits_base, stage
 from mlc.training.build import build_trainer
 
 ROOT = Path(__file__).parents[2]
@@ -187,11 +187,11 @@ def test_an_adapter_on_an_embedding_that_is_the_output_layer_too_is_refused(path
             run(paths, settings(PUBLISHED, lora=lora))
     assert not paths.candidates.exists()
     model = AutoModelForCausalLM.from_pretrained(paths.base)
-    build._check_adapter(model, LORA)
-    build._check_adapter(model, LORA.model_copy(update={"target_modules": ("q_proj", "down_proj")}))
+    fits_base.check_adapter(model, LORA, "orpo")
+    fits_base.check_adapter(model, LORA.model_copy(update={"target_modules": ("q_proj", "down_proj")}), "orpo")
     model.config.tie_word_embeddings = False
     model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.clone())
-    build._check_adapter(model, LORA.model_copy(update={"target_modules": ("q_proj", "embed_tokens")}))
+    fits_base.check_adapter(model, LORA.model_copy(update={"target_modules": ("q_proj", "embed_tokens")}), "orpo")
 
 
 def test_measured_trusted_languages_are_those_that_were_measured(paths: Paths) -> None:
