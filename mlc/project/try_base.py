@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psutil
 
@@ -14,7 +15,7 @@ from mlc.paths import Paths
 from mlc.project.connections import Check
 from mlc.project.devices import gpus
 from mlc.prompts.schema import PromptRow, read_prompts
-from mlc.settings import Settings
+from mlc.settings import Languages, Settings, Train
 from mlc.text import one_line
 
 NEW_TOKENS = 16
@@ -79,8 +80,6 @@ def _answers(settings: Settings, folder: Path) -> Check:
 
 
 def _step(settings: Settings, paths: Paths, folder: Path) -> Check:
-    from mlc.training.trial import one_step
-
     train = settings.train
     try:
         rows: list[PromptRow] = read_prompts(paths.data / "alignment.jsonl")
@@ -94,3 +93,49 @@ def _step(settings: Settings, paths: Paths, folder: Path) -> Check:
         found = f"one step of {train.paradigm} fails: {type(error).__name__}: {one_line(error)}"
         return Check("training", "problem", found, SEE_ABOVE)
     return Check("training", "ok", f"one step of {train.paradigm} on a few rows, in {seconds:.1f} s")
+
+
+def one_step(rows: list[PromptRow], languages: Languages, train: Train, base_folder: Path) -> float:
+    """Seconds of one optimizer step on up to two rows of each intent, loading not included.
+
+    The base in the folder is only read, and no file outlives the call; MLflow is not asked. Several processes, and
+    trusted languages that are yet to be measured, are tried as one process and the source language.
+
+    Raises:
+        MlcError: the settings do not fit the base or the rows, or the loss or gradient is not finite.
+    """
+    from transformers import PrinterCallback
+    from transformers.trainer_utils import SaveStrategy
+
+    from mlc.training import fits_base
+    from mlc.training.build import build_trainer
+
+    fits_base.check(train, base_folder)
+    usable = [row for row in rows if row.chosen is not None and languages.source in row.prompts]
+    few = [row for intent in ("harmful", "benign") for row in [r for r in usable if r.intent == intent][:2]]
+    if not few:
+        raise MlcError(f"no alignment prompt has 'chosen' and 'rejected' replies and a prompt in {languages.source}")
+    objective = train.objective
+    if objective.trusted_languages == "auto":
+        objective = objective.model_copy(update={"trusted_languages": (languages.source,)})
+    present = [tag for tag in languages.served if any(tag in row.prompts for row in few)]
+    small = train.model_copy(
+        update={
+            "max_steps": 1,
+            "batch_size": min(train.batch_size, len(few)) if train.paradigm != "kto" else 2,
+            "gradient_accumulation_steps": 1,
+            "processes": 1,
+            "accelerate": None,
+            "objective": objective.model_copy(update={"every": 1}),
+        }
+    )
+    with TemporaryDirectory(prefix="mlc-trial-") as folder:
+        paths = Paths(Path(folder))
+        paths.base.parent.mkdir(parents=True)
+        paths.base.symlink_to(base_folder.resolve(), target_is_directory=True)
+        trainer, _ = build_trainer(few, languages.model_copy(update={"served": tuple(present)}), small, paths)
+        trainer.args.save_strategy = SaveStrategy.NO
+        trainer.remove_callback(PrinterCallback)
+        started = time.perf_counter()
+        trainer.train()
+        return time.perf_counter() - started

@@ -242,8 +242,8 @@ Real weights, real sizes and lower precision were not measured here: `mlc doctor
 
 No tiny model of these could be made, as they need weights for pictures or sound, another package, or sizes that their
 configuration fixes: {not_made}.
-`gemma3n` is refused, as `gemma3n_text` is, and so is what is an encoder-decoder. The others are not, and nothing is known
-about them.
+`gemma3n` is refused, as `gemma3n_text` is, and so is what is an encoder-decoder. The others are not, and nothing is
+known about them.
 """
 
 if __name__ == "__main__":

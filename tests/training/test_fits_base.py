@@ -12,7 +12,7 @@ from tiny_model import write_tiny_base
 
 from mlc.errors import MlcError
 from mlc.files import sha256_folder
-from mlc.project.trial import one_step
+from mlc.project.try_base import one_step
 from mlc.prompts.schema import PromptRow
 from mlc.settings import Lora
 from mlc.training import fits_base
