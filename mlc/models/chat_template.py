@@ -21,14 +21,12 @@ class ChatTemplate(NamedTuple):
     """What a chat template does.
 
     ``end`` is the token that it ends a reply with, in words, None where it writes none; ``is_stop`` says whether the
-    model's own settings stop there; ``system`` whether it takes a system turn; ``default_system`` whether it writes
-    one of its own.
+    model's own settings stop there; ``system`` whether it takes a system turn.
     """
 
     end: str | None
     is_stop: bool
     system: bool
-    default_system: bool
 
 
 def check_chat_template(name: str, folder: Path) -> ChatTemplate:
@@ -63,16 +61,11 @@ def check_chat_template(name: str, folder: Path) -> ChatTemplate:
         system = SYSTEM["content"] in _written(tokenizer, [SYSTEM, TURN], header=True)
     except (TemplateError, TypeError, ValueError):
         system = False
-    begin = asked[: asked.index(TURN["content"])]
     return ChatTemplate(
         None if end is None else visible(str(tokenizer.convert_ids_to_tokens(end))),
         end is not None and end in generation_stops(_generation_settings(folder), tokenizer),
         system,
-        len(tokenizer(begin, add_special_tokens=False)["input_ids"]) > MOST_HEADER,
     )
-
-
-MOST_HEADER = 12  # tokens that a user turn may begin with; a template that writes more writes a system turn
 
 
 def _written(tokenizer: PreTrainedTokenizerBase, turns: list[dict[str, str]], header: bool) -> str:

@@ -66,17 +66,22 @@ def load(
         output_loading_info=True,
         **SAFE,
     )
-    if missing := sorted(loading["missing_keys"]):
-        raise ValueError(
-            f"{weights} lacks {len(missing)} of the model's tensors, such as {missing[0]}: random numbers would stand"
-            " in their place. Fetch it again"
-        )
+    check_whole(loading, weights)
     if adapter:
         from peft import PeftModel
 
         model = PeftModel.from_pretrained(model, folder, use_safetensors=True).merge_and_unload()
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     return model.eval(), tokenizer
+
+
+def check_whole(loading: Mapping[str, Any], weights: object) -> None:
+    """Raises ``ValueError`` when the weights lacked a tensor of the model, by transformers' account of loading."""
+    if missing := sorted(loading["missing_keys"]):
+        raise ValueError(
+            f"{weights} lacks {len(missing)} of the model's tensors, such as {missing[0]}: random numbers would stand"
+            " in their place. Fetch it again"
+        )
 
 
 def device() -> str:
