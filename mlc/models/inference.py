@@ -6,6 +6,7 @@ nothing of this package: a version is served where this package may not be insta
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -175,12 +176,13 @@ def greedy(
         max_new_tokens=max_new_tokens, eos_token_id=list(stops), pad_token_id=pad, do_sample=False, num_beams=1,
         num_return_sequences=1, use_cache=True,
     )  # fmt: skip
-    generate: Any = model.generate
+    plain: Any = copy.copy(model)  # the same weights: `generate` would take what is not given from the model's settings
+    plain.generation_config = GenerationConfig()
     batches = [[row] for row in encoded] if model.config.model_type in ALONE else [encoded]
     new: list[list[int]] = []
     for batch in batches:
         ids, mask = (t.to(model.device) for t in padded(batch, pad, "left"))
-        new += generate(ids, attention_mask=mask, generation_config=settings, custom_generate=_likeliest)
+        new += plain.generate(ids, attention_mask=mask, generation_config=settings, custom_generate=_likeliest)
     return new
 
 
