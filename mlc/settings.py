@@ -177,7 +177,7 @@ class Objective(Section):
 
     name: Literal["mlc", "cosine", "relational", "direction"]
     weight: float = Field(ge=0, description="lambda; 0 trains the parent method alone, without any of this")
-    every: int = Field(ge=1, description="applied on every n-th optimizer step")
+    every: int = Field(ge=1, description="applied on the first optimizer step and every n-th after it")
     layer: int = Field(description="hidden layer, as an index into hidden_states; -1 is the last, after its norm")
     temperature: float = Field(gt=0, description="tau of mlc and of the contrastive term")
     projection: int | None = Field(

@@ -19,7 +19,8 @@ class MLCArguments:
             similarities to the batch's source prompts; or `"direction"`, agreement along the trusted languages'
             harmful-benign direction only. See [`mlc.training.objectives`].
         mlc_weight (`float`, defaults to `0.8`): lambda, weight of the objective; 0 trains the parent method alone.
-        mlc_every (`int`, defaults to `2`): applied on every n-th optimizer step, for its whole accumulation window.
+        mlc_every (`int`, defaults to `2`): applied on the first optimizer step and every n-th after it, for its whole
+            accumulation window.
         mlc_layer (`int`, defaults to `-1`): index into `hidden_states`: 1 is the first decoder layer's output, -1 the
             last's after the final norm; all others are before it.
         mlc_temperature (`float`, defaults to `0.2`): tau of the published loss and of the contrastive term.

@@ -18,7 +18,13 @@ from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 from peft import PeftModel
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase, set_seed
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedTokenizerBase,
+    TrainerCallback,
+    set_seed,
+)
 from trl import DPOTrainer, KTOTrainer, SFTTrainer
 from trl.experimental.cpo import CPOTrainer
 from trl.experimental.orpo import ORPOTrainer
@@ -81,6 +87,23 @@ class BaseReference(NamedTuple):
     probabilities: Tensor | None
 
 
+class HeadRests(TrainerCallback):
+    """Takes the head's gradient off on optimizer steps without the objective, so that AdamW leaves the head alone.
+
+    As in the authors' code, where the head has no gradient then; by one of zero, momentum and weight decay would move
+    it.
+    """
+
+    def __init__(self, trainer: MLCMixin) -> None:
+        self.trainer = trainer
+
+    def on_pre_optimizer_step(self, *_: Any, **__: Any) -> None:
+        head = self.trainer._head(self.trainer.model)
+        if head is not None and not self.trainer._objective_is_due():
+            for parameter in head.parameters():
+                parameter.grad = None
+
+
 class MLCMixin(FiniteMixin):
     """Adds the consistency objective to a TRL trainer; see [`MLCArguments`] for its settings.
 
@@ -118,6 +141,7 @@ class MLCMixin(FiniteMixin):
         if args.mlc_weight:
             if (head := self._head(self.model)) is not None:
                 head.float()  # a parent makes all that is trained over a base in 4 bits bfloat16
+                self.add_callback(HeadRests(self))
             if self.is_fsdp_enabled and args.mlc_chunk_tokens:
                 raise ValueError(
                     "mlc_chunk_tokens runs the model inside the backward pass, which FSDP does not support: set it to "
@@ -132,6 +156,7 @@ class MLCMixin(FiniteMixin):
     accelerator: Any
     state: Any
     processing_class: PreTrainedTokenizerBase
+    add_callback: Callable[[TrainerCallback], None]
     train_dataset: Dataset
     data_collator: Any
     is_fsdp_enabled: bool
@@ -228,10 +253,10 @@ class MLCMixin(FiniteMixin):
             return result
         if variants is None:
             raise ValueError("a training batch came without variants: keep the trainer's own data collator")
-        if self.state.global_step % self.args.mlc_every == self.args.mlc_every - 1:
+        if self._objective_is_due():
             added = self._consistency(model, Variants(**variants))
         elif (head := self._head(model)) is not None:
-            # A gradient of zero, as several processes need one of every parameter on every step.
+            # A gradient of zero, as several processes need one of every parameter; HeadRests takes it off again.
             added = torch.stack([0 * parameter.sum() for parameter in head.parameters()]).sum()
         else:
             return result
@@ -240,6 +265,10 @@ class MLCMixin(FiniteMixin):
             # The parent's loss is already divided by the items of the whole accumulation window.
             added = added / self.current_gradient_accumulation_steps
         return (result[0] + added, *result[1:]) if return_outputs else result + added
+
+    def _objective_is_due(self) -> bool:
+        """Whether the objective belongs to this optimizer step: the first, and every ``mlc_every``-th after it."""
+        return bool(self.state.global_step % self.args.mlc_every == 0)
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         if "loss" in logs:

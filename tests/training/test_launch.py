@@ -73,7 +73,8 @@ def train(objective: dict[str, Any], **rest: Any) -> Train:
 
 def logged(paths: Paths) -> list[dict[str, float]]:
     with (paths.training / "log.csv").open() as file:
-        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+        # The objective's columns are empty on steps without it.
+        return [{name: float(value or 0) for name, value in row.items()} for row in csv.DictReader(file)]
 
 
 def weights(paths: Paths) -> dict[str, torch.Tensor]:
