@@ -29,7 +29,7 @@ from mlc.training.checkpoints import prepare_checkpoints
 
 ROOT = Path(__file__).parents[2]
 LANGUAGES = Languages(source="en", served=("en", "hi"), transfer=())
-PUBLISHED = {"name": "mlc", "layer": -1, "projection": 8, "refusal_weight": 0.0, "retain_weight": 0.0}
+PUBLISHED = {"name": "mlc", "layer": -1, "every": 2, "projection": 8, "refusal_weight": 0.0, "retain_weight": 0.0}
 LORA = Lora(r=2, alpha=4, dropout=0.0, target_modules="all-linear", load_in_4bit=False)
 BASE = load_settings(ROOT / "params.yaml").base
 STAGE = """
