@@ -32,6 +32,7 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
 from filelock import FileLock, Timeout
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
+from mlflow.environment_variables import MLFLOW_ALLOW_FILE_STORE
 from mlflow.exceptions import InvalidUrlException, MlflowException
 
 from mlc.errors import MlcError, is_transient
@@ -70,6 +71,11 @@ def _create(file: Path) -> None:
 def explained(error: Exception) -> Exception:
     """A refusal of the tracking server's, or its absence, as what a person can do about it; all else as it is."""
     address = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if isinstance(error, MlflowException) and MLFLOW_ALLOW_FILE_STORE.name in str(error):
+        return MlcError(
+            f"MLFLOW_TRACKING_URI, {shown_uri(address)}, is a folder, in which MLflow keeps no runs any more: name a"
+            " database, such as sqlite:///mlflow.db; `mlflow migrate-filestore` takes over what is in the folder"
+        )
     status = error.get_http_status_code() if isinstance(error, MlflowException) else None
     if status is None or not address.startswith("http"):
         return error

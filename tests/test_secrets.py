@@ -293,7 +293,7 @@ def test_doctor_shows_no_password_of_a_server_a_proxy_or_a_remote(
             *connections.tracking(load_settings(Paths().params), Paths()),
             *connections.prefect(Paths()),
         ]
-        monkeypatch.setattr(doctor, "_checks", lambda _, checks=checks: checks)
+        monkeypatch.setattr(doctor, "_checks", lambda *_, checks=checks: checks)
         table = doctor.table(doctor.run(Paths(), tries_base=False))
         assert "tracking" in table and "prefect" in table and (not remotes or "remote" in table)
         assert "hunter22" not in table and "w0rd" not in table, table

@@ -106,6 +106,16 @@ def test_the_environment_names_store_and_experiment(paths: Paths, monkeypatch: p
     assert not elsewhere.root.exists()
 
 
+def test_a_store_in_a_folder_is_a_mistake_that_can_be_mended(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlruns").as_uri())
+    with pytest.raises(MlflowException) as refused:
+        tracking.experiment(paths)
+    mendable = tracking.explained(refused.value)
+    assert isinstance(mendable, MlcError) and "sqlite:///mlflow.db" in str(mendable)
+
+
 def test_a_deleted_experiment_says_how_to_restore_it(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "deleted")
     tracking.client(paths).delete_experiment(tracking.experiment(paths))

@@ -20,6 +20,7 @@ from sklearn.metrics import roc_auc_score
 from mlc.evaluation.multiple_choice import Choices, accuracy, questions
 from mlc.files import replacing, write_json
 from mlc.models.generation import batches_by_tokens, head_ids, padded
+from mlc.models.inference import pad_token
 from mlc.models.loading import load_model
 from mlc.models.representations import encode
 from mlc.paths import ROLES, Paths, Role
@@ -61,7 +62,7 @@ def represent(
     batches = list(batches_by_tokens([len(ids) for ids in encoded], tokens))
     with torch.no_grad():
         for batch in track(batches, f"{role} representations, layer {layer}"):
-            ids, mask = padded([encoded[i] for i in batch], tokenizer.pad_token_id, "left")
+            ids, mask = padded([encoded[i] for i in batch], pad_token(tokenizer), "left")
             hidden, _ = encode(network, ids.to(network.device), mask.to(network.device), layer)
             for i, state in zip(batch, hidden.float().cpu().numpy(), strict=True):
                 states[i] = state

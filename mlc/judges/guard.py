@@ -103,8 +103,6 @@ class GuardJudge:
             reason = str(error).strip().split("\n")[0]
             raise MlcError(f"the guard {settings.model} cannot be loaded: {reason}") from None
         self.model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
-        if self.tokenizer.pad_token_id is None:
-            self.tokenizer.pad_token = self.tokenizer.eos_token
         self.batch_tokens = batch_tokens
         self.format_name: Name = settings.format
         self.encode = Encoder(self.tokenizer, FORMATS[settings.format].ask)

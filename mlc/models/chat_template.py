@@ -22,17 +22,15 @@ class ChatTemplate(NamedTuple):
     """What a chat template does.
 
     ``end`` is the token that it ends a reply with, in words, None where it writes none; ``is_stop`` says whether the
-    model's own settings stop there; ``system`` whether it takes a system turn; ``default_system`` whether it writes
-    one of its own; ``thinks`` whether it knows of thinking and does not end it before the reply; ``arguments`` are
-    those that it takes (base.template_arguments).
+    model's own settings stop there; ``system`` whether it takes a system turn; ``thinks`` whether it knows of thinking
+    and does not end it before the reply; ``arguments`` are those that it takes (base.template_arguments).
     """
 
     end: str | None
     is_stop: bool
     system: bool
-    default_system: bool
-    thinks: bool = False
-    arguments: tuple[str, ...] = ()
+    thinks: bool
+    arguments: tuple[str, ...]
 
 
 def check_chat_template(name: str, folder: Path) -> ChatTemplate:
@@ -68,18 +66,13 @@ def check_chat_template(name: str, folder: Path) -> ChatTemplate:
     except (TemplateError, TypeError, ValueError):
         system = False
     thinking = thinking_of(tokenizer)
-    begin = asked[: asked.index(TURN["content"])]
     return ChatTemplate(
         None if end is None else visible(str(tokenizer.convert_ids_to_tokens(end))),
         end is not None and end in generation_stops(_generation_settings(folder), tokenizer),
         system,
-        len(tokenizer(begin, add_special_tokens=False)["input_ids"]) > MOST_HEADER,
         thinking is not None and not thinking.closed,
         tuple(sorted(taken(tokenizer.get_chat_template()) | arguments_of(folder).keys())),
     )
-
-
-MOST_HEADER = 12  # tokens that a user turn may begin with; a template that writes more writes a system turn
 
 
 def _written(tokenizer: PreTrainedTokenizerBase, turns: list[dict[str, str]], header: bool) -> str:

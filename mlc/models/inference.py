@@ -6,6 +6,7 @@ nothing of this package: a version is served where this package may not be insta
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -87,17 +88,22 @@ def load(
         output_loading_info=True,
         **SAFE,
     )
-    if missing := sorted(loading["missing_keys"]):
-        raise ValueError(
-            f"{weights} lacks {len(missing)} of the model's tensors, such as {missing[0]}: random numbers would stand"
-            " in their place. Fetch it again"
-        )
+    check_whole(loading, weights)
     if adapter:
         from peft import PeftModel
 
         model = PeftModel.from_pretrained(model, folder, use_safetensors=True).merge_and_unload()
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     return model.eval(), tokenizer
+
+
+def check_whole(loading: Mapping[str, Any], weights: object) -> None:
+    """Raises ``ValueError`` when the weights lacked a tensor of the model, by transformers' account of loading."""
+    if missing := sorted(loading["missing_keys"]):
+        raise ValueError(
+            f"{weights} lacks {len(missing)} of the model's tensors, such as {missing[0]}: random numbers would stand"
+            " in their place. Fetch it again"
+        )
 
 
 def device() -> str:
@@ -243,12 +249,13 @@ def greedy(
         max_new_tokens=max_new_tokens, eos_token_id=list(stops), pad_token_id=pad, do_sample=False, num_beams=1,
         num_return_sequences=1, use_cache=True,
     )  # fmt: skip
-    generate: Any = model.generate
+    plain: Any = copy.copy(model)  # the same weights: `generate` would take what is not given from the model's settings
+    plain.generation_config = GenerationConfig()
     batches = [[row] for row in encoded] if model.config.model_type in ALONE else [encoded]
     new: list[list[int]] = []
     for batch in batches:
         ids, mask = (t.to(model.device) for t in padded(batch, pad, "left"))
-        new += generate(ids, attention_mask=mask, generation_config=settings, custom_generate=_likeliest)
+        new += plain.generate(ids, attention_mask=mask, generation_config=settings, custom_generate=_likeliest)
     return new
 
 

@@ -160,7 +160,7 @@ def load_mapping(path: Path) -> Mapping:
     """Reads a mapping file.
 
     Raises:
-        MlcError: it is missing, not YAML, or names something that a mapping does not have.
+        MlcError: it is missing, not YAML, or holds something that a mapping does not have, such as a date.
     """
     try:
         content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
@@ -172,3 +172,5 @@ def load_mapping(path: Path) -> Mapping:
     except ValidationError as error:
         lines = (f"{path}, {'.'.join(map(str, e['loc'])) or 'mapping'}: {e['msg']}" for e in error.errors())
         raise MlcError("\n".join(lines)) from None
+    except (TypeError, ValueError) as error:
+        raise MlcError(f"{path} holds a value that no mapping has ({error}): put it in quotes") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import warnings
 from typing import Any, NotRequired, TypedDict
@@ -21,6 +22,7 @@ from transformers.utils import is_bitsandbytes_available
 from transformers.utils.logging import disable_progress_bar as no_transformers_bars
 
 from mlc.errors import MlcError
+from mlc.models import inference
 from mlc.paths import Paths
 from mlc.prompts.schema import PromptRow
 from mlc.settings import Languages, Lora, Objective, Train
@@ -99,14 +101,17 @@ def build_trainer(
     no_datasets_bars()
     no_transformers_bars()
     dtype = getattr(torch, train.precision)
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-        paths.base,
-        dtype=dtype,
-        quantization_config=_quantization(train),
-        trust_remote_code=False,
-        use_safetensors=True,  # never a pickle
+    model: PreTrainedModel
+    model, loading = AutoModelForCausalLM.from_pretrained(
+        paths.base, dtype=dtype, quantization_config=_quantization(train), output_loading_info=True, **inference.SAFE
     )
+    try:
+        inference.check_whole(loading, paths.base)
+    except ValueError as error:
+        raise MlcError(str(error)) from None
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(paths.base)
+    # So that weights that are exported stop where replies were trained to end, wherever they are served.
+    model.generation_config.eos_token_id = inference.stop_tokens(model.generation_config, tokenizer)
     rows, _ = fitting(rows, languages, train, tokenizer)
     dataset = training_set(rows, languages, train)
     common: dict[str, Any] = {
@@ -135,7 +140,7 @@ def build_trainer(
     }
     rest: dict[str, Any] = {
         "train_dataset": dataset,
-        "processing_class": tokenizer,
+        "processing_class": _with_pad_token(tokenizer),
         "peft_config": _adapter(train.lora),
     }
     trainer: AnyTrainer
@@ -158,6 +163,14 @@ def build_trainer(
         raise RuntimeError(f"of {len(dataset)} rows that fit, TRL trains on {len(trainer.train_dataset)}")
     _check_split(trainer.accelerator.state, train)
     return trainer, tokenizer
+
+
+def _with_pad_token(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """A copy for the trainers: all of TRL's need a pad token, some set one, and the base's tokenizer stays as it is."""
+    copied = copy.deepcopy(tokenizer)
+    if copied.pad_token_id is None:
+        copied.pad_token = copied.convert_ids_to_tokens(inference.pad_token(copied))
+    return copied
 
 
 def objective_arguments(objective: Objective) -> dict[str, Any]:

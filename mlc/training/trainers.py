@@ -24,6 +24,7 @@ from trl.experimental.cpo import CPOTrainer
 from trl.experimental.orpo import ORPOTrainer
 
 from mlc.models.generation import batches_by_tokens, head_ids, padded
+from mlc.models.inference import pad_token
 from mlc.models.representations import Variants, collate_variants, decoder, encode, encode_chunks
 from mlc.training.config import MLCArguments
 from mlc.training.finite import FiniteMixin
@@ -216,7 +217,7 @@ class MLCMixin(FiniteMixin):
 
     @property
     def _pad(self) -> int:
-        return int(self.processing_class.pad_token_id)
+        return pad_token(self.processing_class)
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None

@@ -19,6 +19,7 @@ from mlc.files import sha256_folder, sha256_json
 from mlc.licences import of_model
 from mlc.models.base import PATTERNS
 from mlc.models.generation import batches_by_tokens, padded
+from mlc.models.inference import pad_token
 from mlc.translation import Request, Result
 from mlc.translation.languages import codes
 
@@ -112,7 +113,7 @@ class Seq2SeqTranslator:
 
     @torch.inference_mode()
     def _generate(self, sources: Sequence[list[int]], target: str, new: int) -> list[list[int]]:
-        ids, mask = (t.to(self._model.device) for t in padded(sources, self._tokenizer.pad_token_id, "right"))
+        ids, mask = (t.to(self._model.device) for t in padded(sources, pad_token(self._tokenizer), "right"))
         first = {}
         if self._codes.family != "madlad":
             first["forced_bos_token_id"] = self._tokenizer.convert_tokens_to_ids(self._codes.token(target))

@@ -32,7 +32,7 @@ def test_without_references_nothing_is_asked(alignment_rows: list[Any]) -> None:
 def scored(monkeypatch: pytest.MonkeyPatch, nll: dict[str, float]) -> None:
     def reference_nll(
         _model: Any, _tokenizer: Any, _prompts: Sequence[str], replies: Sequence[str], _tokens: int
-    ) -> Iterator[tuple[int, tuple[int, float]]]:
+    ) -> Iterator[list[tuple[int, tuple[int, float]]]]:
         yield [(i, (len(reply), nll[reply] * len(reply))) for i, reply in reversed(list(enumerate(replies)))]
 
     monkeypatch.setattr(multiple_choice, "reference_nll", reference_nll)

@@ -160,7 +160,7 @@ def test_another_model_is_never_taken_for_this_one(paths: Paths, capsys: pytest.
 
 def test_a_likelihood_that_is_no_number_is_none(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(_: Any, heads: list[str], *__: Any) -> Any:
-        return ((i, (3, float("nan"))) for i in range(len(heads)))
+        yield [(i, (3, float("nan"))) for i in range(len(heads))]
 
     monkeypatch.setattr(generators.transformers.TransformersGenerator, "references", broken)
     samples = sampling.sample([(row, "en") for row in ROWS], EVALUATE, paths.under_test("base"), LANGUAGES)

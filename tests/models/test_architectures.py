@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import runpy
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from mlc.models.architecture import check_architecture, unsupported
 from mlc.models.generation import reference_nll
 from mlc.models.inference import ALONE, greedy, padded
 from mlc.models.representations import encode
-from tests.models.tiny_architectures import TYPES, VOCABULARY, config, tiny
+
+from .tiny_architectures import TYPES, VOCABULARY, config, tiny
 
 LENGTHS = (5, 17, 11, 3, 24, 9, 17, 5)
 NEW = 16
@@ -91,7 +93,7 @@ def gradients_are_finite(model: PreTrainedModel) -> bool:
 class Numbers:
     """A tokenizer of texts that are token ids."""
 
-    pad_token_id, eos_token_id = 0, 2
+    pad_token_id, eos_token_id, chat_template = 0, 2, None
 
     def apply_chat_template(self, messages: list[dict[str, str]], **_: Any) -> list[int]:
         return [int(word) for word in messages[0]["content"].split()]
@@ -103,7 +105,7 @@ class Numbers:
 def likelihoods_are_the_rows_own(model: PreTrainedModel) -> bool:
     rows = [" ".join(map(str, row)) for row in prompts()]
     asked: tuple[Any, ...] = (model, Numbers(), rows, rows[::-1])
-    together, alone = (dict(reference_nll(*asked, tokens)) for tokens in (10_000, 1))
+    together, alone = (dict(chain.from_iterable(reference_nll(*asked, tokens))) for tokens in (10_000, 1))
     return all(together[i] == (n, pytest.approx(value, rel=1e-4)) for i, (n, value) in alone.items())
 
 

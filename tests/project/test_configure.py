@@ -94,7 +94,7 @@ def test_what_configure_and_init_write_dvc_reads_as_mlc_does(recipe: dict[str, A
         assert comments <= {line.partition(" #")[2] for line in path.read_text(encoding="utf-8").splitlines()}
 
         made = Path(folder) / "made.yaml"
-        _params(Answers("a/b", "a" * 40, "en", ("en", "sw"), ("bn",), "mlc", (str(over),)), made)
+        _params(Answers("a/b", "a" * 40, "en", ("en", "sw"), ("bn",), "mlc", (str(over),)), {}, made)
         content = load_yaml(str(made))
         assert content == read_yaml(made) == read_yaml(made, YAML(typ="safe", pure=True))
         assert told({**content, "base": recipe.get("base")}, recipe)
@@ -149,7 +149,7 @@ def test_a_recipe_that_is_none_is_said_to_be(tmp_path: Path, content: bytes, mes
     shutil.copy(ROOT / "params.yaml", path)
     recipe.write_bytes(content)
     answers = Answers("a/b", "a" * 40, "en", ("en", "sw"), ("bn",), "mlc", (str(recipe),))
-    for write in (lambda: overlay(path, recipe), lambda: _params(answers, tmp_path / "made.yaml")):
+    for write in (lambda: overlay(path, recipe), lambda: _params(answers, {}, tmp_path / "made.yaml")):
         with pytest.raises(MlcError) as refused:
             write()
         assert f"{recipe} {message}" in str(refused.value)

@@ -55,6 +55,10 @@ def test_the_base_is_tried(project: Paths) -> None:
     write_prompts(project.data / "alignment.jsonl", few)
     before = sorted(project.root.rglob("*"))
     settings = load_settings(project.params)
+    refused = {check.name: check for check in try_base(settings, project)}["training"]
+    assert refused.state == "problem" and "objective.layer is 3, and the base has layers 1 to 2" in refused.found
+    last = settings.train.objective.model_copy(update={"layer": -1})
+    settings = settings.model_copy(update={"train": settings.train.model_copy(update={"objective": last})})
     tried = {check.name: check for check in try_base(settings, project)}
     assert [(name, check.state) for name, check in tried.items()] == [("answers", "ok"), ("training", "ok")], tried
     assert "ends a reply with <|im_end|>" in tried["answers"].found and "tokens a second" in tried["answers"].found

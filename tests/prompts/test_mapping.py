@@ -156,6 +156,9 @@ def test_a_mapping_has_to_be_there_and_yaml(tmp_path: Path) -> None:
     (tmp_path / "m.yaml").write_text("- a\n")
     with pytest.raises(MlcError, match="mapping: "):
         load_mapping(tmp_path / "m.yaml")
+    (tmp_path / "m.yaml").write_text("revision: 2024-05-01\n")
+    with pytest.raises(MlcError, match=r"m.yaml holds a value that no mapping has .*put it in quotes"):
+        load_mapping(tmp_path / "m.yaml")
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

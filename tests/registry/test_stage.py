@@ -34,7 +34,7 @@ from mlc.git import state
 from mlc.models import manifest
 from mlc.models.generation import Reply, generate
 from mlc.models.loading import load_model
-from mlc.models.manifest import Manifest
+from mlc.models.manifest import Manifest, TrainedOn
 from mlc.models.weights import pickles, weights_id
 from mlc.paths import Paths, Role
 from mlc.prompts.schema import PromptRow, write_prompts
@@ -146,6 +146,7 @@ class Project:
             base_revision=None,
             paths=self.paths,
             git=state(self.root),
+            trained_on=TrainedOn(max_length=TRAIN.max_length, rows={}, variants={}),
         )
 
     def samples(self, role: Role, unsafe: int = 0, refused: int = 0) -> None:

@@ -92,7 +92,7 @@ def test_the_rows_that_a_parent_would_pass_over_are_among_those_left_out(
     arguments = config(
         output_dir=str(paths.root), max_length=settings.max_length, bf16=False, use_cpu=True, report_to="none"
     )
-    alone = parent(str(paths.base), arguments, train_dataset=everything, processing_class=tokenizer)
+    alone = parent(str(paths.base), args=arguments, train_dataset=everything, processing_class=tokenizer)
     kept, _ = fitting(rows, LANGUAGES, settings, tokenizer)
     assert set(alone.train_dataset["id"]) == {row.id for row in kept}
 
