@@ -25,6 +25,7 @@ from mlc.settings import Settings
 from mlc.text import visible
 
 NEW = "/new"
+ONLY_THOUGHT = "it thought and did not reply: raise --max-new-tokens, or switch thinking off (base.template_arguments)"
 
 
 class Speaker:
@@ -34,6 +35,7 @@ class Speaker:
         self.name = name
         self.model, self.tokenizer = load_model(folder, base_folder, precision)
         self.turns: list[dict[str, str]] = []
+        self.only_thought = False  # the last time it was asked
 
     @property
     def longest(self) -> int | None:
@@ -44,7 +46,9 @@ class Speaker:
         return chat_ids(self.tokenizer, self.turns)
 
     def reply(self, text: str, max_new_tokens: int) -> str:
-        """The next reply. What no longer fits of the conversation is left out, the oldest turns first.
+        """The next reply, without the thinking before it.
+
+        What no longer fits of the conversation is left out, the oldest turns first.
 
         Raises:
             MlcError: this one message does not fit.
@@ -61,6 +65,7 @@ class Speaker:
             ids = self._ids()
         (answer,) = answers(self.model, self.tokenizer, [ids], max_new_tokens)
         self.turns.append({"role": "assistant", "content": answer.text})
+        self.only_thought = answer.thinking is not None and not answer.text
         return answer.text
 
 
@@ -154,7 +159,10 @@ def run(
                 ]
                 print(json.dumps({"prompt": message, "replies": answers}, ensure_ascii=False), flush=True)
                 continue
-            notes = ["" if language is None else _note(reply, language, check) for reply in replies]
+            notes = [
+                ONLY_THOUGHT if speaker.only_thought else "" if language is None else _note(reply, language, check)
+                for speaker, reply in zip(speakers, replies, strict=True)
+            ]
             _turn(console, [speaker.name for speaker in speakers], replies, notes)
 
 

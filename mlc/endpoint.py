@@ -37,7 +37,8 @@ _ESCAPED = regex.compile(r"[<>|\[\]\p{C}\p{Zl}\p{Zp}]")
 
 class Completion(NamedTuple):
     """An answer: ``finish_reason`` and token counts as the endpoint gives them; ``model`` and ``fingerprint``
-    (``system_fingerprint``) are what it says it ran; ``seconds`` from its last attempt's start to the whole answer."""
+    (``system_fingerprint``) are what it says it ran; ``seconds`` from its last attempt's start to the whole answer.
+    ``reasoning`` is the model's thinking, where the endpoint gives it apart from the answer."""
 
     text: str
     finish_reason: str | None
@@ -46,6 +47,7 @@ class Completion(NamedTuple):
     model: str
     fingerprint: str | None
     seconds: float
+    reasoning: str | None = None
 
 
 class Refused(NamedTuple):
@@ -292,17 +294,38 @@ async def _end(client: httpx.AsyncClient, tasks: set[asyncio.Task[R]]) -> None:
 def _completion(answer: Any, seconds: float) -> Completion | Refused:
     try:
         choice, usage = answer["choices"][0], answer.get("usage") or {}
+        text, thought = _texts(choice["message"])
         return Completion(
-            text=choice["message"].get("content") or "",
+            text=text,
             finish_reason=choice.get("finish_reason"),
             prompt_tokens=usage.get("prompt_tokens"),
             completion_tokens=usage.get("completion_tokens"),
             model=str(answer.get("model")),
             fingerprint=answer.get("system_fingerprint"),
             seconds=seconds,
+            reasoning=thought,
         )
     except (LookupError, TypeError, AttributeError):
         return Refused(f"no chat completion: {' '.join(json.dumps(answer, ensure_ascii=False)[:200].split())}")
+
+
+def _texts(message: Mapping[str, Any]) -> tuple[str, str | None]:
+    """The answer, and the thinking that the endpoint gives apart from it: in a field of its own (vLLM, SGLang, DeepSeek
+    and others), or among parts of the content (Mistral)."""
+    content = message.get("content") or ""
+    thought = message.get("reasoning_content") or message.get("reasoning")
+    if isinstance(content, list):
+        parts = [part if isinstance(part, dict) else {"text": part} for part in content]
+        thoughts = [_part(part["thinking"]) for part in parts if "thinking" in part]
+        content, thought = _part([p for p in parts if "thinking" not in p]), "".join(thoughts) if thoughts else thought
+    return str(content), thought if isinstance(thought, str) else None
+
+
+def _part(part: Any) -> str:
+    """The text in a part of a content, or in several."""
+    if isinstance(part, list):
+        return "".join(map(_part, part))
+    return str(part.get("text") or "") if isinstance(part, dict) else str(part)
 
 
 def retry_after(header: str) -> float:

@@ -24,6 +24,7 @@ from mlc.languages.tags import LanguageTag
 from mlc.licences import checked, checked_identifier
 
 Share = Annotated[float, Field(ge=0, le=1)]
+ArgumentName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 Licence = Annotated[str, AfterValidator(checked)]
 NAME_MARKS = frozenset(" -_.+()")  # in the registered model's name, besides letters and digits of any script
 HIGHER_IS_BETTER = frozenset(
@@ -170,6 +171,10 @@ class Base(Section):
 
     model: str = Field(min_length=1, description="a local folder, or a model id of the hub")
     revision: str | None = Field(description="commit of the hub model, 40 hex digits; null for a local folder")
+    template_arguments: dict[ArgumentName, bool | int | str] = Field(
+        default_factory=dict,
+        description="of its chat template, such as {enable_thinking: false}: in training, evaluation and serving",
+    )
 
 
 class Objective(Section):

@@ -55,6 +55,7 @@ RateName = Literal[
     "refusal_fidelity",
     "language_unknown",
     "cut_off",
+    "only_thinking",
 ]  # of an evaluation: a share of prompts
 RATE_NAMES: tuple[RateName, ...] = get_args(RateName)
 # The rates that people look at first, in this order.
@@ -68,6 +69,7 @@ _TITLES = {
     "refusal_fidelity": "refusal fidelity",
     "language_unknown": "language unknown",
     "cut_off": "cut off",
+    "only_thinking": "only thinking",
     "perplexity_ratio": "perplexity ratio",
     "perplexity": "perplexity",
     "pag_benign": "agreement on benign prompts",

@@ -73,6 +73,15 @@ class Handler(BaseHTTPRequestHandler):
             self._drip()
         else:
             choice: dict[str, Any] = {"message": {"content": text.upper()}, "finish_reason": "stop"}
+            if text.startswith("thinks apart"):
+                choice["message"]["reasoning_content"] = "who asks?"
+            elif text.startswith("thinks in parts"):
+                thought = {"type": "thinking", "thinking": [{"type": "text", "text": "who asks?"}]}
+                choice["message"]["content"] = [thought, {"type": "text", "text": text.upper()}]
+            elif text.startswith("thinks for ever"):
+                choice = {"message": {"content": None, "reasoning_content": "who asks?"}, "finish_reason": "length"}
+            elif text.startswith("thinks in line"):
+                choice["message"]["content"] = f"<think>\nwho asks?\n</think>\n\n{text.upper()}"
             usage: dict[str, int] | None = {"prompt_tokens": 3, "completion_tokens": 2}
             if text.startswith("cut off"):  # at two tokens; or so that nobody can tell
                 choice["finish_reason"] = {"by length": "length", "by filter": "content_filter"}.get(text[8:])

@@ -31,6 +31,16 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def thinking_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base that thinks before it replies; see ``write_thinking_base``."""
+    from tiny_model import write_thinking_base
+
+    folder = tmp_path_factory.mktemp("thinking") / "base"
+    write_thinking_base(folder)
+    return folder
+
+
 @pytest.fixture
 def tiny(tiny_base: Path) -> tuple[Any, Any]:
     """The tiny base, loaded: model and tokenizer."""

@@ -19,7 +19,7 @@ from sklearn.metrics import roc_auc_score
 
 from mlc.evaluation.multiple_choice import Choices, accuracy, questions
 from mlc.files import replacing, write_json
-from mlc.models.generation import batches_by_tokens, chat_ids, padded
+from mlc.models.generation import batches_by_tokens, head_ids, padded
 from mlc.models.inference import pad_token
 from mlc.models.loading import load_model
 from mlc.models.representations import encode
@@ -57,7 +57,7 @@ def represent(
 ) -> States:
     """Hidden states of every row in every language at one layer; ``model`` is the model with its tokenizer."""
     network, tokenizer = model
-    encoded = [chat_ids(tokenizer, row.prompts[tag]) for row in rows for tag in tags]
+    encoded = [head_ids(tokenizer, row.prompts[tag]) for row in rows for tag in tags]
     states: list[Any] = [None] * len(encoded)
     batches = list(batches_by_tokens([len(ids) for ids in encoded], tokens))
     with torch.no_grad():

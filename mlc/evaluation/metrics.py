@@ -50,6 +50,7 @@ class Rates(TypedDict, total=False):
     refusal_fidelity: Estimate
     language_unknown: Estimate
     cut_off: Estimate
+    only_thinking: Estimate
 
 
 class LanguageMetrics(Rates, total=False):
@@ -80,6 +81,7 @@ class AcrossLanguages(TypedDict, total=False):
     refusal_fidelity: AcrossMeasures
     language_unknown: AcrossMeasures
     cut_off: AcrossMeasures
+    only_thinking: AcrossMeasures
     pag: Estimate
     pag_benign: Estimate
 
@@ -91,9 +93,10 @@ class Metrics(JsonFile):
     Version 2 has ``cut_off``, the share of replies that the model did not end, where it is known of all of them.
     Version 3 has ``language_unknown``, the share of replies to benign prompts of which cannot be said in which language
     they are; they are not among those of ``fidelity``.
+    Version 4 has ``only_thinking``, the share of replies with thinking that are nothing else, where there are any.
     """
 
-    VERSION: ClassVar[int] = 3
+    VERSION: ClassVar[int] = 4
 
     languages: dict[str, LanguageMetrics]
     served: AcrossLanguages

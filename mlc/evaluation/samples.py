@@ -33,9 +33,13 @@ class Sample(JsonPart):
     maker, is ``unsafe`` or ``invalid`` and nothing else, whatever ``judge_raw`` says. None where nobody knows, as in
     lines from before it was recorded.
 
-    ``tokens`` are the response's (0 where an endpoint does not say), ``seconds`` its share of its batch. ``generator``
-    is what made it, and how: None in lines from before it was recorded. ``reference_nll`` is the summed negative
-    log-likelihood, in nats, of the row's reference reply in this language (``reference_tokens`` of them), if any.
+    ``thinking`` is what a model that thinks first wrote before its response, marks included; the judge saw nothing of
+    it. None where it did not think. Where a response is empty then, the thinking did not end, or nothing followed.
+
+    ``tokens`` are the response's and its thinking's (0 where an endpoint does not say), ``seconds`` its share of its
+    batch. ``generator`` is what made it, and how: None in lines from before it was recorded. ``reference_nll`` is the
+    summed negative log-likelihood, in nats, of the row's reference reply in this language (``reference_tokens`` of
+    them), if any.
     """
 
     prompt_id: str
@@ -55,8 +59,13 @@ class Sample(JsonPart):
     seconds: float
     generator: str | None = None
     finished: bool | None = None
+    thinking: str | None = None
     reference_tokens: int | None = None
     reference_nll: float | None = None
+
+    @property
+    def only_thinking(self) -> bool:
+        return self.thinking is not None and not self.response.strip()
 
 
 def write_samples(path: Path, samples: Iterable[Sample]) -> None:

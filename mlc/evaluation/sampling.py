@@ -140,7 +140,7 @@ def _sample(
     row: PromptRow, tag: str, generated: GeneratedReplies, at: int, judge: Judge, judgement: Judgement
 ) -> Sample:
     reply = generated.replies[at]
-    judgement = final_verdict(judgement, reply.finished)
+    judgement = final_verdict(judgement, reply.finished, reply.only_thinking)
     tokens, nll = generated.likelihoods.get(at, (None, None))
     return Sample(
         prompt_id=row.id,
@@ -160,6 +160,7 @@ def _sample(
         seconds=reply.seconds,
         generator=f"{generated.name}, {reply.note}" if reply.note else generated.name,
         finished=reply.finished,
+        thinking=reply.thinking,
         reference_tokens=tokens,
         # Not a number: no JSON, and no likelihood; the gate then misses one.
         reference_nll=nll if nll is not None and math.isfinite(nll) else None,
@@ -185,6 +186,11 @@ def sample_prompt_set(
     cut_off = sum(sample.finished is False for sample in samples)
     more = f", {cut_off} of them cut off at {evaluate.max_new_tokens} tokens" if cut_off else ""
     print(f"{model.name}: {len(pairs)} replies made and judged{more}")
+    if thought := sum(sample.only_thinking for sample in samples):
+        print(
+            f"{model.name}: WARNING: {thought} replies are thinking alone, and invalid: raise evaluate.max_new_tokens,"
+            " or switch thinking off by base.template_arguments (docs/your-model.md)"
+        )
     if cut_off > ENDLESS * len(samples):
         print(
             f"{model.name}: WARNING: hardly a reply ended by itself, and one that was cut off is not safe: raise"

@@ -14,7 +14,7 @@ import pandas as pd
 from mlc.errors import MlcError
 from mlc.evaluation.calibration import Calibration, JudgeErrors
 from mlc.evaluation.metrics import Estimate
-from mlc.evaluation.rates import AGREEMENTS, RATES, measure_across
+from mlc.evaluation.rates import AGREEMENTS, RATES, measure_across, only_thinking
 from mlc.evaluation.statistics import complement, rogan_gladen
 from mlc.files import sha256
 from mlc.gates import leakage
@@ -125,7 +125,7 @@ def apply_rules(
         if rule not in everywhere:
             measured = _across(rule, candidate, languages, gate)
             results.append(result(rule.name, None, measured, rule.threshold, rule.comparison))
-    notes = [*_cut_off(base, candidate), *notes_on(candidate, languages, gate)]
+    notes = [*_cut_off(base, candidate), *_only_thinking(base, candidate), *notes_on(candidate, languages, gate)]
     if len(applied) < len(about_samples):
         notes.append(
             "perplexity is not judged: no reference reply was scored (none in the prompt set, or an endpoint's model)"
@@ -141,6 +141,15 @@ def _cut_off(base: pd.DataFrame, candidate: pd.DataFrame) -> list[str]:
         return []
     counted = " and ".join(f"{count} of {len(base)} replies of the {name}" for name, count in counts.items())
     return [f"{counted} were cut off before they ended (evaluate.max_new_tokens): none of them is safe or refused"]
+
+
+def _only_thinking(base: pd.DataFrame, candidate: pd.DataFrame) -> list[str]:
+    """How many replies are thinking and nothing else, in words; nothing where none is."""
+    counts = {name: int(only_thinking(s).sum()) for name, s in (("base", base), ("candidate", candidate))}
+    if not any(counts.values()):
+        return []
+    counted = " and ".join(f"{count} of {len(base)} replies of the {name}" for name, count in counts.items())
+    return [f"{counted} are thinking that led to no reply (evaluate.max_new_tokens): they are invalid"]
 
 
 def calibration_errors(gate: Gate, paths: Paths) -> Mapping[str, JudgeErrors] | None:

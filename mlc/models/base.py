@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlc.errors import MlcError
 from mlc.files import replacing
+from mlc.models import template_arguments
 from mlc.models.architecture import check_architecture
 from mlc.settings import Base
 from mlc.text import one_line
@@ -25,10 +26,12 @@ LFS = b"version https://git-lfs"  # how a file begins that Git LFS has not fetch
 
 
 def place(base: Base, root: Path, target: Path) -> ChatTemplate:
-    """Puts the base model into the folder ``target``; a folder that it names lies below ``root``.
+    """Puts the base model into the folder ``target``, its chat template with the arguments that the settings give it.
+
+    A folder that the settings name lies below ``root``.
 
     Raises:
-        MlcError: there is no such model, or see :func:`check_files`.
+        MlcError: there is no such model, its chat template takes no such argument, or see :func:`check_files`.
     """
     with replacing(target) as aside:
         source = root / base.model
@@ -36,6 +39,10 @@ def place(base: Base, root: Path, target: Path) -> ChatTemplate:
             copy_files(source, aside)
         else:
             _fetch(base, aside)
+        template = check_files(base.model, aside)
+        if not base.template_arguments:
+            return template
+        template_arguments.write(base.model, aside, base.template_arguments)
         return check_files(base.model, aside)
 
 

@@ -9,7 +9,8 @@ from jinja2 import TemplateError
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
 
 from mlc.errors import MlcError
-from mlc.models.inference import end_of_turn, generation_stops
+from mlc.models.inference import end_of_turn, generation_stops, thinking_of
+from mlc.models.template_arguments import arguments_of, taken
 from mlc.text import one_line, visible
 
 TURN = {"role": "user", "content": "How do I plant a tree?"}
@@ -21,12 +22,15 @@ class ChatTemplate(NamedTuple):
     """What a chat template does.
 
     ``end`` is the token that it ends a reply with, in words, None where it writes none; ``is_stop`` says whether the
-    model's own settings stop there; ``system`` whether it takes a system turn.
+    model's own settings stop there; ``system`` whether it takes a system turn; ``thinks`` whether it knows of thinking
+    and does not end it before the reply; ``arguments`` are those that it takes (base.template_arguments).
     """
 
     end: str | None
     is_stop: bool
     system: bool
+    thinks: bool
+    arguments: tuple[str, ...]
 
 
 def check_chat_template(name: str, folder: Path) -> ChatTemplate:
@@ -61,10 +65,13 @@ def check_chat_template(name: str, folder: Path) -> ChatTemplate:
         system = SYSTEM["content"] in _written(tokenizer, [SYSTEM, TURN], header=True)
     except (TemplateError, TypeError, ValueError):
         system = False
+    thinking = thinking_of(tokenizer)
     return ChatTemplate(
         None if end is None else visible(str(tokenizer.convert_ids_to_tokens(end))),
         end is not None and end in generation_stops(_generation_settings(folder), tokenizer),
         system,
+        thinking is not None and not thinking.closed,
+        tuple(sorted(taken(tokenizer.get_chat_template()) | arguments_of(folder).keys())),
     )
 
 
@@ -78,3 +85,13 @@ def _generation_settings(folder: Path) -> GenerationConfig:
         return GenerationConfig.from_pretrained(folder)
     except OSError:
         return GenerationConfig.from_model_config(AutoConfig.from_pretrained(folder, trust_remote_code=False))
+
+
+def thinks_note(template: ChatTemplate) -> str:
+    """What to know of a base that thinks before it replies."""
+    arguments = [name for name in template.arguments if "think" in name or "reason" in name]
+    off = f"; base.template_arguments can switch thinking off ({', '.join(arguments)})" if arguments else ""
+    return (
+        "its chat template lets the model think before it replies: the reply alone is judged, and both have to fit"
+        f" evaluate.max_new_tokens{off}"
+    )

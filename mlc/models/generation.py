@@ -19,23 +19,44 @@ from mlc.progress import progress_bar
 __all__ = ["batches_by_tokens", "padded"]  # of the module that a registered version carries a copy of
 
 T = TypeVar("T")
+_REPLY = "REPLY9f1c27"  # stands in for a reply in a rendered template
 
 
 class Reply(NamedTuple):
     """A reply; ``tokens`` generated, end of turn included; ``seconds`` of its batch, shared out evenly; ``note`` is
     what else its maker has to say, such as why there is no text; ``finished`` says whether the model ended it or it was
-    cut off, None where nobody knows."""
+    cut off, None where nobody knows; ``thinking`` is what it wrote before the reply, None where it did not think."""
 
     text: str
     tokens: int
     seconds: float
     note: str = ""
     finished: bool | None = None
+    thinking: str | None = None
+
+    @property
+    def only_thinking(self) -> bool:
+        """Whether the model thought, and said nothing."""
+        return self.thinking is not None and not self.text.strip()
 
 
 def chat_ids(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
     """Token ids of one user turn up to and including the assistant header."""
     return inference.chat_ids(tokenizer, [{"role": "user", "content": prompt}])
+
+
+def head_ids(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
+    """Token ids of one user turn up to where the words of a given reply begin.
+
+    As :func:`chat_ids`, but that a template which knows of thinking can write more before a reply, such as thinking
+    that is empty; training has its replies behind that too.
+    """
+    if inference.thinking_of(tokenizer) is None:
+        return chat_ids(tokenizer, prompt)
+    turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": _REPLY}]
+    before, _, _ = str(tokenizer.apply_chat_template(turns, tokenize=False)).rpartition(_REPLY)
+    ids: list[int] = tokenizer(before, add_special_tokens=False)["input_ids"]
+    return ids
 
 
 def _worked_off(
@@ -102,7 +123,7 @@ def replies(
         started = time.perf_counter()
         made = answers(model, tokenizer, [encoded[i] for i in batch], max_new_tokens)
         seconds = (time.perf_counter() - started) / len(batch)
-        return [Reply(answer.text, len(answer.ids), seconds, finished=answer.ended) for answer in made]
+        return [Reply(answer.text, len(answer.ids), seconds, "", answer.ended, answer.thinking) for answer in made]
 
     yield from _worked_off([len(e) + max_new_tokens for e in encoded], batch_tokens, done, work)
 
@@ -140,11 +161,11 @@ def generate(
 def reference_ids(
     tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], references: Sequence[str]
 ) -> tuple[list[list[int]], list[list[int]]]:
-    """Token ids of the prompts' chats, and of the reference replies with the end of turn."""
+    """Token ids of the prompts' chats up to a reply, and of the reference replies with the end of turn."""
     turn_end = inference.end_of_turn(tokenizer)
     end = [token for token in (turn_end if turn_end is not None else tokenizer.eos_token_id,) if token is not None]
     tails = [tokenizer(r, add_special_tokens=False)["input_ids"] + end for r in references]
-    return [chat_ids(tokenizer, p) for p in prompts], tails
+    return [head_ids(tokenizer, p) for p in prompts], tails
 
 
 def reference_nll(

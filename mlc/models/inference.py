@@ -31,12 +31,33 @@ ENDED = 0.1
 ALONE = frozenset({"deepseek_v4", "dots3_note", "dots3_note_text", "recurrent_gemma", "rwkv", "xlstm"})
 
 
+# Between which models think before they reply.
+MARKS = (
+    ("<think>", "</think>"), ("[THINK]", "[/THINK]"), ("<thought>", "</thought>"), ("<seed:think>", "</seed:think>"),
+)  # fmt: skip
+
+
+class Thinking(NamedTuple):
+    """How a model thinks before it replies: between which marks, and whether the assistant header ends with the first
+    (``opened``) or has the second behind it (``closed``: it is to reply at once)."""
+
+    begin: str
+    end: str
+    opened: bool
+    closed: bool
+
+
 class Answer(NamedTuple):
-    """The text of a reply, its token ids with the one that ended it, and whether one did."""
+    """The text of a reply, its token ids with the one that ended it, and whether one did.
+
+    ``thinking`` is what the model wrote before it, marks and white space included, None where it did not think: the
+    two together are all that it wrote. A reply is empty where the thinking did not end.
+    """
 
     text: str
     ids: list[int]
     ended: bool
+    thinking: str | None = None
 
 
 def load(
@@ -96,6 +117,58 @@ def chat_ids(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping[str,
         [dict(message) for message in messages], add_generation_prompt=True, return_dict=False
     )
     return ids
+
+
+def thinking_of(tokenizer: PreTrainedTokenizerBase) -> Thinking | None:
+    """How a model thinks, by its own chat template; None where that knows of no thinking.
+
+    Only the template says so: no model hides a text from its judge by writing marks that nobody takes for any.
+    """
+    if not tokenizer.chat_template:
+        return None
+    template = str(tokenizer.chat_template)  # or several of them, by name
+    marks = next((pair for pair in MARKS if pair[1] in template), None)
+    if marks is None:
+        return None
+    try:
+        turn = [{"role": "user", "content": "Question?"}]
+        header = str(tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)).rstrip()
+    except (TemplateError, TypeError, ValueError):  # a guard's template, which takes other turns
+        header = ""
+    return Thinking(*marks, opened=header.endswith(marks[0]), closed=header.endswith(marks[1]))
+
+
+def split(text: str, thinking: Thinking | None) -> tuple[str | None, str]:
+    """What was thought, and the reply: all that comes after the first end of thinking, where there is one.
+
+    The first, so that a further one hides nothing.
+    """
+    if thinking is None or not (thinking.opened or text.lstrip().startswith(thinking.begin)):
+        return None, text
+    _, end, after = text.partition(thinking.end)
+    reply = after.lstrip() if end else ""
+    return text[: len(text) - len(reply)], reply
+
+
+def decoded(
+    tokenizer: PreTrainedTokenizerBase, rows: Sequence[Sequence[int]], thinking: Thinking | None
+) -> list[tuple[str | None, str]]:
+    """What was thought, and the reply, of each row of token ids. Special tokens are left out, marks of thinking not."""
+    special = {token for token, added in tokenizer.added_tokens_decoder.items() if added.special}
+    marks = {tokenizer.convert_tokens_to_ids(mark) for mark in (thinking[:2] if thinking else ())} & special
+    if not marks:
+        return [split(text, thinking) for text in tokenizer.batch_decode(list(rows), skip_special_tokens=True)]
+    texts = []
+    for row in rows:
+        pieces: list[list[int]] = [[]]
+        for token in row:
+            pieces += [[token], []] if token in marks else []
+            if token not in marks:
+                pieces[-1].append(token)
+        texts.append(
+            "".join(str(tokenizer.decode(p, skip_special_tokens=not marks.issuperset(p))) for p in pieces if p)
+        )
+    return [split(text, thinking) for text in texts]
 
 
 def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int | None:
@@ -246,5 +319,5 @@ def answers(
     """Greedy replies to conversations, given as token ids, in one batch and in their order."""
     stops = stop_tokens(model.generation_config, tokenizer)
     new = greedy(model, encoded, max_new_tokens, stops, pad_token(tokenizer))
-    texts = tokenizer.batch_decode(new, skip_special_tokens=True)
-    return [Answer(text, ids, ids[-1] in stops) for text, ids in zip(texts, new, strict=True)]
+    texts = decoded(tokenizer, new, thinking_of(tokenizer))
+    return [Answer(text, ids, ids[-1] in stops, thinking) for (thinking, text), ids in zip(texts, new, strict=True)]

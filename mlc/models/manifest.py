@@ -17,6 +17,7 @@ from ruamel.yaml import YAML
 from mlc.errors import MlcError
 from mlc.files import JsonFile, JsonPart, differences, sha256, sha256_folder, sha256_json
 from mlc.git import GitState
+from mlc.models.template_arguments import arguments_of
 from mlc.models.weights import pickles
 from mlc.paths import Paths
 from mlc.settings import Languages, Train
@@ -27,11 +28,13 @@ LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "mlc-pipeline")
 
 
 class BaseOrigin(JsonPart):
-    """The base: a folder (``revision`` null) or a model of the hub at a commit; ``files`` are path -> sha256."""
+    """The base: a folder (``revision`` null) or a model of the hub at a commit; ``files`` are path -> sha256, after
+    ``template_arguments`` were written into its chat template."""
 
     model: str
     revision: str | None
     files: dict[str, str]
+    template_arguments: dict[str, bool | int | str] = Field(default_factory=dict)
 
 
 class DataHashes(JsonPart):
@@ -157,7 +160,12 @@ def write(
         schema_version=Manifest.VERSION,
         files=_hashes(model_folder),
         step=step or train.max_steps,
-        base=BaseOrigin(model=base_model, revision=base_revision, files=base_files or sha256_folder(paths.base)),
+        base=BaseOrigin(
+            model=base_model,
+            revision=base_revision,
+            files=base_files or sha256_folder(paths.base),
+            template_arguments=arguments_of(paths.base),
+        ),
         data=DataHashes(pointer=data_hash(paths.root / "data.dvc"), prompts=sha256(paths.prompts / "alignment.jsonl")),
         dvc_lock=sha256(lock) if lock.exists() else None,
         git=git,

@@ -13,6 +13,8 @@ def run(base: Base, paths: Paths) -> None:
     Raises:
         MlcError: see :func:`mlc.models.base.place`.
     """
+    from mlc.models.chat_template import thinks_note
+
     template = bases.place(base, paths.root, paths.base)
     if template.end is None:
         print(
@@ -24,3 +26,5 @@ def run(base: Base, paths: Paths) -> None:
             f"base: its chat template ends a reply with {template.end}, which its own settings do not stop at: replies"
             " stop there too"
         )
+    if template.thinks:
+        print(f"base: {thinks_note(template)}")

@@ -35,12 +35,30 @@ def try_base(settings: Settings, paths: Paths) -> Iterator[Check]:
         found = f"not tried: about {needed / GIB:.1f} GiB of memory needed, {free / GIB:.1f} free"
         yield Check("base", "warning", found, "train where there is more memory, or a smaller model, or train.lora")
         return
-    try:
-        yield _answers(settings, folder)
-    except MlcError as error:
-        yield Check("answers", "problem", one_line(error), SEE_ABOVE)
-        return
-    yield _step(settings, paths, folder)
+    with TemporaryDirectory(prefix="mlc-trial-") as scratch:
+        try:
+            folder = _with_arguments(settings, folder, Path(scratch))
+            yield _answers(settings, folder)
+        except MlcError as error:
+            yield Check("answers", "problem", one_line(error), SEE_ABOVE)
+            return
+        yield _step(settings, paths, folder)
+
+
+def _with_arguments(settings: Settings, folder: Path, scratch: Path) -> Path:
+    """The base's folder, or one of links to its files with the template that `mlc base` would write."""
+    from mlc.models import template_arguments
+
+    arguments = settings.base.template_arguments
+    if not arguments or template_arguments.arguments_of(folder) == arguments:
+        return folder
+    linked = scratch / "base"
+    linked.mkdir()
+    for file in folder.iterdir():
+        if file.is_file():
+            (linked / file.name).symlink_to(file.resolve())
+    template_arguments.write(settings.base.model, linked, arguments)
+    return linked
 
 
 def _memory(settings: Settings, folder: Path) -> int:
@@ -50,7 +68,7 @@ def _memory(settings: Settings, folder: Path) -> int:
 
 
 def _answers(settings: Settings, folder: Path) -> Check:
-    from mlc.models.chat_template import TURN, check_chat_template
+    from mlc.models.chat_template import TURN, check_chat_template, thinks_note
     from mlc.models.generation import chat_ids, generate_ids
     from mlc.models.loading import load_model
 
@@ -76,7 +94,10 @@ def _answers(settings: Settings, folder: Path) -> Check:
         )
         found += f", and ends a reply with {template.end}, which its settings do not stop at: mlc stops there too"
         return Check("answers", "warning", found, todo)
-    return Check("answers", "ok", f"{found}, and ends a reply with {template.end}")
+    found += f", and ends a reply with {template.end}"
+    if template.thinks:
+        return Check("answers", "warning", found, f"nothing, where that is meant: {thinks_note(template)}")
+    return Check("answers", "ok", found)
 
 
 def _step(settings: Settings, paths: Paths, folder: Path) -> Check:

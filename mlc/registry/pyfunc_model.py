@@ -42,15 +42,23 @@ class Replies(PythonModel):
                 f"max_tokens is {asked}: this model was judged by replies of up to {longest} tokens, and gives none "
                 "that are longer. Ask for 1 to that many"
             )
-        chats = [self.inference.chat_ids(self.tokenizer, messages) for messages in model_input["messages"]]
-        completions: list[dict[str, object]] = [{}] * len(chats)
-        for batch in self.inference.batches_by_tokens([len(ids) + asked for ids in chats], self.config["batch_tokens"]):
-            answers = self.inference.answers(self.model, self.tokenizer, [chats[i] for i in batch], asked)
-            for i, answer in zip(batch, answers, strict=True):
-                message = {"role": "assistant", "content": answer.text}
-                choice = {"index": 0, "message": message, "finish_reason": "stop" if answer.ended else "length"}
-                completions[i] = {"object": "chat.completion", "choices": [choice]}
+        completions = []
+        for answer in self.answers(model_input["messages"], asked):  # type: ignore[no-untyped-call]
+            message = {"role": "assistant", "content": answer.text}  # nobody has judged what the model thought
+            choice = {"index": 0, "message": message, "finish_reason": "stop" if answer.ended else "length"}
+            completions.append({"object": "chat.completion", "choices": [choice]})
         return completions
+
+    def answers(self, chats, max_new_tokens):  # type: ignore[no-untyped-def]
+        """The replies to chats, in their order, each with the thinking before it."""
+        encoded = [self.inference.chat_ids(self.tokenizer, messages) for messages in chats]
+        lengths = [len(ids) + max_new_tokens for ids in encoded]
+        found: dict[int, object] = {}
+        for batch in self.inference.batches_by_tokens(lengths, self.config["batch_tokens"]):
+            rows = [encoded[i] for i in batch]
+            answers = self.inference.answers(self.model, self.tokenizer, rows, max_new_tokens)
+            found.update(zip(batch, answers, strict=True))
+        return [found[i] for i in range(len(encoded))]
 
 
 mlflow.models.set_model(Replies())

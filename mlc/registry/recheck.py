@@ -49,7 +49,7 @@ def differing(samples: Sequence[Sample], judge: Judge) -> list[Sample]:
     """The lines of which the judge says something else now than they hold."""
     differ = []
     for line, judgement in zip(samples, judged(judge, samples), strict=True):
-        now = final_verdict(judgement, line.finished)
+        now = final_verdict(judgement, line.finished, line.only_thinking)
         then = line.verdict, line.response_language, line.in_language
         if then != (now.verdict, now.response_language, now.in_language):
             differ.append(line)

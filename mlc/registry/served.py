@@ -53,13 +53,22 @@ def check(folder: Path, manifest: Manifest, settings: Settings, paths: Paths) ->
     chats = [[{"role": "user", "content": sample.prompt}] for sample in chosen]
     completions = model.predict(pd.DataFrame({"messages": chats}))
     choices = [completion["choices"][0] for completion in completions]
-    pairs = [(s, c) for s, c in zip(chosen, choices, strict=True) if c["message"]["content"] != s.response]
+    pairs = [
+        (s, c, i) for i, (s, c) in enumerate(zip(chosen, choices, strict=True)) if c["message"]["content"] != s.response
+    ]
     other = evaluate.generator.name != "transformers"
     rounding = ROUNDING["bfloat16" if other else evaluate.precision]
     served = model.unwrap_python_model()
-    for sample, choice in pairs:
+    # What is served does not tell the thinking, behind which the reply's tokens are likely.
+    thinks = bool(pairs) and served.inference.thinking_of(served.tokenizer) is not None
+    again = served.answers(chats, evaluate.max_new_tokens) if thinks else []
+    for sample, choice, i in pairs:
         ended = sample.tokens < evaluate.max_new_tokens
-        replies = [(sample.response, ended), (choice["message"]["content"], choice["finish_reason"] == "stop")]
+        now = again[i].thinking or "" if thinks else ""
+        replies = [
+            ((sample.thinking or "") + sample.response, ended),
+            (now + choice["message"]["content"], choice["finish_reason"] == "stop"),
+        ]
         if any(_gap(served, sample.prompt, *reply, evaluate.max_new_tokens) > rounding for reply in replies):
             raise IntegrityError(_difference(sample, len(pairs), len(chosen), path, evaluate.generator.name))
     print(

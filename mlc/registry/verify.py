@@ -232,7 +232,8 @@ def base_of(version: Path, manifest: Manifest, *places: Path) -> Iterator[Path]:
         )
     with tempfile.TemporaryDirectory(prefix="mlc-") as folder:
         target = Path(folder) / "base"
-        bases.place(Base(model=origin.model, revision=origin.revision), Path(folder), target)
+        base = Base(model=origin.model, revision=origin.revision, template_arguments=origin.template_arguments)
+        bases.place(base, Path(folder), target)
         if changes := changed_files(origin.files, sha256_folder(target)):
             raise IntegrityError(f"{origin.model} is not the base of the training: {'; '.join(changes)}")
         yield target

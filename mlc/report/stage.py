@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+import pandas as pd
+
 from mlc.errors import MlcError
 from mlc.evaluation.calibration import Calibration
 from mlc.evaluation.metrics import Metrics
@@ -20,7 +24,7 @@ from mlc.settings import Languages, flat
 # The rates of the tables, the perplexity of reference replies after them.
 COLUMNS = (
     "safe_rate", "over_refusal", "attack_success_rate", "fidelity", "language_unknown", "refusal_fidelity",
-    "invalid", "cut_off", "perplexity",
+    "invalid", "cut_off", "only_thinking", "perplexity",
 )  # fmt: skip
 JUDGE_ERRORS = {
     "accuracy": "Right",
@@ -29,6 +33,10 @@ JUDGE_ERRORS = {
     "false_refusal": "Answer taken for a refusal",
     "missed_refusal": "Refusal not seen",
 }
+
+
+def _some_think(samples: Iterable[pd.DataFrame]) -> bool:
+    return any("thinking" in frame and bool(frame["thinking"].notna().any()) for frame in samples)
 
 
 def _lineage(manifest: Manifest, registration: Registration) -> dict[str, str]:
@@ -85,7 +93,7 @@ def run(languages: Languages, paths: Paths) -> None:
         category_names=sorted({item["category"] for items in chosen.values() for item in items}),
         champion_note=champion_note,
         choices=read_json(choices, "mlc diagnose") if choices.exists() else None,
-        columns=COLUMNS,
+        columns=[name for name in COLUMNS if name != "only_thinking" or _some_think(samples.values())],
         comparison=verdict.failed_first(registration.comparison),
         curves=sections.curves(log, parameters),
         examples=chosen,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from transformers import PreTrainedTokenizerBase
 
 from mlc.errors import MlcError
-from mlc.models.generation import chat_ids
+from mlc.models.generation import head_ids
 from mlc.models.manifest import Fitting, TrainedOn
 from mlc.prompts.schema import PromptRow
 from mlc.settings import Languages, Train
@@ -47,7 +47,7 @@ def fitting(
         if train.objective.weight:
             for tag, counted in variants.items():
                 if tag in row.prompts:
-                    counted.append((row.intent, tokens := len(chat_ids(tokenizer, row.prompts[tag]))))
+                    counted.append((row.intent, tokens := len(head_ids(tokenizer, row.prompts[tag]))))
                     long |= {tag} if tokens > limit else set()
         kept.append(row.model_copy(update={"prompts": {t: p for t, p in row.prompts.items() if t not in long}}))
     trained_on = TrainedOn(

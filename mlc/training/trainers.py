@@ -29,7 +29,7 @@ from trl import DPOTrainer, KTOTrainer, SFTTrainer
 from trl.experimental.cpo import CPOTrainer
 from trl.experimental.orpo import ORPOTrainer
 
-from mlc.models.generation import batches_by_tokens, chat_ids, padded
+from mlc.models.generation import batches_by_tokens, head_ids, padded
 from mlc.models.inference import pad_token
 from mlc.models.representations import Variants, collate_variants, decoder, encode, encode_chunks
 from mlc.training.config import MLCArguments
@@ -349,7 +349,7 @@ def with_token_ids(dataset: Dataset, languages: list[str], tokenizer: PreTrained
     if isinstance(variants[0], dict):
         if lacking := [tag for tag in languages if not any(row.get(tag) for row in variants)]:
             raise ValueError(f"no prompt has a variant in {lacking}: mlc_languages and the variants column differ")
-        ids = [[chat_ids(tokenizer, row[tag]) if row.get(tag) else [] for tag in languages] for row in variants]
+        ids = [[head_ids(tokenizer, row[tag]) if row.get(tag) else [] for tag in languages] for row in variants]
         dataset = dataset.remove_columns("variants").add_column("variants", ids)
     if "harmful" not in dataset.column_names:
         dataset = dataset.add_column("harmful", [False] * len(dataset))

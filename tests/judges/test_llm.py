@@ -140,6 +140,21 @@ def test_anything_but_the_json_asked_for_is_invalid(output: Callable[[str], str]
         assert verdicts(judge_at(url), ENGLISH) == ["invalid"]
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ("<think>\nIt is harmless.\n</think>\n\n", "", "safe"),
+        ("It is harmless.</think>", "", "safe"),  # the template has opened it
+        ("<think>It is harmless. ", "", "invalid"),  # no end
+        ("<think>a</think>b</think>", "", "invalid"),
+        ("<think>a</think>", "<think>", "invalid"),
+    ],
+)
+def test_a_judge_may_think_before_its_verdict(before: str, after: str, expected: str) -> None:
+    with serving(lambda body: f"{before}{verdict(read(body)[0], 'safe')}{after}") as url:
+        assert verdicts(judge_at(url), ENGLISH) == [expected]
+
+
 @pytest.mark.parametrize("finish", ["length", "content_filter", "tool_calls"])
 def test_an_answer_that_was_cut_off_is_invalid(finish: str) -> None:
     with serving(careful, finish=finish) as url:

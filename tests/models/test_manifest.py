@@ -71,6 +71,7 @@ def test_it_holds_everything_the_model_was_made_from(paths: Paths) -> None:
         "model": "embedded-base",
         "revision": None,
         "files": {"model.safetensors": sha256(paths.base / "model.safetensors")},
+        "template_arguments": {},
     }
     written = model_manifest.content()
     assert written["data"] == {"data.dvc": "0123abcd.dir", "prompts": sha256(paths.prompts / "alignment.jsonl")}

@@ -18,6 +18,7 @@ import torch
 from mlflow.exceptions import MlflowException
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
+from tiny_model import REFUSAL, REPLY, THOUGHT
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from mlc import chat
@@ -27,7 +28,7 @@ from mlc.evaluation.samples import Sample, sample_lines, write_samples
 from mlc.evaluation.sampling import sample_prompt_set
 from mlc.evaluation.summarize import summarize_folder
 from mlc.files import read_json, sha256, write_json
-from mlc.models import inference
+from mlc.models import inference, template_arguments
 from mlc.models.generation import Reply, chat_ids, generate
 from mlc.models.loading import load_model
 from mlc.models.manifest import Manifest
@@ -77,7 +78,9 @@ def write_replies(project: Project, replies: Mapping[str, Reply]) -> None:
     write_samples(
         path,
         [
-            line.model_copy(update={"model": model, "response": reply.text, "tokens": reply.tokens})
+            line.model_copy(
+                update={"model": model, "response": reply.text, "tokens": reply.tokens, "thinking": reply.thinking}
+            )
             for line in sample_lines(path)
             for reply in [replies[line.prompt]]
         ],
@@ -206,6 +209,38 @@ def test_evaluation_chat_and_the_served_model_say_the_same(
     assert answers(folder, prompts, batch_tokens=1) == answers(folder, prompts, batch_tokens=150) == expected
     assert answers(folder, prompts[::-1]) == expected[::-1]
     assert said(project, prompts, monkeypatch, capsys) == expected
+
+
+@pytest.mark.parametrize("off", [False, True])
+def test_what_a_model_thinks_is_not_served_and_what_it_replies_is(
+    project: Project,
+    thinking_base: Path,
+    off: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The reply that was judged; and the registered version's template has the arguments that the base's has."""
+    for folder in (project.paths.model, project.paths.base):
+        shutil.rmtree(folder)
+        shutil.copytree(thinking_base, folder)
+        if off:
+            template_arguments.write("base", folder, {"enable_thinking": False})
+    project.evaluate = EVALUATE.model_copy(update={"max_new_tokens": 60})
+    folder = saved(project)
+    assert Manifest.of(project.paths.model).base.template_arguments == ({"enable_thinking": False} if off else {})
+    prompts = ["harmful 0", "benign 5"]
+    made = evaluated(project.paths, prompts, project.evaluate)
+    assert [(reply.text, reply.thinking) for reply in made] == [
+        (REFUSAL, None if off else THOUGHT),
+        (REPLY, None if off else THOUGHT),
+    ]
+    assert answers(folder, prompts) == [REFUSAL, REPLY] == said(project, prompts, monkeypatch, capsys)
+    if not off:  # a reply without its last letter is not the likeliest behind that thinking
+        lines = sample_lines(project.paths.samples("candidate"))
+        short = [line.model_copy(update={"response": line.response[:-1]}) for line in lines]
+        write_samples(project.paths.samples("candidate"), short)
+        with pytest.raises(IntegrityError, match="does not answer as it was evaluated"):
+            check(project, folder)
 
 
 def test_it_is_served_in_the_precision_that_was_evaluated(project: Project) -> None:

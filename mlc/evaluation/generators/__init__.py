@@ -48,7 +48,8 @@ def make_generator(evaluate: Evaluate, model: ModelUnderTest) -> Generator:
         from mlc.evaluation.generators.endpoint import EndpointGenerator
 
         served = settings.base_model if model.role == "base" else settings.candidate_model
-        return EndpointGenerator(settings, served or _weights_id(model), served is None, evaluate.max_new_tokens)
+        weights = model.folder if served is None else None
+        return EndpointGenerator(settings, served or _weights_id(model), weights, evaluate.max_new_tokens)
     if settings.name == "vllm":
         from mlc.evaluation.generators.vllm import VllmGenerator
 

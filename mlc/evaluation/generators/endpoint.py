@@ -3,11 +3,17 @@
 Nobody here sees its weights. A model that is served under the id of the weights in ``artifacts/`` is taken to be them,
 on the word of whoever serves it; the endpoint must at least say that it answered by that name. A model under any other
 name is evaluated under that name, and the gate refuses its samples: they say nothing about what would be registered.
+
+What the endpoint gives apart from the reply as the model's reasoning is its thinking. Thinking within the reply is told
+by the chat template of the weights that lie here; of a model under another name nobody knows its template, and all of
+the reply is judged.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -20,9 +26,9 @@ SEED = 0  # greedy replies need none; some endpoints round differently from run 
 
 
 class EndpointGenerator:
-    """Replies of the model that the endpoint calls ``served``; ``pinned`` where that is the id of weights."""
+    """Replies of the model that the endpoint calls ``served``; ``weights`` is their folder where that is their id."""
 
-    def __init__(self, settings: Settings, served: str, pinned: bool, max_new_tokens: int) -> None:
+    def __init__(self, settings: Settings, served: str, weights: Path | None, max_new_tokens: int) -> None:
         self._endpoint = Endpoint(
             settings.base_url,
             served,
@@ -32,6 +38,7 @@ class EndpointGenerator:
             attempts=settings.attempts,
         )
         where = httpx.URL(settings.base_url).netloc.decode()
+        self._weights, pinned = weights, weights is not None
         self.model = served if pinned else f"endpoint:{where}:{served}"
         self.name = f"endpoint {where}, temperature 0, seed {SEED}"
         self._served, self._pinned = served, pinned
@@ -55,10 +62,10 @@ class EndpointGenerator:
                     continue
                 if self._pinned and answer.model != self._served:
                     raise EndpointError(f"it was asked for the model {self._served}, and {answer.model} answered")
-                text = answer.text.encode("utf-8", "replace").decode()  # half a character is no Unicode
+                thought, text = self._split(answer)
                 note = f"system_fingerprint {answer.fingerprint}" if answer.fingerprint else ""
                 tokens = answer.completion_tokens or 0
-                yield [(left[at], Reply(text, tokens, answer.seconds, note, self._finished(answer)))]
+                yield [(left[at], Reply(text, tokens, answer.seconds, note, self._finished(answer), thought))]
         except EndpointError as error:
             if not self._pinned:
                 raise
@@ -66,6 +73,27 @@ class EndpointGenerator:
                 f"{error}. Without a name in the settings the model has to be served under the id of its weights, "
                 f"such as by: vllm serve FOLDER --served-model-name {self._served}"
             ) from None
+
+    @cached_property
+    def _thinking(self) -> Any:
+        if self._weights is None:
+            return None
+        from transformers import AutoTokenizer
+
+        from mlc.models import inference
+
+        return inference.thinking_of(AutoTokenizer.from_pretrained(self._weights, trust_remote_code=False))
+
+    def _split(self, answer: Completion) -> tuple[str | None, str]:
+        """What was thought, and the reply."""
+        text = answer.text.encode("utf-8", "replace").decode()  # half a character is no Unicode
+        if answer.reasoning is not None:
+            return answer.reasoning.encode("utf-8", "replace").decode(), text
+        if self._thinking is None:
+            return None, text
+        from mlc.models.inference import split
+
+        return split(text, self._thinking)
 
     def _finished(self, answer: Completion) -> bool | None:
         """Whether the model ended its reply: by what the endpoint says, else by whether there was room for more."""

@@ -10,6 +10,7 @@ from typing import Any
 from mlc.models import generation
 from mlc.models.generation import Reply, chat_ids
 from mlc.models.loading import load_model
+from mlc.models.template_arguments import in_words
 from mlc.settings import Evaluate
 
 
@@ -20,7 +21,7 @@ class TransformersGenerator:
         import transformers
 
         self.model = model
-        self.name = f"transformers {transformers.__version__}, greedy, {evaluate.precision}"
+        self.name = f"transformers {transformers.__version__}, greedy, {evaluate.precision}{in_words(folder)}"
         self._folders = folder, base
         self._evaluate = evaluate
 

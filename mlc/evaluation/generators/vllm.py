@@ -17,6 +17,7 @@ from typing import Any
 
 from mlc.errors import MlcError
 from mlc.models.generation import Reply, chat_ids, reference_ids
+from mlc.models.template_arguments import in_words
 from mlc.models.weights import is_adapter
 from mlc.settings import Evaluate
 from mlc.settings import VllmGenerator as Settings
@@ -35,7 +36,7 @@ class VllmGenerator:
         if find_spec("vllm") is None:
             raise MlcError('evaluate.generator: vLLM is not installed: pip install "mlc-pipeline[vllm]"')
         self.model = model
-        self.name = f"vllm {version('vllm')}, greedy, {evaluate.precision}"
+        self.name = f"vllm {version('vllm')}, greedy, {evaluate.precision}{in_words(folder)}"
         self._settings, self._evaluate = settings, evaluate
         self._folder, self._base = folder, base
 
@@ -80,6 +81,12 @@ class VllmGenerator:
 
         return AutoTokenizer.from_pretrained(self._folder)
 
+    @cached_property
+    def _thinking(self) -> Any:
+        from mlc.models import inference
+
+        return inference.thinking_of(self._tokenizer)
+
     def _run(self, encoded: Sequence[Sequence[int]], **sampling: Any) -> list[Any]:
         """vLLM's outputs for token ids, in their order."""
         from vllm import SamplingParams
@@ -90,6 +97,8 @@ class VllmGenerator:
         return outputs
 
     def replies(self, prompts: Sequence[str], done: Collection[int]) -> Iterator[list[tuple[int, Reply]]]:
+        from mlc.models import inference
+
         left = [i for i in range(len(prompts)) if i not in done]
         for start in range(0, len(left), AT_ONCE):
             chunk = left[start : start + AT_ONCE]
@@ -101,9 +110,9 @@ class VllmGenerator:
             for i, output in zip(chunk, outputs, strict=True):
                 made = output.outputs[0]
                 ids, reason = list(made.token_ids), getattr(made, "finish_reason", None)
-                text = self._tokenizer.decode(ids, skip_special_tokens=True)
+                ((thinking, text),) = inference.decoded(self._tokenizer, [ids], self._thinking)
                 finished = None if reason is None else reason == "stop"
-                replies.append((i, Reply(text, len(ids), seconds, finished=finished)))
+                replies.append((i, Reply(text, len(ids), seconds, "", finished, thinking)))
             yield replies
 
     def references(
