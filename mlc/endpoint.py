@@ -31,6 +31,8 @@ FIRST_WAIT = 1.0  # seconds before the second attempt; doubled before each furth
 LONGEST_WAIT = 300.0  # of a wait that the endpoint asks for, too
 CONNECT = 30.0  # seconds to wait for a connection
 REFUSED = {400, 413, 422}  # statuses that are about one request alone: too long for the model, or filtered
+BODY = "the setting `body` sets fields of each request, and null leaves one out"
+HARMLESS = {"role": "user", "content": "How do I bake bread?"}
 # What could be taken for a tag or a control token by whoever serves the model, and what cannot be seen.
 _ESCAPED = regex.compile(r"[<>|\[\]\p{C}\p{Zl}\p{Zp}]")
 
@@ -51,7 +53,7 @@ class Completion(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """The endpoint will not answer this one request: too long for it, or filtered. Others may well be answered."""
+    """The endpoint will not answer this one request: too long for it, or filtered. Others would be answered."""
 
     reason: str
 
@@ -95,6 +97,7 @@ class Endpoint:
         key_variable: the environment variable that holds the key, if one is needed. Keys are in no file.
         concurrency: requests under way at once. timeout: seconds for one of them. attempts: of each, before giving up.
         tolerated: requests in a row that may be given up as ``Refused``; one more, and the endpoint is out of order.
+        extra: fields of every body to replace, or with null to leave out (:func:`with_fields`).
         meter: what to ask before, and tell after, each attempt.
 
     Raises:
@@ -111,6 +114,7 @@ class Endpoint:
         timeout: float = 120.0,
         attempts: int = 6,
         tolerated: int = 0,
+        extra: Mapping[str, Any] | None = None,
         meter: Meter | None = None,
     ) -> None:
         self.url = url.rstrip("/")
@@ -125,6 +129,8 @@ class Endpoint:
         self._timeout = timeout
         self._tolerated = tolerated
         self._meter = meter
+        self._extra = extra or {}
+        self._works = False  # has it answered anything?
         self._given_up = 0  # in a row
         self._resume_at = 0.0  # until then nobody sends: the endpoint asked one of us to wait
 
@@ -140,7 +146,7 @@ class Endpoint:
 
         async def one(client: httpx.AsyncClient, request: tuple[int, Mapping[str, Any]]) -> Any:
             index, body = request
-            return index, await self._completion(client, {"model": self.model, **body})
+            return index, await self._completion(client, with_fields({"model": self.model, **body}, self._extra))
 
         return self.run(enumerate(requests), one)
 
@@ -267,17 +273,32 @@ class Endpoint:
         try:
             completion: Completion | Refused = await retrying(timed)
         except Rejected as error:
-            if error.status in REFUSED:
+            if error.status in REFUSED and (self._works or await self._answers(client, body)):
                 return Refused(str(error))
-            raise EndpointError(f"{self.url}, model {self.model}: {error}") from None
+            too = f", and to a harmless request with the same fields: {BODY}" if error.status in REFUSED else ""
+            raise EndpointError(f"{self.url}, model {self.model}: {error}{too}") from None
         except Unanswered as error:
             self._given_up += 1
             given_up = f"gave up after {self.attempts} attempts: {error}"
             if self._given_up <= self._tolerated:
                 return Refused(given_up)
             raise EndpointError(f"{self.url}: {given_up}") from None
-        self._given_up = 0
+        self._given_up, self._works = 0, True
         return completion
+
+    async def _answers(self, client: httpx.AsyncClient, body: Mapping[str, Any]) -> bool:
+        """Whether a request with the same fields and a harmless message is answered: is it the message, or a field?"""
+        try:
+            await self.attempt(client, {**body, "messages": [HARMLESS]})
+            self._works = True
+        except (Rejected, Unanswered):
+            return False
+        return True
+
+
+def with_fields(body: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
+    """A request body with the fields of ``extra`` in place of its own; null takes a field away."""
+    return {name: value for name, value in {**body, **extra}.items() if value is not None}
 
 
 async def _first(tasks: set[asyncio.Task[R]]) -> tuple[set[asyncio.Task[R]], set[asyncio.Task[R]]]:

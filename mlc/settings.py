@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
@@ -314,6 +314,22 @@ class GuardJudge(Section):
     revision: str | None = Field(description="commit of the hub model; null for a local folder")
 
 
+FIXED_FIELDS = frozenset({"messages", "model", "stream", "n"})  # of a request to an endpoint: nobody may set them
+
+
+def _fields(fields: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    if fixed := sorted(FIXED_FIELDS & fields.keys()):
+        raise ValueError(f"{', '.join(fixed)} cannot be set here")
+    return fields
+
+
+RequestFields = Annotated[
+    dict[str, JsonValue],
+    AfterValidator(_fields),
+    Field(default_factory=dict, description="fields of each request to set, such as max_completion_tokens; null: none"),
+]
+
+
 class LlmJudge(Section):
     """A language model behind an OpenAI-compatible endpoint."""
 
@@ -324,6 +340,7 @@ class LlmJudge(Section):
     concurrency: int = Field(ge=1, description="requests in flight")
     timeout: float = Field(gt=0, description="seconds for one try")
     attempts: int = Field(ge=1, description="tries per reply")
+    body: RequestFields
 
 
 Judge = Annotated[EmbeddedJudge | RefusalJudge | GuardJudge | LlmJudge, Field(discriminator="name")]
@@ -354,6 +371,7 @@ class EndpointGenerator(Section):
     concurrency: int = Field(ge=1, description="requests in flight")
     timeout: float = Field(gt=0, description="seconds for one try")
     attempts: int = Field(ge=1, description="tries per reply")
+    body: RequestFields
 
 
 Generator = Annotated[TransformersGenerator | VllmGenerator | EndpointGenerator, Field(discriminator="name")]

@@ -15,15 +15,17 @@ from typing import Any
 class Server(ThreadingHTTPServer):
     """Says the last message back in capitals. What the message begins with decides what goes wrong first.
 
-    ``serves``: the only model there is; None answers for any, and calls it ``served``.
+    ``serves``: the only model there is; None answers for any, and calls it ``served``. ``unknown_field``: a
+    request with it is rejected.
     """
 
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, serves: str | None = None) -> None:
+    def __init__(self, serves: str | None = None, unknown_field: str | None = None) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.serves = serves
+        self.unknown_field = unknown_field
         self.lock = threading.Lock()
         self.attempts: Counter[str] = Counter()
         self.bodies: list[dict[str, Any]] = []
@@ -57,6 +59,8 @@ class Handler(BaseHTTPRequestHandler):
             self._send(404, {"error": "no such path"})
         elif self.server.serves not in (None, body["model"]):
             self._send(404, {"error": f"the model {body['model']} does not exist"})
+        elif self.server.unknown_field in body:
+            self._send(400, {"error": {"message": f"Unsupported parameter: {self.server.unknown_field}"}})
         elif text.startswith("down"):
             self._send(503, {"error": "overloaded"})
         elif text.startswith("limited") and attempt == 1:
@@ -116,9 +120,9 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving(serves: str | None = None) -> Iterator[Server]:
+def serving(serves: str | None = None, unknown_field: str | None = None) -> Iterator[Server]:
     """A server that answers for as long as the context lasts."""
-    with Server(serves) as server:
+    with Server(serves, unknown_field) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         try:

@@ -53,6 +53,24 @@ def test_what_one_request_meets_does_not_stop_the_others(server: Server) -> None
     assert server.attempts["filtered"] == 1
 
 
+def test_an_endpoint_that_rejects_a_field_of_every_request_stops_the_run() -> None:
+    """As hosted reasoning models reject max_tokens; what is about a message alone stops nothing."""
+    with serving(unknown_field="temperature") as server:
+        with pytest.raises(EndpointError, match=r"HTTP 400: Unsupported parameter: temperature.*`body`"):
+            list(Endpoint(server.url, "m", concurrency=1).complete(bodies("one", "two", "three")))
+        assert server.bodies[-1]["messages"] == [endpoint.HARMLESS] and len(server.bodies) == 2
+        without = Endpoint(server.url, "m", concurrency=1, extra={"temperature": None, "seed": 1})
+        answers = dict(without.complete(bodies("filtered", "fine")))
+        assert isinstance(answers[0], Refused) and isinstance(answers[1], Completion)
+        assert server.bodies[-1] == {"model": "m", "messages": [{"role": "user", "content": "fine"}], "seed": 1}
+
+
+def test_where_nothing_but_filtered_messages_is_asked_the_filter_is_not_taken_for_the_endpoint(server: Server) -> None:
+    answers = dict(Endpoint(server.url, "m", concurrency=1).complete(bodies(*["filtered"] * 4)))
+    assert all(isinstance(answer, Refused) for answer in answers.values())
+    assert len(server.bodies) == 5  # one harmless request
+
+
 def test_an_endpoint_that_stays_down_is_given_up_with_what_it_said(server: Server) -> None:
     with pytest.raises(EndpointError, match=r"gave up after 3 attempts: HTTP 503: .*overloaded"):
         list(Endpoint(server.url, "m", attempts=3).complete(bodies("down")))

@@ -17,6 +17,8 @@ from mlc.judges import ReplyVerdict
 from mlc.languages.answer import Answer
 from mlc.prompts.schema import Intent
 
+NOT_ANSWERED = "not answered: "  # in ``generator``, and why, where an endpoint gave no reply
+
 
 class Sample(JsonPart):
     """One judged reply.
@@ -66,6 +68,12 @@ class Sample(JsonPart):
     @property
     def only_thinking(self) -> bool:
         return self.thinking is not None and not self.response.strip()
+
+    @property
+    def not_answered(self) -> str | None:
+        """Why the endpoint gave no reply, None where it gave one."""
+        _, found, why = (self.generator or "").partition(NOT_ANSWERED)
+        return why if found else None
 
 
 def write_samples(path: Path, samples: Iterable[Sample]) -> None:

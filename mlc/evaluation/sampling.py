@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import math
 import shutil
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -186,6 +187,9 @@ def sample_prompt_set(
     cut_off = sum(sample.finished is False for sample in samples)
     more = f", {cut_off} of them cut off at {evaluate.max_new_tokens} tokens" if cut_off else ""
     print(f"{model.name}: {len(pairs)} replies made and judged{more}")
+    if unanswered := Counter(sample.not_answered for sample in samples if sample.not_answered is not None):
+        why = "; ".join(f"{count} times {reason}" for reason, count in unanswered.most_common(3))
+        print(f"{model.name}: WARNING: {unanswered.total()} prompts got no reply, and are invalid: {why}")
     if thought := sum(sample.only_thinking for sample in samples):
         print(
             f"{model.name}: WARNING: {thought} replies are thinking alone, and invalid: raise evaluate.max_new_tokens,"

@@ -81,7 +81,7 @@ def _chosen(samples: Sequence[Sample], share: float) -> list[Sample]:
     """A share of each language's lines, which cannot be foreseen. Where an endpoint gave no reply there is none."""
     languages: dict[str, list[Sample]] = defaultdict(list)
     for sample in samples:
-        if sample.response or "not answered" not in (sample.generator or ""):
+        if sample.response or sample.not_answered is None:
             languages[sample.language].append(sample)
     return [line for lines in languages.values() for line in drawn(lines, share, AT_LEAST)]
 

@@ -8,9 +8,11 @@ from typing import Any
 import regex
 
 from mlc.asking import Unfit, content
+from mlc.endpoint import with_fields
 from mlc.errors import MlcError
 from mlc.files import sha256_json
 from mlc.languages.tags import language_name
+from mlc.settings import FIXED_FIELDS
 from mlc.translation import Request
 
 SYSTEM = """\
@@ -70,7 +72,7 @@ def body(model: str, request: Request, unfit: int, extra: dict[str, Any]) -> dic
         # A script that a tokenizer spells out in bytes takes ten times the tokens of English.
         "max_tokens": 256 + 4 * len(text.encode()),
     }
-    return {name: value for name, value in (fields | extra).items() if value is not None}
+    return with_fields(fields, extra)
 
 
 def fields(extra: str) -> dict[str, Any]:
@@ -83,8 +85,8 @@ def fields(extra: str) -> dict[str, Any]:
         given = json.loads(extra)
     except ValueError as error:
         raise MlcError(f"--body is not JSON: {error}") from None
-    if not isinstance(given, dict) or {"messages", "model", "stream"} & set(given):
-        raise MlcError("--body: give a JSON object without messages, model and stream")
+    if not isinstance(given, dict) or FIXED_FIELDS & set(given):
+        raise MlcError(f"--body: give a JSON object without {', '.join(sorted(FIXED_FIELDS))}")
     return given
 
 

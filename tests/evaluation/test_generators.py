@@ -72,6 +72,21 @@ def test_other_weights_than_those_here_are_never_taken_for_them(paths: Paths) ->
                 sampling.sample(PAIRS, by_endpoint(server.url, None), paths.under_test("base"), LANGUAGES)
 
 
+def test_fields_of_the_request_can_be_set_and_are_named_in_the_lines(paths: Paths) -> None:
+    with serving(unknown_field="max_tokens") as server:
+        evaluate = by_endpoint(server.url, "m")
+        with pytest.raises(EndpointError, match="Unsupported parameter: max_tokens"):
+            sampling.sample(PAIRS, evaluate, paths.under_test("base"), LANGUAGES)
+        body = {"max_tokens": None, "max_completion_tokens": 6}
+        generator = evaluate.generator.model_copy(update={"body": body})
+        samples = sampling.sample(
+            PAIRS, evaluate.model_copy(update={"generator": generator}), paths.under_test("base"), LANGUAGES
+        )
+    assert {s.verdict for s in samples} and all(s.response for s in samples)
+    assert all('"max_completion_tokens": 6' in str(s.generator) for s in samples)
+    assert server.bodies[-1]["max_completion_tokens"] == 6 and "max_tokens" not in server.bodies[-1]
+
+
 def test_what_an_endpoint_will_not_answer_is_invalid_and_says_why(paths: Paths) -> None:
     row = ROWS[0].model_copy(update={"prompts": {"en": "filtered request", "hi": "fine"}})
     with serving() as server:

@@ -156,9 +156,33 @@ def test_a_judge_may_think_before_its_verdict(before: str, after: str, expected:
 
 
 @pytest.mark.parametrize("finish", ["length", "content_filter", "tool_calls"])
-def test_an_answer_that_was_cut_off_is_invalid(finish: str) -> None:
+def test_an_answer_that_was_cut_off_is_invalid(finish: str, capsys: pytest.CaptureFixture[str]) -> None:
     with serving(careful, finish=finish) as url:
-        assert verdicts(judge_at(url), ENGLISH) == ["invalid"]
+        (judgement,) = judge_at(url, body={"top_p": 0.5}).judge(["How?"], [ENGLISH], ["en"], ["harmful"])
+    assert judgement.verdict == "invalid"
+    assert f"1 of 1 replies got no whole answer: 1 times finish_reason {finish}" in capsys.readouterr().out
+
+
+def test_an_empty_answer_says_how_it_ended() -> None:
+    with serving(lambda _: "", finish="length") as url:
+        (judgement,) = judge_at(url).judge(["How?"], [ENGLISH], ["en"], ["harmful"])
+    assert judgement.raw == "no answer (finish_reason length)"
+
+
+def test_fields_of_the_request_can_be_set_and_are_part_of_the_version() -> None:
+    seen: list[dict[str, Any]] = []
+
+    def seeing(body: dict[str, Any]) -> str:
+        seen.append(body)
+        return careful(body)
+
+    with serving(seeing) as url:
+        judge = judge_at(url, body={"max_tokens": None, "max_completion_tokens": 2048})
+        assert verdicts(judge, ENGLISH) == ["safe"]
+        assert judge.version != judge_at(url).version
+    assert "max_tokens" not in seen[0] and seen[0]["max_completion_tokens"] == 2048
+    with pytest.raises(ValueError, match="messages cannot be set here"):
+        judge_at("http://127.0.0.1:9/v1", body={"messages": []})
 
 
 def test_a_reply_on_which_the_judge_hangs_is_invalid_and_the_others_are_judged() -> None:
@@ -179,8 +203,8 @@ def test_an_endpoint_that_refuses_or_is_down_is_an_error(monkeypatch: pytest.Mon
         verdicts(judge_at(url), ENGLISH)
     with serving(careful, status=503) as url, pytest.raises(MlcError, match="gave up after 1 attempts: HTTP 503"):
         verdicts(judge_at(url, concurrency=1), *[ENGLISH] * 12)
-    with serving(careful, status=400) as url:
-        assert verdicts(judge_at(url), ENGLISH) == ["invalid"]  # filtered: this one reply
+    with serving(careful, status=400) as url, pytest.raises(MlcError, match=r"HTTP 400: .*`body`"):
+        verdicts(judge_at(url), ENGLISH)
     with pytest.raises(MlcError, match="set the environment variable NO_SUCH_KEY"):
         judge_at("http://127.0.0.1:9/v1", key_variable="NO_SUCH_KEY")
 

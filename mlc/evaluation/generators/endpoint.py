@@ -11,6 +11,7 @@ the reply is judged.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any
 import httpx
 
 from mlc.endpoint import Completion, Endpoint, EndpointError, Refused
+from mlc.evaluation.samples import NOT_ANSWERED
 from mlc.models.generation import Reply
 from mlc.settings import EndpointGenerator as Settings
 
@@ -36,11 +38,13 @@ class EndpointGenerator:
             concurrency=settings.concurrency,
             timeout=settings.timeout,
             attempts=settings.attempts,
+            extra=settings.body,
         )
         where = httpx.URL(settings.base_url).netloc.decode()
         self._weights, pinned = weights, weights is not None
         self.model = served if pinned else f"endpoint:{where}:{served}"
-        self.name = f"endpoint {where}, temperature 0, seed {SEED}"
+        fields = f", {json.dumps(settings.body, sort_keys=True)}" if settings.body else ""
+        self.name = f"endpoint {where}, temperature 0, seed {SEED}{fields}"
         self._served, self._pinned = served, pinned
         self._max_new_tokens = max_new_tokens
 
@@ -58,14 +62,18 @@ class EndpointGenerator:
         try:
             for at, answer in self._endpoint.complete(self._body(prompts[i]) for i in left):
                 if isinstance(answer, Refused):
-                    yield [(left[at], Reply("", 0, 0.0, f"not answered: {answer.reason}"))]
+                    yield [(left[at], Reply("", 0, 0.0, f"{NOT_ANSWERED}{answer.reason}"))]
                     continue
                 if self._pinned and answer.model != self._served:
                     raise EndpointError(f"it was asked for the model {self._served}, and {answer.model} answered")
                 thought, text = self._split(answer)
-                note = f"system_fingerprint {answer.fingerprint}" if answer.fingerprint else ""
+                notes = [f"system_fingerprint {answer.fingerprint}"] if answer.fingerprint else []
+                if answer.finish_reason not in ("stop", "length", None):  # length: the line says that it was cut off
+                    notes.append(f"finish_reason {answer.finish_reason}")
                 tokens = answer.completion_tokens or 0
-                yield [(left[at], Reply(text, tokens, answer.seconds, note, self._finished(answer), thought))]
+                yield [
+                    (left[at], Reply(text, tokens, answer.seconds, ", ".join(notes), self._finished(answer), thought))
+                ]
         except EndpointError as error:
             if not self._pinned:
                 raise
