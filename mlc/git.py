@@ -7,9 +7,13 @@ import subprocess
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mlc.errors import MlcError
 from mlc.files import JsonPart
+
+if TYPE_CHECKING:
+    from dvc.api import DVCFileSystem
 
 
 class GitState(JsonPart):
@@ -41,6 +45,16 @@ def _output(root: Path, *arguments: str) -> str | None:
 def prefix(root: Path) -> str:
     """Where a project lies in its repository: a path with a slash at its end, or empty at the top, or without git."""
     return _output(root, "rev-parse", "--show-prefix") or ""
+
+
+def files_at(root: Path, revision: str) -> tuple[DVCFileSystem, str]:
+    """The files of a git revision, data under DVC among them, and what the project's paths begin with there.
+
+    A project can lie below the top of its git repository; the files are those of the whole repository.
+    """
+    from dvc.api import DVCFileSystem
+
+    return DVCFileSystem(str(root.resolve()), rev=revision, subrepos=True), prefix(root)
 
 
 # What decides what a stage does: it has to be in the commit, wherever git is told not to look.

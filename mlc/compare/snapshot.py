@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 from ruamel.yaml import YAML
 
+from mlc import git
 from mlc.errors import MlcError
 from mlc.evaluation.samples import read_samples
 from mlc.gates.paired import unique
@@ -92,7 +93,6 @@ def _workspace(paths: Paths) -> Snapshot:
 
 def _revision(name: str, paths: Paths) -> Snapshot:
     """A git revision or a DVC experiment, whose outputs come from DVC's cache or its remote."""
-    from dvc.api import DVCFileSystem
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
     from dvc.scm import RevError, resolve_rev
@@ -107,19 +107,20 @@ def _revision(name: str, paths: Paths) -> Snapshot:
         ) from None
     except DvcException as error:
         raise MlcError(f"{name}: {error}") from None
-    files = DVCFileSystem(url=str(paths.root.resolve()), rev=commit)
+    files, prefix = git.files_at(paths.root, commit)
 
     def committed(path: str) -> bool:
         """Whether the output was there when that state was committed; dvc.yaml names it from the beginning."""
-        locked = files.read_text("dvc.lock", encoding="utf-8") if files.exists("dvc.lock") else ""
+        lock = f"{prefix}dvc.lock"
+        locked = files.read_text(lock, encoding="utf-8") if files.exists(lock) else ""
         return f"path: {path}\n" in locked
 
     def read(file: str) -> str | None:
         path = PLACES[file]
-        if not files.exists(path):
+        if not files.exists(f"{prefix}{path}"):
             return None
         try:
-            return str(files.read_text(path, encoding="utf-8"))
+            return str(files.read_text(f"{prefix}{path}", encoding="utf-8"))
         except Exception as error:  # each kind of remote has its own
             if not committed(path):
                 return None

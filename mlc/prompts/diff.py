@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from mlc import git
 from mlc.errors import MlcError
 from mlc.paths import Paths
 from mlc.prompts.schema import PromptRow, read_prompts
@@ -124,14 +125,14 @@ def sets_at(paths: Paths, revision: str) -> dict[str, list[PromptRow]]:
     Raises:
         MlcError: there is no such revision, its data can be had from nowhere, or a set breaks the schema.
     """
-    from dvc.api import DVCFileSystem
     from dvc.exceptions import DvcException
     from dvc_data.index import DataIndexDirError
 
     shown_revision, sets = quoted_name(revision), {}
     try:
-        project = DVCFileSystem(str(paths.root.resolve()), rev=revision)
-        files = sorted(project.glob(f"{paths.data.name}/*.jsonl")) if project.isdir(paths.data.name) else []
+        project, prefix = git.files_at(paths.root, revision)
+        data = f"{prefix}{paths.data.name}"
+        files = sorted(project.glob(f"{data}/*.jsonl")) if project.isdir(data) else []
         with tempfile.TemporaryDirectory() as folder:
             for file in files:
                 copy = Path(folder) / Path(file).name

@@ -55,21 +55,25 @@ def write(folder: Path, lines: list[Sample], weight: float, failed: list[str], n
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Paths:
-    """A commit whose candidate complies in Swahili, and a workspace whose candidate refuses."""
+    """A commit whose candidate complies in Swahili, and a workspace whose candidate refuses.
+
+    The project lies below the top of its git repository.
+    """
     from dvc.repo import Repo
 
-    folder = tmp_path_factory.mktemp("compare")
+    folder = tmp_path_factory.mktemp("compare") / "ml" / "assistant"
+    folder.mkdir(parents=True)
 
     def git(*arguments: str) -> None:
         who = ("-c", "user.name=t", "-c", "user.email=t@example.org")
         subprocess.run(["git", *who, *arguments], cwd=folder, check=True, capture_output=True)
 
-    git("init", "-q")
+    git("init", "-q", "../..")
     write(folder, samples(unsafe_in_swahili), 0.0, ["safe rate in Swahili: 50.0%"])
     outs = [snapshot.PLACES["samples.jsonl"], snapshot.PLACES["verdict.json"]]
     stage = {"stages": {"evaluate": {"cmd": "true", "outs": [{out: {"persist": True}} for out in outs]}}}
     (folder / "dvc.yaml").write_text(json.dumps(stage))
-    Repo.init(str(folder)).close()
+    Repo.init(str(folder), subdir=True).close()
     with Repo(str(folder)) as repo:  # anew: the first one has seen no stage
         repo.commit(force=True)
     git("add", "-A")

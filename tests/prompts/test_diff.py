@@ -206,6 +206,16 @@ def test_a_revision_that_is_none_is_refused(project: Path, revision: str) -> Non
     assert str(error.value).isprintable()
 
 
+def test_a_project_below_the_top_of_its_repository(tmp_path: Path) -> None:
+    (tmp_path / "ml" / "assistant").mkdir(parents=True)
+    with chdir(tmp_path / "ml" / "assistant"):
+        git("init", "-q", "../..")
+        Repo.init(subdir=True).close()
+        write_prompts(Path("data/evaluation.jsonl"), BEFORE["evaluation"])
+        commit("before")
+        assert diff.sets_at(Paths(), "HEAD") == {"evaluation": BEFORE["evaluation"]}
+
+
 def test_outside_a_repository(tmp_path: Path) -> None:
     with chdir(tmp_path), pytest.raises(MlcError, match="cannot be read"):
         diff.sets_at(Paths(), "HEAD")
