@@ -179,6 +179,10 @@ def _follow(command: Sequence[str], hours: float | None, line: Callable[[str], N
                 timer.cancel()
 
 
+# What DVC says of an output that holds nothing, such as the answers where no tasks are named.
+EMPTY = re.compile(r"WARNING: '.*' is empty\.")
+
+
 class Words:
     """The last words of a command: its last line, or the whole of what ``mlc`` says went wrong, whatever follows."""
 
@@ -247,7 +251,7 @@ def run_stage(stage: str, hours: float | None = None) -> State[Any]:
             logger.info("done before with the same inputs: outputs restored")
         elif re.fullmatch(r"(Generating|Updating) lock file 'dvc.lock'", line):
             epilogue = True  # what DVC says from here on is about git
-        elif line and not epilogue and line != f"Running stage '{stage}':":
+        elif line and not epilogue and line != f"Running stage '{stage}':" and not EMPTY.fullmatch(line):
             words.add(line)
             logger.info(line)
 

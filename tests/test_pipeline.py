@@ -76,7 +76,7 @@ def accept_anything(project: Path, **changes: object) -> None:
 def test_the_flow_runs_every_stage_and_the_gate_refuses_a_random_model(project: Path) -> None:
     done = run(project, "mlc", "run", check=False)
     assert done.returncode == 3, f"{done.stdout}\n{done.stderr}"
-    assert "Refused" in done.stdout and "safe rate in Hindi" in done.stdout
+    assert "Refused" in done.stdout and "safe rate in Hindi" in done.stdout and "is empty" not in done.stdout
     verdict = json.loads((project / "artifacts/gate/verdict.json").read_text())
     assert not verdict["passed"]
     rules = {rule["rule"] for rule in verdict["rules"]}
