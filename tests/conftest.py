@@ -1,6 +1,8 @@
 """What tests share. The environment is set before any library is imported: nothing phones home, two cores do."""
 
+import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,17 @@ def thinking_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("thinking") / "base"
     write_thinking_base(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def base_without_pad_token(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny base, and no pad token in its tokenizer or settings, as Llama 3, Mistral and GPT-2 have none."""
+    folder = tmp_path_factory.mktemp("no-pad") / "base"
+    shutil.copytree(tiny_base, folder)
+    for name in ("config.json", "generation_config.json", "tokenizer_config.json"):
+        settings = json.loads((folder / name).read_text())
+        (folder / name).write_text(json.dumps({k: v for k, v in settings.items() if not k.startswith("pad_token")}))
     return folder
 
 

@@ -61,7 +61,7 @@ def judged(monkeypatch: pytest.MonkeyPatch, unsafe: dict[str, int]) -> None:
 
     monkeypatch.setattr(EmbeddedJudge, "judge", judge)
     # A random model ends no reply.
-    monkeypatch.setattr(sampling, "final_verdict", lambda judgement, _finished: judgement)
+    monkeypatch.setattr(sampling, "final_verdict", lambda judgement, *_: judgement)
 
 
 def test_named_languages_are_written_as_they_are_without_a_model(tmp_path: Path) -> None:

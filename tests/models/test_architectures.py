@@ -10,7 +10,7 @@ import runpy
 from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -94,6 +94,7 @@ class Numbers:
     """A tokenizer of texts that are token ids."""
 
     pad_token_id, eos_token_id, chat_template = 0, 2, None
+    added_tokens_decoder: ClassVar[dict[int, Any]] = {}
 
     def apply_chat_template(self, messages: list[dict[str, str]], **_: Any) -> list[int]:
         return [int(word) for word in messages[0]["content"].split()]
@@ -163,7 +164,10 @@ def test_a_known_type_with_code_beside_it_is_built_by_transformers(tmp_path: Pat
     check_architecture(tmp_path, "a/base")
 
 
-@pytest.mark.parametrize("model_type", ["llama", "granitemoehybrid", "rwkv"])
+@pytest.mark.parametrize(
+    "model_type",
+    [pytest.param("llama", marks=pytest.mark.slow), pytest.param("rwkv", marks=pytest.mark.slow), "granitemoehybrid"],
+)
 def test_replies_of_the_registered_models_code_are_generates(model_type: str) -> None:
 
     model = tiny(model_type)
