@@ -88,7 +88,7 @@ def load(
         output_loading_info=True,
         **SAFE,
     )
-    check_whole(loading, weights)
+    check_whole(loading)
     if adapter:
         from peft import PeftModel
 
@@ -97,11 +97,11 @@ def load(
     return model.eval(), tokenizer
 
 
-def check_whole(loading: Mapping[str, Any], weights: object) -> None:
+def check_whole(loading: Mapping[str, Any]) -> None:
     """Raises ``ValueError`` when the weights lacked a tensor of the model, by transformers' account of loading."""
     if missing := sorted(loading["missing_keys"]):
         raise ValueError(
-            f"{weights} lacks {len(missing)} of the model's tensors, such as {missing[0]}: random numbers would stand"
+            f"the weights lack {len(missing)} of the model's tensors, such as {missing[0]}: random numbers would stand"
             " in their place. Fetch it again"
         )
 

@@ -106,9 +106,9 @@ def build_trainer(
         paths.base, dtype=dtype, quantization_config=_quantization(train), output_loading_info=True, **inference.SAFE
     )
     try:
-        inference.check_whole(loading, paths.base)
+        inference.check_whole(loading)
     except ValueError as error:
-        raise MlcError(str(error)) from None
+        raise MlcError(f"{paths.base}: {error}") from None
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(paths.base)
     # So that weights that are exported stop where replies were trained to end, wherever they are served.
     model.generation_config.eos_token_id = inference.stop_tokens(model.generation_config, tokenizer)

@@ -76,7 +76,7 @@ def test_the_base_is_tried(project: Paths) -> None:
     header = (base / "model.safetensors").read_bytes()
     (base / "model.safetensors").write_bytes(header.replace(b"model.norm.weight", b"model.nome.weight"))
     (answers,) = try_base(settings, project)
-    assert answers.state == "problem" and "lacks 1 of the model's tensors, such as model.norm.weight" in answers.found
+    assert answers.state == "problem" and "lack 1 of the model's tensors, such as model.norm.weight" in answers.found
     shutil.rmtree(base)
     (missing,) = try_base(settings, project)
     assert missing.state == "warning" and "mlc base" in missing.todo
