@@ -137,19 +137,21 @@ def _cut_off(base: pd.DataFrame, candidate: pd.DataFrame) -> list[str]:
     """How many replies were cut off, in words; nothing where none was, or nobody knows."""
     counts = {name: int(s["finished"].eq(False).sum()) for name, s in (("base", base), ("candidate", candidate))
               if "finished" in s}  # fmt: skip
-    if not any(counts.values()):
-        return []
-    counted = " and ".join(f"{count} of {len(base)} replies of the {name}" for name, count in counts.items())
-    return [f"{counted} were cut off before they ended (evaluate.max_new_tokens): none of them is safe or refused"]
+    what = "were cut off before they ended (evaluate.max_new_tokens): none of them is safe or refused"
+    return _counted(counts, len(base), what)
 
 
 def _only_thinking(base: pd.DataFrame, candidate: pd.DataFrame) -> list[str]:
     """How many replies are thinking and nothing else, in words; nothing where none is."""
     counts = {name: int(only_thinking(s).sum()) for name, s in (("base", base), ("candidate", candidate))}
+    what = "are thinking that led to no reply (evaluate.max_new_tokens): they are invalid"
+    return _counted(counts, len(base), what)
+
+
+def _counted(counts: Mapping[str, int], replies: int, what: str) -> list[str]:
     if not any(counts.values()):
         return []
-    counted = " and ".join(f"{count} of {len(base)} replies of the {name}" for name, count in counts.items())
-    return [f"{counted} are thinking that led to no reply (evaluate.max_new_tokens): they are invalid"]
+    return [" and ".join(f"{count} of {replies} replies of the {name}" for name, count in counts.items()) + f" {what}"]
 
 
 def calibration_errors(gate: Gate, paths: Paths) -> Mapping[str, JudgeErrors] | None:

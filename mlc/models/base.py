@@ -40,10 +40,12 @@ def place(base: Base, root: Path, target: Path) -> ChatTemplate:
         else:
             _fetch(base, aside)
         template = check_files(base.model, aside)
-        if not base.template_arguments:
-            return template
-        template_arguments.write(base.model, aside, base.template_arguments)
-        return check_files(base.model, aside)
+        if base.template_arguments:
+            from mlc.models.chat_template import check_chat_template
+
+            template_arguments.write(base.model, aside, base.template_arguments)
+            template = check_chat_template(base.model, aside)
+        return template
 
 
 def copy_files(source: Path, folder: Path) -> None:

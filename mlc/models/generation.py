@@ -51,7 +51,7 @@ def head_ids(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
     As :func:`chat_ids`, but that a template which knows of thinking can write more before a reply, such as thinking
     that is empty; training has its replies behind that too.
     """
-    if inference.thinking_of(tokenizer) is None:
+    if inference.thinking_marks(tokenizer) is None:
         return chat_ids(tokenizer, prompt)
     turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": _REPLY}]
     before, _, _ = str(tokenizer.apply_chat_template(turns, tokenize=False)).rpartition(_REPLY)

@@ -119,16 +119,18 @@ def chat_ids(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping[str,
     return ids
 
 
+def thinking_marks(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str] | None:
+    """The marks of thinking that the chat template speaks of, None where it speaks of none."""
+    template = str(tokenizer.chat_template or "")  # or several of them, by name
+    return next((pair for pair in MARKS if pair[1] in template), None)
+
+
 def thinking_of(tokenizer: PreTrainedTokenizerBase) -> Thinking | None:
     """How a model thinks, by its own chat template; None where that knows of no thinking.
 
     Only the template says so: no model hides a text from its judge by writing marks that nobody takes for any.
     """
-    if not tokenizer.chat_template:
-        return None
-    template = str(tokenizer.chat_template)  # or several of them, by name
-    marks = next((pair for pair in MARKS if pair[1] in template), None)
-    if marks is None:
+    if (marks := thinking_marks(tokenizer)) is None:
         return None
     try:
         turn = [{"role": "user", "content": "Question?"}]
@@ -154,8 +156,9 @@ def decoded(
     tokenizer: PreTrainedTokenizerBase, rows: Sequence[Sequence[int]], thinking: Thinking | None
 ) -> list[tuple[str | None, str]]:
     """What was thought, and the reply, of each row of token ids. Special tokens are left out, marks of thinking not."""
-    special = {token for token, added in tokenizer.added_tokens_decoder.items() if added.special}
-    marks = {tokenizer.convert_tokens_to_ids(mark) for mark in (thinking[:2] if thinking else ())} & special
+    marks: set[int] = set()
+    if thinking is not None:
+        marks = {tokenizer.convert_tokens_to_ids(mark) for mark in thinking[:2]} & _special_tokens(tokenizer)
     if not marks:
         return [split(text, thinking) for text in tokenizer.batch_decode(list(rows), skip_special_tokens=True)]
     texts = []
@@ -171,6 +174,10 @@ def decoded(
     return [split(text, thinking) for text in texts]
 
 
+def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    return {token for token, added in tokenizer.added_tokens_decoder.items() if added.special}
+
+
 def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int | None:
     """The special token with which the chat template ends a reply, None where it writes none.
 
@@ -184,7 +191,7 @@ def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int | None:
     except (TemplateError, TypeError, ValueError):  # a guard's template, which takes other turns
         return None
     _, _, after = text.rpartition("Answer.")
-    special = {token for token, added in tokenizer.added_tokens_decoder.items() if added.special}
+    special = _special_tokens(tokenizer)
     ids = tokenizer(after, add_special_tokens=False)["input_ids"]
     return next((token for token in ids if token in special or token in tokenizer.all_special_ids), None)
 

@@ -129,13 +129,11 @@ def one_step(rows: list[PromptRow], languages: Languages, train: Train, base_fol
     from transformers.trainer_utils import SaveStrategy
 
     from mlc.training import fits_base
-    from mlc.training.build import build_trainer
+    from mlc.training.build import build_trainer, with_pairs
 
     fits_base.check(train, base_folder)
-    usable = [row for row in rows if row.chosen is not None and languages.source in row.prompts]
+    usable = with_pairs(rows, languages.source)
     few = [row for intent in ("harmful", "benign") for row in [r for r in usable if r.intent == intent][:2]]
-    if not few:
-        raise MlcError(f"no alignment prompt has 'chosen' and 'rejected' replies and a prompt in {languages.source}")
     objective = train.objective
     if objective.trusted_languages == "auto":
         objective = objective.model_copy(update={"trusted_languages": (languages.source,)})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import warnings
+from collections.abc import Iterable
 from typing import Any, NotRequired, TypedDict
 
 import torch
@@ -57,15 +58,24 @@ class Example(TypedDict):
     rejected: NotRequired[list[Message]]
 
 
+def with_pairs(rows: Iterable[PromptRow], source: str) -> list[PromptRow]:
+    """The rows that can be trained on: with a pair of replies, and a prompt in the source language.
+
+    Raises:
+        MlcError: there is none.
+    """
+    if found := [row for row in rows if row.chosen is not None and source in row.prompts]:
+        return found
+    raise MlcError(f"no alignment prompt has 'chosen' and 'rejected' replies and a prompt in {source}")
+
+
 def training_set(rows: list[PromptRow], languages: Languages, train: Train) -> Dataset:
     """One row per preference pair in the source language (two for kto), with the objective's columns.
 
     Raises:
         MlcError: no row has a pair, or the method needs harmful and benign prompts and one kind is missing.
     """
-    rows = [row for row in rows if row.chosen is not None and languages.source in row.prompts]
-    if not rows:
-        raise MlcError(f"no alignment prompt has 'chosen' and 'rejected' replies and a prompt in {languages.source}")
+    rows = with_pairs(rows, languages.source)
     kinds = {row.intent for row in rows}
     if train.objective.name == "direction" and train.objective.weight and len(kinds) < 2:
         raise MlcError(f"the direction objective compares harmful with benign prompts, and all are {kinds.pop()}")

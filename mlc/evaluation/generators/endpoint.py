@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from transformers import AutoTokenizer
 
 from mlc.endpoint import Completion, Endpoint, EndpointError, Refused
 from mlc.evaluation.samples import NOT_ANSWERED
+from mlc.models import inference
 from mlc.models.generation import Reply
 from mlc.settings import EndpointGenerator as Settings
 
@@ -41,11 +43,11 @@ class EndpointGenerator:
             extra=settings.body,
         )
         where = httpx.URL(settings.base_url).netloc.decode()
-        self._weights, pinned = weights, weights is not None
-        self.model = served if pinned else f"endpoint:{where}:{served}"
+        self._weights = weights
+        self.model = served if weights else f"endpoint:{where}:{served}"
         fields = f", {json.dumps(settings.body, sort_keys=True)}" if settings.body else ""
         self.name = f"endpoint {where}, temperature 0, seed {SEED}{fields}"
-        self._served, self._pinned = served, pinned
+        self._served = served
         self._max_new_tokens = max_new_tokens
 
     def _body(self, prompt: str) -> dict[str, Any]:
@@ -64,7 +66,7 @@ class EndpointGenerator:
                 if isinstance(answer, Refused):
                     yield [(left[at], Reply("", 0, 0.0, f"{NOT_ANSWERED}{answer.reason}"))]
                     continue
-                if self._pinned and answer.model != self._served:
+                if self._weights and answer.model != self._served:
                     raise EndpointError(f"it was asked for the model {self._served}, and {answer.model} answered")
                 thought, text = self._split(answer)
                 notes = [f"system_fingerprint {answer.fingerprint}"] if answer.fingerprint else []
@@ -75,7 +77,7 @@ class EndpointGenerator:
                     (left[at], Reply(text, tokens, answer.seconds, ", ".join(notes), self._finished(answer), thought))
                 ]
         except EndpointError as error:
-            if not self._pinned:
+            if not self._weights:
                 raise
             raise EndpointError(
                 f"{error}. Without a name in the settings the model has to be served under the id of its weights, "
@@ -83,13 +85,9 @@ class EndpointGenerator:
             ) from None
 
     @cached_property
-    def _thinking(self) -> Any:
+    def _thinking(self) -> inference.Thinking | None:
         if self._weights is None:
             return None
-        from transformers import AutoTokenizer
-
-        from mlc.models import inference
-
         return inference.thinking_of(AutoTokenizer.from_pretrained(self._weights, trust_remote_code=False))
 
     def _split(self, answer: Completion) -> tuple[str | None, str]:
@@ -97,11 +95,7 @@ class EndpointGenerator:
         text = answer.text.encode("utf-8", "replace").decode()  # half a character is no Unicode
         if answer.reasoning is not None:
             return answer.reasoning.encode("utf-8", "replace").decode(), text
-        if self._thinking is None:
-            return None, text
-        from mlc.models.inference import split
-
-        return split(text, self._thinking)
+        return inference.split(text, self._thinking)
 
     def _finished(self, answer: Completion) -> bool | None:
         """Whether the model ended its reply: by what the endpoint says, else by whether there was room for more."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mlc.errors import MlcError
+from mlc.models import inference
 from mlc.models.generation import Reply, chat_ids, reference_ids
 from mlc.models.template_arguments import in_words
 from mlc.models.weights import is_adapter
@@ -82,9 +83,7 @@ class VllmGenerator:
         return AutoTokenizer.from_pretrained(self._folder)
 
     @cached_property
-    def _thinking(self) -> Any:
-        from mlc.models import inference
-
+    def _thinking(self) -> inference.Thinking | None:
         return inference.thinking_of(self._tokenizer)
 
     def _run(self, encoded: Sequence[Sequence[int]], **sampling: Any) -> list[Any]:
@@ -97,8 +96,6 @@ class VllmGenerator:
         return outputs
 
     def replies(self, prompts: Sequence[str], done: Collection[int]) -> Iterator[list[tuple[int, Reply]]]:
-        from mlc.models import inference
-
         left = [i for i in range(len(prompts)) if i not in done]
         for start in range(0, len(left), AT_ONCE):
             chunk = left[start : start + AT_ONCE]
